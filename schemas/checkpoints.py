@@ -1,0 +1,41 @@
+"""What a weights file says of itself, in the header of the safetensors file."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from schemas.settings import CropSettings, MelSettings, Settings
+
+Kind = Literal["landmark-generator", "renderer"]
+
+
+class LandmarkGeneratorSize(Settings):
+    """Sizes of the landmark generator; the defaults are the published ones (paper 3.1)."""
+
+    width: int = Field(default=512, description="d_model, and the encoders' last width; their other widths follow it")
+    layers: int = 4
+    heads: int = 4
+    feed_forward: int = 1024
+    dropout: float = 0.1
+
+
+class RendererSize(Settings):
+    """Sizes of the renderer; the defaults are the published ones (paper 3.2)."""
+
+    width: int = Field(default=256, description="channels at half resolution; the other widths follow it")
+    size: Literal[128, 256] = Field(default=128, description="side of the face picture in pixels")
+
+
+class CheckpointHeader(Settings):
+    """The header of a checkpoint. Crop and mel must match whatever the weights are used for."""
+
+    kind: Kind
+    architecture: LandmarkGeneratorSize | RendererSize
+    crop: CropSettings
+    mel: MelSettings = MelSettings()
+    step: int = 0
+    origin: Literal["trained", "imported"] = "trained"
+    snapshot: str | None = None
+    metrics: dict[str, float] = Field(default_factory=dict)
+    perceptual_weights: Literal["imagenet", "seeded-random"] | None = Field(default=None, description="which VGG-19 features the renderer's losses used")
+    code_version: str = ""

@@ -1,0 +1,184 @@
+"""Every setting of dubmill. One class a command; one flat YAML file each, the same for command line, Ray job and DAG."""
+
+from typing import Literal, Self, TypeVar
+
+import fsspec
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from schemas.errors import SettingsError
+
+SCHEMA_VERSION = 1
+"""Grows when a table changes its meaning; part of every batch's name."""
+
+
+class Settings(BaseModel):
+    """Frozen settings that refuse fields they do not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def replaced(self, **changes: object) -> Self:
+        """The same settings with some fields changed, checked again. Changes that are None are left out."""
+        return check_settings(type(self), self.model_dump() | {name: value for name, value in changes.items() if value is not None})
+
+
+class CropSettings(Settings):
+    """The crop of a face: one setting for corpus, checkpoints and dubbing."""
+
+    padding: float | Literal["iplap-train", "iplap-dub"] = Field(
+        default=0.08, description="share of the longer side of the points' bounds, or one of the original's two crops"
+    )
+    anchor: Literal["all-points"] = Field(default="all-points", description="the points that the box bounds")
+    size: Literal[128, 256] = Field(default=128, description="side of the square face picture, in pixels")
+
+
+class MelSettings(Settings):
+    """The mel spectrogram of the numeric contract; stored so that a checkpoint can refuse sound it was not made for."""
+
+    sample_rate: Literal[16000] = Field(default=16000, description="Hz")
+    window: Literal[800] = Field(default=800, description="samples; also the FFT's length")
+    hop: Literal[200] = Field(default=200, description="samples: 80 mel frames a second")
+    bands: Literal[80] = 80
+    lowest_hz: Literal[55] = 55
+    highest_hz: Literal[7600] = 7600
+
+
+class FormatSettings(Settings):
+    """What is frozen in a store: asking for another format is an error."""
+
+    crop: CropSettings = CropSettings()
+    mel: MelSettings = MelSettings()
+    fps: Literal[25] = Field(default=25, description="frames a second of stored clips")
+    segment_s: float = Field(default=10.0, ge=1.0, le=60.0, description="the longest clip, in seconds")
+    picture: Literal["png", "webp", "jpeg"] = Field(default="png", description="coding of face pictures: png and webp are lossless, jpeg is quality 95")
+
+
+class IngestSettings(Settings):
+    """`dubmill ingest`: footage in, a batch of clips in the store out."""
+
+    sources: tuple[str, ...] = Field(default=(), description="folders, files or s3:// prefixes")
+    store: str = Field(description="folder or s3:// prefix of the corpus store")
+    layout: Literal["auto", "folder"] = Field(default="auto", description="how sources are arranged")
+    speakers: str | None = Field(default=None, description="CSV file with the columns source, speaker")
+    crop: CropSettings = CropSettings()
+    picture: Literal["png", "webp", "jpeg"] = "png"
+    segment_s: float = Field(default=10.0, ge=1.0, le=60.0, description="the longest clip, in seconds")
+    detector: Literal["mediapipe"] = "mediapipe"
+    batch_sources: int = Field(default=16, ge=1, description="sources a batch: what is lost when a worker dies")
+    shard_mb: int = Field(default=256, ge=1, description="size of a face shard, in megabytes")
+    workers: int | None = Field(default=None, ge=1, description="actors; default: one a core")
+    clip_time_limit_s: float = Field(default=1800.0, gt=0, description="longest time for one source, in seconds")
+
+    @property
+    def format(self) -> FormatSettings:
+        """The part of these settings that a store freezes."""
+        return FormatSettings(crop=self.crop, picture=self.picture, segment_s=self.segment_s)
+
+
+class SnapshotSettings(Settings):
+    """`dubmill corpus snapshot`: which clips a training run reads. May change at any time; nothing is deleted by it."""
+
+    name: str = Field(default="", pattern=r"^[A-Za-z0-9._-]*$", description="file name of the snapshot; empty: made from its content")
+    min_frames: int = Field(default=25, ge=5, description="a second: the original trains on clips of 25 frames or more")
+    min_face_px: float = Field(default=0.0, ge=0, description="shorter side of the face box in source pixels, median over the clip")
+    min_detected_share: float = Field(default=0.0, ge=0, le=1, description="share of frames in which the face was found and not interpolated")
+    val_share: float = Field(default=0.1, ge=0, le=0.5, description="share of speakers (or clips) for validation")
+    test_share: float = Field(default=0.1, ge=0, le=0.5, description="share of speakers (or clips) for tests")
+    seed: int = Field(default=0, description="which speakers or clips fall into which split")
+
+
+class TrainingSettings(Settings):
+    """What both trainers share."""
+
+    store: str = Field(description="corpus store to train on")
+    out: str = Field(description="folder for the weights and the state that resuming needs")
+    snapshot: str | None = Field(default=None, description="name of a snapshot in the store; default: one is frozen first")
+    preset: Literal["published", "small"] = Field(default="published", description="network sizes: the paper's, or small for CPUs and tests")
+    steps: int = Field(default=20000, ge=1)
+    batch_size: int = Field(default=128, ge=1, description="samples a step over all workers; a corpus smaller than that gives what it has")
+    learning_rate: float = Field(default=1e-4, gt=0)
+    clip_gradient_norm: float = Field(default=1.0, gt=0, description="gradients are scaled down to this norm")
+    seed: int = 0
+    workers: int = Field(default=1, ge=1, description="Ray Train workers")
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    validate_every: int = Field(default=500, ge=1, description="steps between validations and checkpoints")
+    validation_samples: int = Field(default=64, ge=1, description="fixed samples of the validation split")
+    max_non_finite: int = Field(default=20, ge=0, description="steps with a loss that is no number, after which training stops")
+    resume: bool = Field(default=False, description="go on from the state in `out`")
+
+
+class LandmarkGeneratorTraining(TrainingSettings):
+    """`dubmill train landmark-generator` (paper 3.1)."""
+
+    references: int = Field(default=15, ge=1, description="reference landmark frames outside the window")
+    velocity_weight: float = Field(default=1.0, ge=0, description="weight of the velocity loss beside L1")
+
+
+class RendererTraining(TrainingSettings):
+    """`dubmill train renderer` (paper 3.2)."""
+
+    batch_size: int = Field(default=96, ge=1, description="samples a step over all workers; a corpus smaller than that gives what it has")
+    size: Literal[128, 256] = Field(default=128, description="side of the face picture in pixels; the corpus must hold this size")
+    references: int = Field(default=3, ge=1, description="reference pictures")
+    warm_up_epochs: float = Field(default=25.0, ge=0, description="epochs with the warp loss alone (the original: 25)")
+    warp_weight: float = 2.5
+    perceptual_weight: float = 4.0
+    adversarial_weight: float = 0.25
+    feature_matching_weight: float = 2.5
+    perceptual_weights: str | None = Field(default=None, description="VGG-19 features (.safetensors), or a published renderer checkpoint that carries them")
+
+
+class DubSettings(Settings):
+    """`dubmill dub`: one video and one speech to one dubbed video."""
+
+    landmark_generator: str = Field(description="checkpoint (.safetensors)")
+    renderer: str = Field(description="checkpoint (.safetensors)")
+    fps: Literal["source", "25"] = Field(default="source", description="frame rate of the output")
+    references: int = Field(default=25, ge=1, le=100, description="reference pictures for the renderer")
+    landmark_references: int = Field(default=15, ge=1, le=100, description="reference landmarks for the landmark generator")
+    precision: Literal["fp32", "bf16"] = "fp32"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    batch_frames: int = Field(default=8, ge=1, description="frames rendered at once")
+    crf: int = Field(default=16, ge=0, le=51, description="x264 quality: lower is better and larger")
+
+
+class BulkDubSettings(DubSettings):
+    """`dubmill bulk-dub`: a list of jobs."""
+
+    jobs: str = Field(description="CSV, JSONL or Parquet with job_id, video, speech, out")
+    out: str = Field(description="folder or s3:// prefix for outputs and results")
+    workers: int | None = Field(default=None, ge=1, description="actors; default: one a GPU, or one on CPU")
+
+
+AnySettings = TypeVar("AnySettings", bound=BaseModel)
+
+
+def check_settings(kind: type[AnySettings], values: object) -> AnySettings:
+    """Settings of that kind from plain values; SettingsError names every field that is wrong in one sentence."""
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'settings'}: {fault['msg']}" for fault in error.errors())
+        raise SettingsError(f"These settings cannot be used: {faults}.") from error
+
+
+def read_settings(location: str) -> dict[str, object]:
+    """The plain values of a flat YAML settings file at a path or URI."""
+    try:
+        with fsspec.open(location, "rt", encoding="utf-8") as file:
+            values = yaml.safe_load(file)
+    except FileNotFoundError as error:
+        raise SettingsError(f"The settings file {location} is not there.") from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise SettingsError(f"The settings file {location} cannot be read: {str(error).splitlines()[0]}.") from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise SettingsError(f"The settings file {location} is not a list of names and values.")
+    return values
+
+
+def write_settings(settings: Settings, location: str) -> None:
+    """Writes settings as the flat YAML file that `read_settings` reads."""
+    with fsspec.open(location, "wt", encoding="utf-8") as file:
+        yaml.safe_dump(settings.model_dump(mode="json"), file, allow_unicode=True, sort_keys=False)

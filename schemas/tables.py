@@ -1,0 +1,97 @@
+"""The Parquet tables of a corpus store and of a bulk dubbing run. No wall-clock time is in any of them."""
+
+import pyarrow as pa
+
+POSE_NUMBERS = 148
+"""74 x, then 74 y: the networks' (2, 74)."""
+CONTENT_NUMBERS = 114
+"""57 x, then 57 y: the networks' (2, 57)."""
+MEL_BANDS = 80
+
+
+def _field(name: str, kind: pa.DataType, *, nullable: bool = False) -> pa.Field:
+    return pa.field(name, kind, nullable=nullable)
+
+
+def _list_of(kind: pa.DataType) -> pa.DataType:
+    return pa.list_(pa.field("item", kind, nullable=False))
+
+
+CLIPS = pa.schema(
+    [
+        _field("clip_id", pa.string()),  # 16 hex digits of the source's SHA-256, then -s<segment>t<track>
+        _field("source", pa.string()),  # as given, links followed
+        _field("speaker", pa.string()),
+        _field("segment_start_s", pa.float64()),
+        _field("segment_end_s", pa.float64()),
+        _field("track", pa.int32()),
+        _field("frames", pa.int32()),
+        _field("fps", pa.float64()),
+        _field("duration_s", pa.float64()),
+        _field("width", pa.int32()),  # of the source, pixels, rotation honoured
+        _field("height", pa.int32()),
+        _field("source_fps", pa.float64()),
+        _field("face_px", pa.float32()),  # median over frames of the box's shorter side, source pixels
+        _field("sharpness", pa.float32()),  # median over frames of the variance of the Laplacian of the grey face
+        _field("brightness", pa.float32()),  # mean grey level of the faces, 0..255
+        _field("detected_share", pa.float32()),  # share of frames whose face was found, not interpolated
+        _field("lip_activity", pa.float32()),  # standard deviation of the lip opening, shares of the box
+        _field("loudness_db", pa.float32()),  # RMS of the clip's sound, dB under full scale
+        _field("silence_share", pa.float32()),  # share of 40 ms pieces more than 40 dB under full scale
+        _field("av_offset_frames", pa.float32(), nullable=True),  # null: not measured
+        _field("av_confidence", pa.float32(), nullable=True),  # null: not measured
+        _field("faces_shard", pa.string()),  # file name under faces/
+        _field("faces_offset", _list_of(pa.int64())),  # byte of the shard where each frame's picture starts
+        _field("faces_size", _list_of(pa.int32())),  # bytes of each frame's picture
+    ]
+)
+
+AUDIO = pa.schema(
+    [
+        _field("clip_id", pa.string()),
+        _field("sample_rate", pa.int32()),
+        _field("mel", _list_of(pa.list_(pa.field("item", pa.float32(), nullable=False), MEL_BANDS))),  # 80 mel frames a second
+        _field("flac", pa.binary()),  # the mono waveform
+    ]
+)
+
+LANDMARKS = pa.schema(
+    [
+        _field("clip_id", pa.string()),
+        _field("frame", pa.int32()),  # 0-based, 25 a second, within the clip
+        _field("box", pa.list_(pa.field("item", pa.float32(), nullable=False), 4)),  # x0, y0, x1, y1, source pixels
+        _field("pose", pa.list_(pa.field("item", pa.float32(), nullable=False), POSE_NUMBERS)),  # 0..1 of the box
+        _field("content", pa.list_(pa.field("item", pa.float32(), nullable=False), CONTENT_NUMBERS)),  # 0..1 of the box
+        _field("lip_opening", pa.float32()),  # distance of the lips' outer middles, shares of the box
+        _field("detected", pa.string()),  # detected | interpolated
+    ]
+)
+
+REJECTS = pa.schema(
+    [
+        _field("source", pa.string()),
+        _field("clip_id", pa.string(), nullable=True),  # null: it did not get that far
+        _field("stage", pa.string()),  # probe | decode | audio | faces | clip | worker
+        _field("reason", pa.string()),  # schemas.reasons.Reason
+        _field("detail", pa.string()),
+        _field("retryable", pa.bool_()),
+    ]
+)
+
+DUB_RESULTS = pa.schema(
+    [
+        _field("job_id", pa.string()),
+        _field("video", pa.string()),
+        _field("speech", pa.string()),
+        _field("output", pa.string(), nullable=True),  # null: nothing was written
+        _field("status", pa.string()),  # done | failed
+        _field("reason", pa.string(), nullable=True),  # schemas.reasons.Reason, null when done
+        _field("detail", pa.string(), nullable=True),
+        _field("duration_s", pa.float64(), nullable=True),  # of the output
+        _field("frames", pa.int32(), nullable=True),
+        _field("dubbed_frames", pa.int32(), nullable=True),  # the rest shows the source
+        _field("frames_per_second", pa.float64(), nullable=True),  # speed of the work, not the frame rate
+        _field("landmark_generator", pa.string()),  # version: first 16 hex digits of the file's SHA-256
+        _field("renderer", pa.string()),
+    ]
+)

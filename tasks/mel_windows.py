@@ -1,0 +1,33 @@
+"""Which piece of a mel spectrogram belongs to a video frame (contract: Audio). NumPy alone, for the training path."""
+
+import numpy as np
+import numpy.typing as npt
+
+MEL_FPS = 80
+"""Mel frames a second."""
+WINDOW_FRAMES = 16
+"""Mel frames in a window: five video frames at 25 a second."""
+VIDEO_FPS = 25
+SILENCE = -4.0
+"""The lowest value of the normalised mel spectrogram; what lies outside the sound is silence."""
+
+FloatArray = npt.NDArray[np.float32]
+
+
+def window_start(frame: int) -> int:
+    """First mel frame of the window of video frame `frame` (25 fps): int(80 (f - 2) / 25). Negative before frame 2."""
+    return int(MEL_FPS * (frame - 2) / VIDEO_FPS)
+
+
+def window_starts(frames: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """`window_start` for many frames; rounds towards zero, as Python's int does."""
+    return np.trunc(MEL_FPS * (frames - 2) / VIDEO_FPS).astype(np.int64)
+
+
+def mel_windows(mel: FloatArray, starts: npt.NDArray[np.int64]) -> FloatArray:
+    """Windows of a mel spectrogram (frames, 80) as the networks take them: (n, 1, 80, 16), silence outside the sound."""
+    indices = starts[:, None] + np.arange(WINDOW_FRAMES)
+    inside = (indices >= 0) & (indices < len(mel))
+    windows = np.full((*indices.shape, mel.shape[1]), SILENCE, dtype=np.float32)
+    windows[inside] = mel[indices[inside]]
+    return windows.transpose(0, 2, 1)[:, None]

@@ -1,0 +1,126 @@
+"""Places: folders on this machine and s3:// prefixes behind one set of functions (fsspec)."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+
+import fsspec
+
+from schemas.errors import StoreError
+
+
+def is_remote(location: str) -> bool:
+    """Whether a location is a URI such as s3://bucket/key; file:// and plain paths are local."""
+    return "://" in location and not location.startswith("file://")
+
+
+def local_path(location: str) -> Path:
+    """The path of a local location (plain or file://)."""
+    return Path(location.removeprefix("file://")).expanduser()
+
+
+def join(location: str, *names: str) -> str:
+    """A location below another."""
+    return "/".join((location.rstrip("/"), *names))
+
+
+def name_of(location: str) -> str:
+    """The last part of a location."""
+    return PurePosixPath(location).name
+
+
+def exists(location: str) -> bool:
+    """Whether there is a file or folder."""
+    filesystem, path = fsspec.core.url_to_fs(location)
+    return bool(filesystem.exists(path))
+
+
+def read_bytes(location: str) -> bytes:
+    """The whole content of a small file."""
+    filesystem, path = fsspec.core.url_to_fs(location)
+    return bytes(filesystem.cat_file(path))
+
+
+def read_range(location: str, start: int, size: int) -> bytes:
+    """`size` bytes from byte `start`: one range read."""
+    filesystem, path = fsspec.core.url_to_fs(location)
+    return bytes(filesystem.cat_file(path, start=start, end=start + size))
+
+
+def list_names(location: str, suffix: str = "") -> list[str]:
+    """Names of the files directly under a location that end so, sorted; none when the location is not there."""
+    filesystem, path = fsspec.core.url_to_fs(location)
+    try:
+        found = filesystem.ls(path, detail=True, refresh=True) if is_remote(location) else filesystem.ls(path, detail=True)
+    except FileNotFoundError:
+        return []
+    names = (name_of(entry["name"]) for entry in found if entry["type"] == "file")
+    return sorted(name for name in names if name.endswith(suffix) and not name.startswith("."))
+
+
+def write_bytes(location: str, content: bytes) -> None:
+    """Writes a small file whole: under a temporary name first, so that a half-written one never has the final name."""
+    with writing(location) as path:
+        path.write_bytes(content)
+
+
+@contextmanager
+def writing(location: str) -> Iterator[Path]:
+    """A local path to write to; on a clean exit the file appears at `location` whole, after an error not at all.
+
+    Raises StoreError, in one sentence, when the place cannot be written.
+    """
+    if is_remote(location):
+        with tempfile.TemporaryDirectory(prefix="dubmill-") as folder:
+            path = Path(folder) / name_of(location)
+            yield path
+            _upload(path, location)
+        return
+    target = local_path(location)
+    path = target.parent / f".{target.stem}.{os.getpid()}.partial{target.suffix}"
+    _make_folder(target)
+    try:
+        yield path
+        path.replace(target)
+    except OSError as error:
+        raise _unwritable(location, error) from error
+    finally:
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def local_copy(location: str) -> Iterator[Path]:
+    """A local path with the content of `location`: itself when it is local, a temporary download when not."""
+    if not is_remote(location):
+        yield local_path(location)
+        return
+    with tempfile.TemporaryDirectory(prefix="dubmill-") as folder:
+        path = Path(folder) / name_of(location)
+        filesystem, remote = fsspec.core.url_to_fs(location)
+        filesystem.get_file(remote, str(path))
+        yield path
+
+
+def _make_folder(target: Path) -> None:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.is_dir():
+            raise IsADirectoryError("it is a folder")
+        if not os.access(target.parent, os.W_OK):
+            raise PermissionError("the folder cannot be written to")
+    except OSError as error:
+        raise _unwritable(str(target), error) from error
+
+
+def _upload(path: Path, location: str) -> None:
+    filesystem, remote = fsspec.core.url_to_fs(location)
+    try:
+        filesystem.put_file(str(path), remote)
+    except OSError as error:
+        raise _unwritable(location, error) from error
+
+
+def _unwritable(location: str, error: OSError) -> StoreError:
+    return StoreError(f"{location} cannot be written: {error.strerror or error}.")
