@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
-# install.sh control|data FOLDER: makes one of the two environments in FOLDER from its lock. Both `make setup` and the
-# images use it. When FOLDER already is what the lock asks for, it does nothing.
+# install.sh control|data FOLDER [without-code]: makes one of the two environments in FOLDER from its lock. Both `make
+# setup` and the images use it. When FOLDER already is what the lock asks for, it does nothing. An image installs without
+# the code first, so that a change of code does not fetch packages again.
 set -euo pipefail
 plane=${1:?"say which environment: control or data"}
 folder=${2:?"say which folder the environment goes into"}
+code=${3:-with-code}
 root=$(cd "$(dirname "$0")/.." && pwd)
 python=${PYTHON:-python3.11}
 command -v "$python" >/dev/null || python=python3
@@ -21,7 +23,7 @@ export SSL_CERT_FILE=${SSL_CERT_FILE:-${PIP_CERT:-}}
 for name in UV_FIND_LINKS UV_DEFAULT_INDEX SSL_CERT_FILE; do [[ -n ${!name} ]] || unset "$name"; done
 export UV_LINK_MODE=${UV_LINK_MODE:-copy} UV_HTTP_TIMEOUT=${UV_HTTP_TIMEOUT:-180}
 
-fingerprint=$(cat "$root/locks/$plane.txt" "$root/locks/install.sh" "$root/pyproject.toml" <("$python" -VV) <(echo "$root" "${UV_FIND_LINKS:-}") | sha256sum | cut -d' ' -f1)
+fingerprint=$(cat "$root/locks/$plane.txt" "$root/locks/install.sh" "$root/pyproject.toml" <("$python" -VV) <(echo "$root $code ${UV_FIND_LINKS:-}") | sha256sum | cut -d' ' -f1)
 stamp=$folder/.installed
 if [[ -f $stamp && $(<"$stamp") == "$fingerprint" ]]; then
     echo "setup: the $plane environment is up to date."
@@ -47,7 +49,7 @@ if [[ $plane == data ]]; then
         "$folder/bin/python" -c 'import cv2' || fail "OpenCV cannot be loaded even in its headless build."
     fi
     # The code itself, as a link to this folder, with the command 'dubmill'.
-    "$folder/bin/uv" pip install --quiet --python "$folder/bin/python" --no-deps --editable "$root"
+    [[ $code == without-code ]] || "$folder/bin/uv" pip install --quiet --python "$folder/bin/python" --no-deps --editable "$root"
 fi
 echo "$fingerprint" > "$stamp"
 echo "setup: the $plane environment is ready."
