@@ -1,0 +1,344 @@
+"""The command line of dubmill: it reads what a person asked for, calls the task or the job, and says how it went."""
+
+import importlib
+import os
+import subprocess
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from schemas.errors import DubmillError, StoreError
+from schemas.settings import (
+    AnySettings,
+    BulkDubSettings,
+    DubSettings,
+    IngestSettings,
+    LandmarkGeneratorTraining,
+    RendererTraining,
+    Settings,
+    SnapshotSettings,
+    check_settings,
+    read_settings,
+)
+from tasks.progress import Progress, show_progress
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, rich_markup_mode=None, help="Talking-head footage in; training data, models and dubbed video out."
+)
+corpus = typer.Typer(no_args_is_help=True, help="Look at a corpus store, check it, choose clips from it.")
+train = typer.Typer(no_args_is_help=True, help="Train one of the two networks on a corpus store.")
+checkpoint = typer.Typer(no_args_is_help=True, help="Import published weights; say what a checkpoint holds.")
+report = typer.Typer(no_args_is_help=True, help="Write one self-contained HTML page.")
+app.add_typer(corpus, name="corpus")
+app.add_typer(train, name="train")
+app.add_typer(checkpoint, name="checkpoint")
+app.add_typer(report, name="report")
+
+SettingsFile = Annotated[
+    str | None, typer.Option("--settings", help="Flat YAML file (path or URI) with any of this command's settings; options given here win.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the summary as JSON on standard output.")]
+Ray = Annotated[str, typer.Option("--ray", help="none: in this process; local: a Ray of its own on this machine; http://HOST:8265: a cluster's job API.")]
+Store = Annotated[str, typer.Argument(help="Folder or s3:// prefix of the corpus store.")]
+
+
+class Kind(StrEnum):
+    """The two networks."""
+
+    LANDMARK_GENERATOR = "landmark-generator"
+    RENDERER = "renderer"
+
+
+def _settings(kind: type[AnySettings], file: str | None, **options: object) -> AnySettings:
+    values = read_settings(file) if file else {}
+    return check_settings(kind, values | {name: value for name, value in options.items() if value is not None})
+
+
+def _say(summary: Settings, as_json: bool) -> None:
+    if as_json:
+        print(summary.model_dump_json())
+        return
+    for name, value in summary.model_dump(mode="json").items():
+        print(f"{name.replace('_', ' ')}: {_text(value)}")
+
+
+def _text(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_text(number)}" for name, number in value.items()) or "none"
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _run(job: str, here: str, settings: Settings, ray: str, title: str) -> Any:
+    """Runs a job where `--ray` says: `here` names the function (module:function) that does it in this process."""
+    with show_progress(title) as progress:
+        if ray == "none":
+            module, function = here.split(":")
+            return getattr(importlib.import_module(module), function)(settings, progress)
+        if ray == "local":
+            return importlib.import_module(f"ray_jobs.{job}").run(settings, progress)
+        return _submit(ray, job, settings, progress)
+
+
+def _submit(address: str, job: str, settings: Settings, progress: Progress) -> Any:
+    from ray_jobs.cluster import submit  # loads Ray
+
+    return submit(address, f"ray_jobs.{job}", settings, progress)
+
+
+@app.command(epilog="Example: dubmill ingest footage/ --store corpus/ --speakers speakers.csv")
+def ingest(
+    sources: Annotated[list[str] | None, typer.Argument(help="Folders, files or s3:// prefixes.")] = None,
+    store: Annotated[str | None, typer.Option(help="Folder or s3:// prefix of the corpus store.")] = None,
+    layout: Annotated[str | None, typer.Option(help="auto or folder.")] = None,
+    speakers: Annotated[str | None, typer.Option(help="CSV file with the columns source, speaker.")] = None,
+    settings: SettingsFile = None,
+    ray: Ray = "none",
+    json: Json = False,
+) -> None:
+    """Footage in, clips in a corpus store out. Only what is new is read."""
+    wanted = _settings(IngestSettings, settings, sources=tuple(sources) if sources else None, store=store, layout=layout, speakers=speakers)
+    _say(_run("ingest", "tasks.corpus.ingest:ingest_here", wanted, ray, "ingest"), json)
+
+
+@corpus.command("stats", epilog="Example: dubmill corpus stats corpus/")
+def corpus_stats(store: Store, json: Json = False) -> None:
+    """Counts, hours and why footage was turned away."""
+    from tasks.corpus.stats import store_stats
+
+    _say(store_stats(store), json)
+
+
+@corpus.command("show", epilog="Example: dubmill corpus show corpus/ 0123456789abcdef-s0t0")
+def corpus_show(
+    store: Store, clip_id: Annotated[str | None, typer.Argument(help="A clip; without it, all clips are listed.")] = None, json: Json = False
+) -> None:
+    """One clip with all its measures, or the list of clips."""
+    from tasks.corpus.stats import show_clips
+
+    for clip in show_clips(store, clip_id):
+        _say(clip, json) if clip_id or json else print(clip.line)
+
+
+@corpus.command("verify", epilog="Example: dubmill corpus verify corpus/")
+def corpus_verify(store: Store, json: Json = False) -> None:
+    """Reads back every row and every picture; names each fault."""
+    from tasks.corpus.verify import verify_store
+
+    with show_progress("verify") as progress:
+        faults = verify_store(store, progress)
+    if json:
+        import json as json_module
+
+        print(json_module.dumps({"store": store, "faults": faults}))
+    else:
+        print("\n".join(faults) if faults else f"{store} is sound: every row and every picture was read back.")
+    if faults:
+        raise StoreError(f"{store} has {len(faults)} faults.")
+
+
+@corpus.command("snapshot", epilog="Example: dubmill corpus snapshot corpus/ --name first")
+def corpus_snapshot(
+    store: Store,
+    name: Annotated[str | None, typer.Option(help="Name of the snapshot; default: made from its content.")] = None,
+    settings: SettingsFile = None,
+    json: Json = False,
+) -> None:
+    """Chooses clips, splits them into train, val and test, and writes that down for training."""
+    from tasks.corpus.snapshot import freeze_snapshot
+    from tasks.corpus.store import CorpusStore
+
+    snapshot = freeze_snapshot(CorpusStore.open(store), _settings(SnapshotSettings, settings, name=name))
+    if json:
+        print(snapshot.model_dump_json())
+        return
+    counts = {split: sum(clip.split == split for clip in snapshot.clips) for split in ("train", "val", "test")}
+    print(f"snapshot {snapshot.name}: {_text(counts)}; split by {snapshot.split_by}; left out: {_text(snapshot.left_out)}")
+
+
+@train.command("landmark-generator", epilog="Example: dubmill train landmark-generator --store corpus/ --out models/landmarks --preset small --steps 2000")
+def train_landmark_generator(
+    store: Annotated[str | None, typer.Option(help="Corpus store to train on.")] = None,
+    out: Annotated[str | None, typer.Option(help="Folder for weights and state.")] = None,
+    snapshot: Annotated[str | None, typer.Option(help="Name of a snapshot; default: one is frozen first.")] = None,
+    preset: Annotated[str | None, typer.Option(help="published or small.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps in all.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Samples a step.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the state in --out.")] = False,
+    settings: SettingsFile = None,
+    ray: Ray = "none",
+    json: Json = False,
+) -> None:
+    """Speech and head pose to mouth and jaw landmarks."""
+    wanted = _settings(
+        LandmarkGeneratorTraining, settings, store=store, out=out, snapshot=snapshot, preset=preset, steps=steps, batch_size=batch_size, resume=resume or None
+    )
+    _say(_run("train_landmark_generator", "tasks.training.landmark_generator:train_landmark_generator", wanted, ray, "landmark generator"), json)
+
+
+@train.command("renderer", epilog="Example: dubmill train renderer --store corpus/ --out models/renderer --preset small --steps 2000")
+def train_renderer(
+    store: Annotated[str | None, typer.Option(help="Corpus store to train on.")] = None,
+    out: Annotated[str | None, typer.Option(help="Folder for weights and state.")] = None,
+    snapshot: Annotated[str | None, typer.Option(help="Name of a snapshot; default: one is frozen first.")] = None,
+    preset: Annotated[str | None, typer.Option(help="published or small.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps in all.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Samples a step.")] = None,
+    size: Annotated[int | None, typer.Option(help="Side of the face picture: 128 or 256.")] = None,
+    perceptual_weights: Annotated[str | None, typer.Option(help="VGG-19 features, or a published renderer checkpoint that carries them.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the state in --out.")] = False,
+    settings: SettingsFile = None,
+    ray: Ray = "none",
+    json: Json = False,
+) -> None:
+    """A landmark sketch and reference pictures to a face."""
+    wanted = _settings(
+        RendererTraining,
+        settings,
+        store=store,
+        out=out,
+        snapshot=snapshot,
+        preset=preset,
+        steps=steps,
+        batch_size=batch_size,
+        size=size,
+        perceptual_weights=perceptual_weights,
+        resume=resume or None,
+    )
+    _say(_run("train_renderer", "tasks.training.renderer:train_renderer", wanted, ray, "renderer"), json)
+
+
+@checkpoint.command("import", epilog="Example: dubmill checkpoint import landmark_generator.pth --kind landmark-generator --out landmarks.safetensors")
+def checkpoint_import(
+    published: Annotated[Path, typer.Argument(help="A published .pth of IP_LAP or LIP_MASK.")],
+    kind: Annotated[Kind, typer.Option(help="Which network it holds.")],
+    out: Annotated[str, typer.Option(help="The .safetensors file to write.")],
+    json: Json = False,
+) -> None:
+    """Published weights to a dubmill checkpoint; a renderer's VGG-19 features are kept beside it."""
+    from models.iplap import import_iplap
+
+    _say(import_iplap(published, kind.value, out), json)
+
+
+@checkpoint.command("info", epilog="Example: dubmill checkpoint info landmarks.safetensors")
+def checkpoint_info(location: Annotated[str, typer.Argument(help="A .safetensors file.")], json: Json = False) -> None:
+    """What a checkpoint says of itself: network, crop, mel, steps, metrics."""
+    from models.checkpoint import read_header
+
+    _say(read_header(location), json)
+
+
+@app.command(epilog="Example: dubmill dub presenter.mp4 speech.wav --out dubbed.mp4 --landmark-generator landmarks.safetensors --renderer renderer.safetensors")
+def dub(
+    video: Annotated[str, typer.Argument(help="A video of a face, or a still picture.")],
+    speech: Annotated[str, typer.Argument(help="The speech that the mouth is to say.")],
+    out: Annotated[str, typer.Option(help="The .mp4 file to write.")],
+    landmark_generator: Annotated[str | None, typer.Option(help="Checkpoint of the landmark generator.")] = None,
+    renderer: Annotated[str | None, typer.Option(help="Checkpoint of the renderer.")] = None,
+    references: Annotated[int | None, typer.Option(help="Reference pictures.")] = None,
+    fps: Annotated[str | None, typer.Option(help="source or 25.")] = None,
+    precision: Annotated[str | None, typer.Option(help="fp32 or bf16.")] = None,
+    settings: SettingsFile = None,
+    json: Json = False,
+) -> None:
+    """One video and one speech to one dubbed video."""
+    from tasks.dubbing.dub import dub_video
+
+    wanted = _settings(DubSettings, settings, landmark_generator=landmark_generator, renderer=renderer, references=references, fps=fps, precision=precision)
+    with show_progress("dub") as progress:
+        summary = dub_video(video, speech, out, wanted, progress)
+    _say(summary, json)
+
+
+@app.command("bulk-dub", epilog="Example: dubmill bulk-dub jobs.csv --out dubs/ --landmark-generator landmarks.safetensors --renderer renderer.safetensors")
+def bulk_dub(
+    jobs: Annotated[str | None, typer.Argument(help="CSV, JSONL or Parquet with job_id, video, speech, out.")] = None,
+    out: Annotated[str | None, typer.Option(help="Folder or s3:// prefix for outputs and results.")] = None,
+    landmark_generator: Annotated[str | None, typer.Option(help="Checkpoint of the landmark generator.")] = None,
+    renderer: Annotated[str | None, typer.Option(help="Checkpoint of the renderer.")] = None,
+    settings: SettingsFile = None,
+    ray: Ray = "none",
+    json: Json = False,
+) -> None:
+    """A list of dubs. Faults of media are a job's row in the results; what is done is not done again."""
+    wanted = _settings(BulkDubSettings, settings, jobs=jobs, out=out, landmark_generator=landmark_generator, renderer=renderer)
+    _say(_run("dub", "tasks.dubbing.bulk:bulk_dub_here", wanted, ray, "bulk-dub"), json)
+
+
+@app.command(epilog="Example: dubmill inspect dubbed.mp4")
+def inspect(video: Annotated[str, typer.Argument(help="A video that dubmill made.")], json: Json = False) -> None:
+    """What a dub says of itself: that it is synthetic, which models made it, and of what."""
+    from tasks.dubbing.stamp import read_dub_stamp
+
+    _say(read_dub_stamp(video), json)
+
+
+Html = Annotated[Path, typer.Option("--html", help="The page to write.")]
+
+
+@report.command("corpus", epilog="Example: dubmill report corpus corpus/ --html corpus.html")
+def report_corpus(location: Store, html: Html) -> None:
+    """What a corpus store holds and what was turned away."""
+    from tasks.report import corpus_report
+
+    corpus_report(location, html)
+    print(f"page: {html}")
+
+
+@report.command("training", epilog="Example: dubmill report training models/landmarks --html training.html")
+def report_training(location: Annotated[str, typer.Argument(help="The --out folder of a training run.")], html: Html) -> None:
+    """Loss curves and pictures of a training run."""
+    from tasks.report import training_report
+
+    training_report(location, html)
+    print(f"page: {html}")
+
+
+@report.command("dubs", epilog="Example: dubmill report dubs dubs/ --html dubs.html")
+def report_dubs(location: Annotated[str, typer.Argument(help="The --out of a bulk run.")], html: Html) -> None:
+    """What became of each job of a bulk run."""
+    from tasks.report import dubs_report
+
+    dubs_report(location, html)
+    print(f"page: {html}")
+
+
+@app.command(epilog="Example: dubmill demo --clips footage/ --speech speech.wav")
+def demo(
+    clips: Annotated[Path | None, typer.Option(help="Folder of your clips; default: footage that the demo makes itself.")] = None,
+    speech: Annotated[Path | None, typer.Option(help="Speech for the dub; default: speech that the demo makes itself.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for everything the demo makes.")] = None,
+) -> None:
+    """From clips to a dubbed video through Airflow and Ray on this machine, and a page that shows it all."""
+    runner = Path(__file__).parent / "docker/local/demo.py"
+    if not runner.is_file():
+        raise StoreError("The demo runs from a checkout of dubmill, and this installation is none.")
+    options = [f"--{name}={value.absolute()}" for name, value in (("clips", clips), ("speech", speech), ("out", out)) if value]
+    raise typer.Exit(subprocess.run([sys.executable, str(runner), *options], check=False).returncode)
+
+
+def main() -> None:
+    """Runs the command line: exit code 0 when the work is done, 1 with one sentence when the user can mend it."""
+    os.environ.setdefault("GLOG_minloglevel", "2")
+    try:
+        app()
+    except (DubmillError, OSError) as error:
+        Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print(f"dubmill: {_sentence(error)}")
+        raise SystemExit(1) from error
+
+
+def _sentence(error: Exception) -> str:
+    """The error's text on one line; an OSError of a place that no task expected names the place."""
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}."
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""The Dockerfiles and the compose file: parsed, linted, and held to what DESIGN asks of them."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+DOCKER = Path(__file__).parents[2] / "docker"
+DOCKERFILES = sorted(DOCKER.glob("*.Dockerfile"))
+LOOPBACK_PORT = re.compile(r"127\.0\.0\.1:\d+:\d+")
+
+
+@pytest.fixture(scope="module")
+def compose() -> dict[str, Any]:
+    return yaml.safe_load((DOCKER / "compose.yaml").read_text(encoding="utf-8"))
+
+
+def test_there_is_an_image_for_each_environment() -> None:
+    assert [path.stem for path in DOCKERFILES] == ["control", "data"]
+
+
+@pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.stem)
+def test_a_dockerfile_has_no_fault_that_the_linter_knows(path: Path) -> None:
+    hadolint = shutil.which("hadolint", path=str(Path(sys.executable).parent))
+    assert hadolint, "hadolint is in the data environment's lock"
+    linted = subprocess.run([hadolint, str(path)], capture_output=True, text=True, check=False)
+    assert linted.returncode == 0, linted.stdout
+
+
+@pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.stem)
+def test_an_image_is_made_by_the_same_script_and_locks_and_runs_as_nobody_special(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert f"locks/install.sh {path.stem} " in text
+    assert [line for line in text.splitlines() if line.startswith("USER")][-1] == "USER 50000"
+    assert "schemas ./schemas" in text
+
+
+def test_what_an_image_copies_is_there() -> None:
+    for path in DOCKERFILES:
+        for line in path.read_text(encoding="utf-8").splitlines():
+            if line.startswith("COPY"):
+                sources = [word for word in line.split()[1:-1] if not word.startswith("--")]
+                assert all((DOCKER.parent / source).exists() for source in sources), line
+
+
+def test_services_depend_on_services_that_are_there(compose: dict[str, Any]) -> None:
+    services = compose["services"]
+    assert {"postgres", "s3", "ray-head", "ray-worker", "airflow-api-server", "airflow-scheduler", "airflow-dag-processor", "airflow-triggerer"} <= set(
+        services
+    )
+    for name, service in services.items():
+        assert set(service.get("depends_on", {})) <= set(services), name
+        for volume in service.get("volumes", []):
+            assert volume.split(":")[0] in compose["volumes"], name
+        assert set(service.get("secrets", [])) <= set(compose["secrets"]), name
+
+
+def test_every_image_is_built_here_or_pinned(compose: dict[str, Any]) -> None:
+    built = {service["image"]: service["build"] for service in compose["services"].values() if "build" in service}
+    for build in built.values():
+        assert (DOCKER / build["context"] / build["dockerfile"]).is_file()
+    for service in compose["services"].values():
+        assert service["image"] in built or ":" in service["image"]
+
+
+def test_ports_are_published_on_loopback_only(compose: dict[str, Any]) -> None:
+    published = [port for service in compose["services"].values() for port in service.get("ports", [])]
+    assert published
+    assert all(LOOPBACK_PORT.fullmatch(port) for port in published)
+
+
+def test_no_secret_has_a_value_in_the_compose_file(compose: dict[str, Any]) -> None:
+    for service in compose["services"].values():
+        for name, value in service.get("environment", {}).items():
+            if re.search(r"PASSWORD$|SECRET|TOKEN$|KEY", name):
+                assert value.startswith("${"), name
+    example = (DOCKER / "compose.env.example").read_text(encoding="utf-8")
+    wanted = set(re.findall(r"\$\{(\w+):\?", (DOCKER / "compose.yaml").read_text(encoding="utf-8")))
+    assert all(re.search(rf"^{name}=$", example, re.MULTILINE) for name in wanted)

@@ -1,0 +1,72 @@
+"""The command line: every command explains itself; what a person can mend is one sentence and exit code 1."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+COMMANDS = (
+    ["ingest"],
+    ["corpus", "stats"],
+    ["corpus", "show"],
+    ["corpus", "verify"],
+    ["corpus", "snapshot"],
+    ["train", "landmark-generator"],
+    ["train", "renderer"],
+    ["checkpoint", "import"],
+    ["checkpoint", "info"],
+    ["dub"],
+    ["bulk-dub"],
+    ["inspect"],
+    ["report", "corpus"],
+    ["report", "training"],
+    ["report", "dubs"],
+    ["demo"],
+)
+
+
+def dubmill(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, str(ROOT / "dubmill.py"), *map(str, words)], capture_output=True, text=True, check=False, cwd=ROOT)
+
+
+def assert_one_sentence(run: subprocess.CompletedProcess[str], *words: str) -> None:
+    lines = [line for line in run.stderr.splitlines() if line.strip()]
+    assert run.returncode == 1, run.stderr
+    assert "Traceback" not in run.stderr
+    assert lines[-1].startswith("dubmill: ")
+    for word in words:
+        assert word in lines[-1]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_explains_itself_with_an_example(command: list[str]) -> None:
+    run = dubmill(*command, "--help")
+    assert run.returncode == 0
+    assert f"Example: dubmill {' '.join(command)}" in run.stdout
+
+
+def test_a_missing_option_is_named() -> None:
+    assert_one_sentence(dubmill("ingest", "somewhere"), "store: Field required")
+
+
+def test_a_missing_store_is_one_sentence(tmp_path: Path) -> None:
+    assert_one_sentence(dubmill("corpus", "stats", tmp_path / "nowhere"), "nowhere")
+
+
+def test_a_missing_checkpoint_is_one_sentence(tmp_path: Path) -> None:
+    assert_one_sentence(dubmill("checkpoint", "info", tmp_path / "absent.safetensors"), "absent.safetensors")
+
+
+def test_a_settings_file_fills_in_and_options_win(tmp_path: Path) -> None:
+    settings = tmp_path / "ingest.yaml"
+    empty = tmp_path / "empty folder"
+    empty.mkdir()
+    settings.write_text(json.dumps({"store": str(tmp_path / "from-file"), "sources": [str(tmp_path / "absent")]}))
+    run = dubmill("ingest", empty, "--settings", settings, "--json")
+    assert run.returncode == 0, run.stderr
+    summary = json.loads(run.stdout)
+    assert summary["store"] == str(tmp_path / "from-file")
+    assert summary["sources"] == 0
