@@ -14,11 +14,12 @@ EDGE_TOLERANCE = 1e-9
 """How far from 0 or 1 a coordinate counts as on the edge."""
 
 
-def draw_sketch(pose: npt.NDArray[np.floating], content: npt.NDArray[np.floating], crop_size: tuple[int, int], size: int = 128) -> npt.NDArray[np.uint8]:
+def draw_sketch(pose: npt.NDArray[np.floating], content: npt.NDArray[np.floating], crop_size: tuple[float, float], size: int = 128) -> npt.NDArray[np.uint8]:
     """The sketch (size, size, 3) uint8 of a face, black with grey lines.
 
     pose (2, 74) and content (2, 57): x then y, in 0..1 of the crop; points outside are left out with their lines.
-    crop_size: (height, width) of the crop in pixels; the canvas has its ratio before it is resized to a square.
+    crop_size: (height, width) of the box that the points are relative to, in pixels (not cut to whole ones with `iplap-train`);
+    the canvas has its ratio before it is resized to a square.
     """
     height, width = crop_size
     shorter = min(height, width)
