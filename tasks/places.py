@@ -2,9 +2,10 @@
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import fsspec
 
@@ -47,6 +48,22 @@ def read_range(location: str, start: int, size: int) -> bytes:
     """`size` bytes from byte `start`: one range read."""
     filesystem, path = fsspec.core.url_to_fs(location)
     return bytes(filesystem.cat_file(path, start=start, end=start + size))
+
+
+def read_many(locations: Sequence[str]) -> list[bytes]:
+    """Whole contents of many small files of one place, in order; fetched side by side where the place is remote."""
+    if not locations:
+        return []
+    filesystem, _ = fsspec.core.url_to_fs(locations[0])
+    paths = [fsspec.core.url_to_fs(location)[1] for location in locations]
+    contents = filesystem.cat(paths) if len(paths) > 1 else {paths[0]: filesystem.cat_file(paths[0])}
+    return [bytes(contents[path]) for path in paths]
+
+
+def open_to_read(location: str) -> Any:
+    """A seekable binary file object, to be closed by whoever opens it; OSError when it is not there."""
+    filesystem, path = fsspec.core.url_to_fs(location)
+    return filesystem.open(path, "rb")
 
 
 def list_names(location: str, suffix: str = "") -> list[str]:

@@ -1,0 +1,67 @@
+"""What every Ray job shares: its command line, its log lines and its exit code. Ray itself is not imported here."""
+
+import argparse
+import logging
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from pydantic import BaseModel
+
+from schemas.errors import DubmillError
+from schemas.settings import check_settings, read_settings
+from tasks import places
+from tasks.progress import Progress
+
+PROGRESS_PREFIX = "progress "
+"""Begins a line that tells how far a job is: `progress <done>/<total> <note>`; whoever follows the log reads it."""
+RESULT_PREFIX = "result "
+"""Begins the line that holds the job's summary as JSON, for whoever has only the log."""
+ERROR_PREFIX = "error "
+"""Begins the one sentence with which a job ends that the user can mend."""
+LINE_EVERY_S = 1.0
+"""Seconds between two progress lines: often enough for a bar, seldom enough for a log."""
+
+JobSettings = TypeVar("JobSettings", bound=BaseModel)
+
+
+class JobProgress:
+    """Progress as `progress <done>/<total> <note>` lines on standard output (`?`: the total is not known)."""
+
+    def __init__(self, every_s: float = LINE_EVERY_S) -> None:
+        self.every_s = every_s
+        self._said_at = float("-inf")
+
+    def __call__(self, done: int, total: int | None = None, note: str = "") -> None:
+        """Prints a line when the last one is old enough, and always the last one of the work."""
+        now = time.monotonic()
+        if now - self._said_at < self.every_s and done != total:
+            return
+        self._said_at = now
+        print(f"{PROGRESS_PREFIX}{done}/{'?' if total is None else total} {note}".rstrip(), flush=True)
+
+
+def job_main(settings_class: type[JobSettings], run: Callable[[JobSettings, Progress], BaseModel], arguments: Sequence[str] | None = None) -> None:
+    """The `main` of a job: reads `--settings`, runs, prints the summary and writes it as JSON to `--result`.
+
+    Ends the process with exit code 1 and one sentence on standard error for whatever the user can mend.
+    """
+    options = _parse(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    try:
+        settings = check_settings(settings_class, read_settings(options.settings))
+        summary = run(settings, JobProgress()).model_dump_json()
+        if options.result:
+            places.write_bytes(options.result, summary.encode())
+    except DubmillError as error:
+        print(f"{ERROR_PREFIX}{error}", file=sys.stderr, flush=True)
+        sys.exit(1)
+    print(f"{RESULT_PREFIX}{summary}", flush=True)
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="A Ray job of dubmill: run it inside a Ray job, or by itself on this machine.")
+    parser.add_argument("--settings", required=True, help="flat YAML file, a path or URI that this machine can read")
+    parser.add_argument("--result", help="where the summary is written as JSON, a path or URI")
+    return parser.parse_args(arguments)

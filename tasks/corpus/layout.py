@@ -1,0 +1,39 @@
+"""Where things lie in a corpus store, and the folders' order of writing: `clips` last, since it makes a batch finished."""
+
+from tasks import places
+
+SETTINGS = "settings.json"
+PLANS = "plans"
+FACES = "faces"
+AUDIO = "audio"
+LANDMARKS = "landmarks"
+REJECTS = "rejects"
+CLIPS = "clips"
+SNAPSHOTS = "snapshots"
+TABLES = (AUDIO, LANDMARKS, REJECTS, CLIPS)
+"""The Parquet folders, in the order in which a batch writes them."""
+
+
+def table_location(store: str, folder: str, batch: str) -> str:
+    """The Parquet file of a batch."""
+    return places.join(store, folder, f"{batch}.parquet")
+
+
+def plan_location(store: str, batch: str) -> str:
+    """The plan of a batch."""
+    return places.join(store, PLANS, f"{batch}.json")
+
+
+def shard_location(store: str, shard: str) -> str:
+    """A shard of face pictures, by its file name."""
+    return places.join(store, FACES, shard)
+
+
+def shard_name(batch: str, number: int) -> str:
+    """File name of the shard of that number (0-based) of a batch."""
+    return f"{batch}-{number:03d}.tar"
+
+
+def snapshot_location(store: str, name: str) -> str:
+    """The file of a snapshot."""
+    return places.join(store, SNAPSHOTS, f"{name}.json")
