@@ -1,0 +1,191 @@
+"""An Airflow task that is one Ray job: submitted, found again after a retry, followed to its end."""
+
+import hashlib
+import json
+import logging
+import os
+import re
+import shlex
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import fsspec
+from airflow.sdk import BaseOperator, Connection
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowNotFoundException
+
+from dags.operators.ray_jobs_api import RayAddress, RayJob, RayJobsApi, RayJobsError
+from schemas.errors import SettingsError
+from schemas.settings import Settings, check_settings, read_settings
+
+POLL_S = 2.0
+"""Seconds between two looks at a job."""
+PATIENCE_S = 600.0
+"""Seconds to wait for a Ray that does not answer: a head that restarts, a network that is away."""
+STOP_PATIENCE_S = 4.0
+"""Seconds to wait when a job must be stopped: Airflow kills the process about five seconds after it asks."""
+SHOWN_LINES = 20
+"""Last lines of a failed job's log that its error carries."""
+JOB_PYTHON = "DUBMILL_PYTHON"
+"""Environment variable: the Python that runs jobs on the cluster; `python`, that of the image, when unset."""
+
+
+class RayJobOperator(BaseOperator):  # type: ignore[misc]
+    """Runs `python -m ray_jobs.NAME --settings URI --result URI` on a Ray cluster and returns what it made.
+
+    The submission id is made of dag, run, task, map index and generation (a clear begins a new one), and of a count of
+    failed attempts. So a retry, or a task whose process died, finds its job again: one that runs is followed, one that
+    succeeded is not run twice, one that failed or was stopped gets the next id.
+
+    Args:
+        job: module under `ray_jobs`.
+        settings: URI of the flat YAML file that the job reads; this machine and the cluster must both reach it.
+        settings_class: what the file is checked against before anything is submitted. Faults are not retried.
+        results: folder or prefix for the job's result, a small JSON object of URIs and counts; it becomes the XCom value and
+            the `extra` of each outlet asset's event. Lists in it are given as their lengths.
+        connection_id: Airflow connection of Ray's job API: host, port, and as password the token. Default without
+            such a connection: http://127.0.0.1:8265, no token.
+    """
+
+    template_fields: Sequence[str] = ("settings", "results")
+    ui_color = "#d6eaf8"
+
+    def __init__(
+        self,
+        *,
+        job: str,
+        settings: str,
+        settings_class: type[Settings],
+        results: str,
+        connection_id: str = "ray_default",
+        poll_s: float = POLL_S,
+        patience_s: float = PATIENCE_S,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.job = job
+        self.settings = settings
+        self.settings_class = settings_class
+        self.results = results
+        self.connection_id = connection_id
+        self.poll_s = poll_s
+        self.patience_s = patience_s
+        self._followed: tuple[RayAddress, str] | None = None
+
+    def execute(self, context: Any) -> dict[str, Any]:
+        """Runs or finds the job, waits for its end and returns its result. Raises AirflowException when it fails."""
+        self._check_settings()
+        logging.getLogger("httpx").setLevel(logging.WARNING)  # or each look at the job is a line in the task's log
+        address = ray_address(self.connection_id)
+        api = RayJobsApi(address, self.patience_s, self.log.warning)
+        try:
+            submission_id, is_there = self._choose_id(api, submission_stem(context["ti"]))
+            self._followed = (address, submission_id)
+            if not is_there:
+                self._submit(api, submission_id)
+            self._require_success(self._follow(api, submission_id), api)
+        except RayJobsError as error:
+            raise AirflowException(str(error)) from error
+        finally:
+            api.close()
+        self._followed = None
+        result = self._read_result(submission_id)
+        for asset in self.outlets:
+            context["outlet_events"][asset].extra = result
+        return result
+
+    def on_kill(self) -> None:
+        """Stops the job when the task is cleared, marked or killed while it runs."""
+        if self._followed is None:
+            return
+        address, submission_id = self._followed
+        self.log.info("Stopping Ray job %s.", submission_id)
+        api = RayJobsApi(address, STOP_PATIENCE_S, self.log.warning)
+        try:
+            api.stop(submission_id)
+        finally:
+            api.close()
+
+    def _check_settings(self) -> None:
+        try:
+            check_settings(self.settings_class, read_settings(self.settings))
+        except SettingsError as error:
+            raise AirflowFailException(f"{self.settings}: {error}") from error
+
+    def _choose_id(self, api: RayJobsApi, stem: str) -> tuple[str, bool]:
+        """The id to follow, and whether Ray has such a job: one that runs or succeeded, or the first id not yet used."""
+        attempt = 1
+        while (found := api.find(f"{stem}.a{attempt}")) is not None:
+            if found.status not in ("FAILED", "STOPPED"):
+                self.log.info("Ray job %s is there already: %s.", found.submission_id, found.status.lower())
+                return found.submission_id, True
+            attempt += 1
+        return f"{stem}.a{attempt}", False
+
+    def _submit(self, api: RayJobsApi, submission_id: str) -> None:
+        command = [os.environ.get(JOB_PYTHON, "python"), "-m", f"ray_jobs.{self.job}"]
+        entrypoint = shlex.join([*command, "--settings", self.settings, "--result", self._result_location(submission_id)])
+        self.log.info("Submitting Ray job %s: %s", submission_id, entrypoint)
+        api.submit(submission_id, entrypoint)
+
+    def _follow(self, api: RayJobsApi, submission_id: str) -> RayJob:
+        """Waits for the end of a job and brings its new log lines into this task's log."""
+        shown = 0
+        while True:
+            job = api.find(submission_id)
+            if job is None:
+                raise AirflowException(f"Ray no longer knows job {submission_id}: its head was restarted; a retry submits it afresh.")
+            text = api.logs(submission_id)
+            whole = len(text) if job.is_over else text.rfind("\n") + 1  # a half-written line is left for the next look
+            for line in text[shown:whole].splitlines():
+                self.log.info("%s", line)
+            shown = max(shown, whole)
+            if job.is_over:
+                return job
+            time.sleep(self.poll_s)
+
+    def _require_success(self, job: RayJob, api: RayJobsApi) -> None:
+        if job.status == "SUCCEEDED":
+            return
+        last_lines = "\n".join(api.logs(job.submission_id).rstrip().splitlines()[-SHOWN_LINES:])
+        if job.status == "STOPPED":
+            raise AirflowException(f"Ray job {job.submission_id} was stopped before its end. Its last log lines:\n{last_lines}")
+        reason = job.message.strip().splitlines()[0] if job.message.strip() else "no reason given"
+        raise AirflowException(f"Ray job {job.submission_id} failed: {reason}\nIts last log lines:\n{last_lines}")
+
+    def _result_location(self, submission_id: str) -> str:
+        return f"{self.results.rstrip('/')}/{submission_id}.json"
+
+    def _read_result(self, submission_id: str) -> dict[str, Any]:
+        location = self._result_location(submission_id)
+        try:
+            with fsspec.open(location, "rt", encoding="utf-8") as file:
+                result = json.load(file)
+        except (OSError, ValueError) as error:
+            raise AirflowException(f"Ray job {submission_id} succeeded, but its result {location} cannot be read: {error}.") from error
+        return {name: len(value) if isinstance(value, list) else value for name, value in result.items()}
+
+
+def ray_address(connection_id: str) -> RayAddress:
+    """Where Ray's job API is, from an Airflow connection; this machine's loopback when there is no such connection."""
+    try:
+        connection = Connection.get(connection_id)
+    except AirflowNotFoundException:
+        return RayAddress()
+    host = connection.host or "127.0.0.1"
+    if "://" not in host:
+        scheme = connection.schema or ("https" if connection.conn_type == "https" else "http")
+        host = f"{scheme}://{host}"
+    url = f"{host}:{connection.port}" if connection.port else host
+    return RayAddress(url, connection.password or None)
+
+
+def submission_stem(ti: Any) -> str:
+    """What the submission ids of one task of one run have in common, in this generation of it.
+
+    `max_tries` stays the same over retries and grows when the task is cleared: a clear starts afresh. The run is in
+    there as a hash, because run ids hold signs that file names and URLs do not.
+    """
+    task = f"{ti.dag_id}.{ti.task_id}"
+    run = hashlib.sha256(json.dumps([ti.dag_id, ti.run_id, ti.task_id, ti.map_index]).encode()).hexdigest()[:16]
+    return f"{re.sub(r'[^A-Za-z0-9._-]', '-', task)[:80]}.{run}.g{ti.max_tries}"
