@@ -31,6 +31,7 @@ class FaceMesh:
             from mediapipe.python.solutions import face_mesh
 
             self._mesh: Any = face_mesh.FaceMesh(static_image_mode=True, refine_landmarks=True, max_num_faces=1, min_detection_confidence=MINIMUM_CONFIDENCE)
+            self._mesh.process(np.zeros(BLANK_SIZE, dtype=np.uint8))  # its parts open in threads of their own: this waits for them
         self._is_warm = False
 
     def find(self, picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64] | None:
