@@ -11,7 +11,9 @@ from schemas.face_points import PATH_POSITIONS
 GREY = 224
 """Brightness of a line."""
 EDGE_TOLERANCE = 1e-9
-"""How far from 0 or 1 a coordinate counts as on the edge."""
+"""How far beyond 0 or 1 a coordinate still counts as on the edge."""
+LINES = np.array([ends for path in PATH_POSITIONS for ends in itertools.pairwise(path)])
+"""(n, 2): positions in concat(pose, content) of the ends of each line."""
 
 
 def draw_sketch(pose: npt.NDArray[np.floating], content: npt.NDArray[np.floating], crop_size: tuple[float, float], size: int = 128) -> npt.NDArray[np.uint8]:
@@ -24,18 +26,16 @@ def draw_sketch(pose: npt.NDArray[np.floating], content: npt.NDArray[np.floating
     height, width = crop_size
     shorter = min(height, width)
     canvas = np.zeros((int(height * size / shorter), int(width * size / shorter)), dtype=np.float32)
-    points = np.concatenate([pose, content], axis=1).astype(np.float64)
-    for start, end in _lines(points, canvas.shape[1], canvas.shape[0]):
-        cv2.line(canvas, start, end, color=GREY, thickness=1)
-    grey = np.rint(cv2.resize(canvas, (size, size), interpolation=cv2.INTER_LINEAR)).astype(np.uint8)
-    return np.repeat(grey[:, :, None], 3, axis=2)
+    lines = _lines_in_pixels(np.concatenate([pose, content], axis=1), canvas_width=canvas.shape[1], canvas_height=canvas.shape[0])
+    cv2.polylines(canvas, list(lines), isClosed=False, color=GREY, thickness=1)
+    grey = np.rint(cv2.resize(canvas, (size, size), interpolation=cv2.INTER_LINEAR))
+    return cv2.cvtColor(grey.astype(np.uint8), cv2.COLOR_GRAY2BGR)
 
 
-def _lines(points: npt.NDArray[np.float64], width: int, height: int) -> list[tuple[tuple[int, int], tuple[int, int]]]:
-    """Ends of the lines between connected points inside the canvas, in pixels."""
-    limits = np.array([[width], [height]], dtype=np.float64)
-    inside = ((points >= -EDGE_TOLERANCE) & (points <= 1 + EDGE_TOLERANCE)).all(axis=0)
-    pixels = np.clip(np.floor(points * limits), 0, limits - 1)
-    ends = [(int(x), int(y)) if is_inside else None for (x, y), is_inside in zip(pixels.T, inside, strict=True)]
-    pairs = ((ends[first], ends[second]) for path in PATH_POSITIONS for first, second in itertools.pairwise(path))
-    return [(start, end) for start, end in pairs if start is not None and end is not None]
+def _lines_in_pixels(points: npt.NDArray[np.floating], canvas_width: int, canvas_height: int) -> npt.NDArray[np.int32]:
+    """(n, 2, 2) int32: both ends, x then y, of the lines whose ends lie on the canvas."""
+    places = points.T.astype(np.float64)
+    on_canvas = ((places >= -EDGE_TOLERANCE) & (places <= 1 + EDGE_TOLERANCE)).all(axis=1)
+    limits = np.array([canvas_width, canvas_height])
+    pixels = np.clip(np.floor(places * limits), 0, limits - 1).astype(np.int32)
+    return pixels[LINES[on_canvas[LINES].all(axis=1)]]
