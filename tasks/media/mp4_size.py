@@ -1,0 +1,68 @@
+"""The size that an MP4 says its pictures have: H.264 in 4:2:0 codes even sizes only, players crop to the one said here."""
+
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+PATH_TO_TRACK_HEADER = (b"moov", b"trak", b"tkhd")
+PATH_TO_SAMPLE_ENTRIES = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd")
+ENTRIES_AT = 8
+"""Bytes of a sample description box before its first entry: version, flags, count."""
+ENTRY_SIZE_AT = 8 + 24
+"""Bytes of a video sample entry before its width and height (ISO/IEC 14496-12, 12.1.3)."""
+TRACK_SIZE_BYTES = 8
+"""Width and height are the last eight bytes of a track header, 16.16 fixed point."""
+
+
+class _Box(NamedTuple):
+    kind: bytes
+    begin: int
+    end: int
+
+
+def set_mp4_size(path: Path, width: int, height: int) -> None:
+    """Makes the H.264 track of an MP4 say that its pictures are width × height, at most one less than coded, cut right and below."""
+    with path.open("r+b") as file:
+        whole = _Box(b"", 0, path.stat().st_size)
+        for trak in _find(file, whole, (b"moov", b"trak")):
+            for entries in _find(file, trak, PATH_TO_SAMPLE_ENTRIES[2:]):
+                entry_at = entries.begin + ENTRIES_AT
+                if _read(file, entry_at + 4, 4) != b"avc1":
+                    continue
+                _write(file, entry_at + ENTRY_SIZE_AT, struct.pack(">HH", width, height))
+                for header in _find(file, trak, PATH_TO_TRACK_HEADER[2:]):
+                    _write(file, header.end - TRACK_SIZE_BYTES, struct.pack(">II", width << 16, height << 16))
+
+
+def _find(file: BinaryIO, within: _Box, kinds: tuple[bytes, ...]) -> Iterator[_Box]:
+    for box in _boxes(file, within):
+        if box.kind == kinds[0]:
+            if len(kinds) == 1:
+                yield box
+            else:
+                yield from _find(file, box, kinds[1:])
+
+
+def _boxes(file: BinaryIO, within: _Box) -> Iterator[_Box]:
+    """The boxes directly in another; `begin` is where a box's content begins."""
+    at = within.begin
+    while at + 8 <= within.end:
+        size, kind = struct.unpack(">I4s", _read(file, at, 8))
+        begin = at + 8
+        if size == 1:  # the size is in the next eight bytes
+            (size,) = struct.unpack(">Q", _read(file, begin, 8))
+            begin += 8
+        end = at + size if size else within.end
+        yield _Box(kind, begin, end)
+        at = max(end, begin)
+
+
+def _read(file: BinaryIO, at: int, count: int) -> bytes:
+    file.seek(at)
+    return file.read(count)
+
+
+def _write(file: BinaryIO, at: int, content: bytes) -> None:
+    file.seek(at)
+    file.write(content)

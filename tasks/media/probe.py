@@ -1,0 +1,136 @@
+"""What a file holds, without reading all of it."""
+
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+
+import av
+from av.container import InputContainer
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from schemas.errors import MediaError
+from schemas.reasons import Reason
+from tasks.media.container import audio_stream, damaged, open_container, require_file, video_stream
+from tasks.media.decode import is_picture_file, read_picture
+from tasks.media.pictures import orientation_of
+
+SLOWEST_FPS = 1
+FASTEST_FPS = 120
+"""Rates above are a container's clock rather than its pictures' rate, or slow motion; nothing here gains from more."""
+USUAL_FPS = Fraction(25)
+"""For what has no rate: pictures and sound."""
+LARGEST_DENOMINATOR = 100_000
+"""Of a frame rate: an encoder's clock must hold it; in practice every declared rate stays exact."""
+PACKETS_PROBED = 500
+"""Packets tried before the first picture is given up; decoding judges the file then."""
+PACKETS_TIMED = 100
+"""Packets from whose times a rate is measured when the container does not give one."""
+
+
+@dataclass(frozen=True)
+class MediaInfo:
+    """What a file holds.
+
+    `width` and `height` are pixels of the upright picture (0 for sound); `rotation_deg` is how far the stored one is turned
+    counter-clockwise for that; `duration_s` and `start_s` are the video stream's, or the sound's where there is no video
+    (None: not said); `has_video` is False for still pictures and cover art.
+    """
+
+    is_picture: bool = False
+    has_video: bool = False
+    has_audio: bool = False
+    width: int = 0
+    height: int = 0
+    rotation_deg: int = 0
+    fps: Fraction = USUAL_FPS
+    duration_s: float | None = None
+    start_s: float = 0.0
+    video_codec: str | None = None
+    audio_codec: str | None = None
+    sample_rate: int | None = None
+    channels: int | None = None
+
+
+def probe(path: str | Path) -> MediaInfo:
+    """What a video, sound or picture file holds.
+
+    Raises MediaError: MISSING, UNREADABLE (permissions, I/O), NOT_MEDIA (also for a folder), DAMAGED (for example cut off).
+    """
+    _, head = require_file(path)
+    if is_picture_file(head):
+        height, width = read_picture(path).shape[:2]
+        return MediaInfo(is_picture=True, width=width, height=height)
+    with open_container(path) as container:
+        if video_stream(container) is None and audio_stream(container) is None:
+            raise MediaError(Reason.NOT_MEDIA, f"{path} holds neither video nor sound.")
+        return MediaInfo(**_video_facts(path, container), **_audio_facts(container), **_times(container))
+
+
+def _video_facts(path: str | Path, container: InputContainer) -> dict:
+    stream = video_stream(container)
+    if stream is None:
+        return {}
+    fps = _declared_rate(stream) or _measured_rate(container, stream)
+    frame = _first_frame(container, stream)
+    stored = (frame.width, frame.height) if frame is not None else (stream.width, stream.height)
+    if 0 in stored:
+        raise damaged(path, "its video stream cannot be decoded")
+    facts = {"has_video": True, "fps": fps, "video_codec": stream.codec_context.name}
+    if frame is None:
+        return facts | {"width": stored[0], "height": stored[1]}
+    orientation = orientation_of(frame)
+    width, height = orientation.upright_size(*stored)
+    return facts | {"width": width, "height": height, "rotation_deg": orientation.rotation_deg}
+
+
+def _audio_facts(container: InputContainer) -> dict:
+    stream = audio_stream(container)
+    if stream is None:
+        return {}
+    context = stream.codec_context
+    return {"has_audio": True, "audio_codec": context.name, "sample_rate": context.sample_rate, "channels": context.channels}
+
+
+def _times(container: InputContainer) -> dict:
+    stream = video_stream(container) or audio_stream(container)
+    start_s = 0.0
+    if stream is None or stream.time_base is None:
+        return {}
+    if stream.start_time is not None:
+        start_s = float(stream.start_time * stream.time_base)
+    if stream.duration:
+        return {"start_s": start_s, "duration_s": float(stream.duration * stream.time_base)}
+    if not container.duration:
+        return {"start_s": start_s}
+    end_s = ((container.start_time or 0) + container.duration) / av.time_base
+    return {"start_s": start_s, "duration_s": max(0.0, end_s - start_s)}
+
+
+def _declared_rate(stream: VideoStream) -> Fraction | None:
+    for rate in (stream.average_rate, stream.guessed_rate, stream.base_rate):
+        if rate and SLOWEST_FPS <= rate <= FASTEST_FPS:
+            return rate.limit_denominator(LARGEST_DENOMINATOR)
+    return None
+
+
+def _measured_rate(container: InputContainer, stream: VideoStream) -> Fraction:
+    """The rate of the first packets; leaves the container at its beginning."""
+    times = [packet.pts for packet in islice(container.demux(stream), PACKETS_TIMED) if packet.pts is not None]
+    container.seek(0)
+    span = max(times) - min(times) if times else 0
+    if not span or stream.time_base is None:
+        return USUAL_FPS
+    measured = Fraction(len(times) - 1) / (span * stream.time_base)
+    return min(max(measured, Fraction(SLOWEST_FPS)), Fraction(FASTEST_FPS)).limit_denominator(LARGEST_DENOMINATOR)
+
+
+def _first_frame(container: InputContainer, stream: VideoStream) -> VideoFrame | None:
+    for packet in islice(container.demux(stream), PACKETS_PROBED):
+        try:
+            for frame in packet.decode():
+                return frame
+        except av.FFmpegError:
+            continue
+    return None
