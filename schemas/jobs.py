@@ -35,6 +35,7 @@ class BatchPlan(Settings):
     format: FormatSettings
     schema_version: int
     attempt: int = 0
+    retry_of: str | None = Field(default=None, description="the finished batch whose outcome this one may better; it is written only if it does")
 
 
 class SnapshotClip(Settings):

@@ -1,6 +1,7 @@
 """Places: folders on this machine and s3:// prefixes behind one set of functions (fsspec)."""
 
 import os
+import secrets
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,6 +11,9 @@ from typing import Any
 import fsspec
 
 from schemas.errors import StoreError
+
+OBJECT_STORE_CLIENTS = frozenset({"botocore", "aiobotocore", "aiohttp", "google", "gcsfs", "azure", "adlfs"})
+"""Libraries under fsspec whose errors are not OSErrors."""
 
 
 def is_remote(location: str) -> bool:
@@ -32,45 +36,71 @@ def name_of(location: str) -> str:
     return PurePosixPath(location).name
 
 
+@contextmanager
+def reachable(location: str) -> Iterator[None]:
+    """Within it an object store that cannot be reached or lacks credentials is a StoreError; OSErrors stay as they are."""
+    try:
+        yield
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] not in OBJECT_STORE_CLIENTS:
+            raise
+        raise StoreError(f"{location} cannot be reached: {error}.") from error
+
+
 def exists(location: str) -> bool:
     """Whether there is a file or folder."""
-    filesystem, path = fsspec.core.url_to_fs(location)
-    return bool(filesystem.exists(path))
+    with reachable(location):
+        filesystem, path = fsspec.core.url_to_fs(location)
+        filesystem.invalidate_cache(path)
+        return bool(filesystem.exists(path))
 
 
 def read_bytes(location: str) -> bytes:
     """The whole content of a small file."""
-    filesystem, path = fsspec.core.url_to_fs(location)
-    return bytes(filesystem.cat_file(path))
+    with reachable(location):
+        filesystem, path = fsspec.core.url_to_fs(location)
+        return bytes(filesystem.cat_file(path))
 
 
 def read_range(location: str, start: int, size: int) -> bytes:
-    """`size` bytes from byte `start`: one range read."""
-    filesystem, path = fsspec.core.url_to_fs(location)
-    return bytes(filesystem.cat_file(path, start=start, end=start + size))
+    """`size` bytes from byte `start`: one range read; fewer where the file ends before."""
+    with reachable(location):
+        filesystem, path = fsspec.core.url_to_fs(location)
+        return bytes(filesystem.cat_file(path, start=start, end=start + size))
 
 
 def read_many(locations: Sequence[str]) -> list[bytes]:
     """Whole contents of many small files of one place, in order; fetched side by side where the place is remote."""
     if not locations:
         return []
-    filesystem, _ = fsspec.core.url_to_fs(locations[0])
-    paths = [fsspec.core.url_to_fs(location)[1] for location in locations]
-    contents = filesystem.cat(paths) if len(paths) > 1 else {paths[0]: filesystem.cat_file(paths[0])}
-    return [bytes(contents[path]) for path in paths]
+    with reachable(locations[0]):
+        filesystem, _ = fsspec.core.url_to_fs(locations[0])
+        paths = [fsspec.core.url_to_fs(location)[1] for location in locations]
+        contents = filesystem.cat(paths) if len(paths) > 1 else {paths[0]: filesystem.cat_file(paths[0])}
+        return [bytes(contents[path]) for path in paths]
 
 
 def open_to_read(location: str) -> Any:
     """A seekable binary file object, to be closed by whoever opens it; OSError when it is not there."""
-    filesystem, path = fsspec.core.url_to_fs(location)
-    return filesystem.open(path, "rb")
+    with reachable(location):
+        filesystem, path = fsspec.core.url_to_fs(location)
+        return filesystem.open(path, "rb")
+
+
+def total_bytes(location: str) -> int:
+    """Bytes of all files under a location; 0 when it is not there."""
+    with reachable(location):
+        filesystem, path = fsspec.core.url_to_fs(location)
+        return int(filesystem.du(path)) if filesystem.exists(path) else 0
 
 
 def list_names(location: str, suffix: str = "") -> list[str]:
     """Names of the files directly under a location that end so, sorted; none when the location is not there."""
-    filesystem, path = fsspec.core.url_to_fs(location)
     try:
-        found = filesystem.ls(path, detail=True, refresh=True) if is_remote(location) else filesystem.ls(path, detail=True)
+        with reachable(location):
+            filesystem, path = fsspec.core.url_to_fs(location)
+            filesystem.invalidate_cache(path)  # another machine may have written since
+            found = filesystem.ls(path, detail=True)
     except FileNotFoundError:
         return []
     names = (name_of(entry["name"]) for entry in found if entry["type"] == "file")
@@ -96,7 +126,7 @@ def writing(location: str) -> Iterator[Path]:
             _upload(path, location)
         return
     target = local_path(location)
-    path = target.parent / f".{target.stem}.{os.getpid()}.partial{target.suffix}"
+    path = target.parent / f".{target.stem}.{secrets.token_hex(4)}.partial{target.suffix}"  # two machines may write one batch
     _make_folder(target)
     try:
         yield path
@@ -115,8 +145,9 @@ def local_copy(location: str) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="dubmill-") as folder:
         path = Path(folder) / name_of(location)
-        filesystem, remote = fsspec.core.url_to_fs(location)
-        filesystem.get_file(remote, str(path))
+        with reachable(location):
+            filesystem, remote = fsspec.core.url_to_fs(location)
+            filesystem.get_file(remote, str(path))
         yield path
 
 
@@ -132,9 +163,10 @@ def _make_folder(target: Path) -> None:
 
 
 def _upload(path: Path, location: str) -> None:
-    filesystem, remote = fsspec.core.url_to_fs(location)
     try:
-        filesystem.put_file(str(path), remote)
+        with reachable(location):
+            filesystem, remote = fsspec.core.url_to_fs(location)
+            filesystem.put_file(str(path), remote)
     except OSError as error:
         raise _unwritable(location, error) from error
 

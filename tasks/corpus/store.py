@@ -94,6 +94,13 @@ class CorpusStore:
         contents = places.read_many([places.join(self.uri, layout.PLANS, name) for name in names])
         return [self._plan(name, content) for name, content in zip(names, contents, strict=True)]
 
+    def plan(self, batch: str) -> BatchPlan:
+        """The plan of a batch; StoreError when it is not there or cannot be read."""
+        try:
+            return self._plan(batch, places.read_bytes(layout.plan_location(self.uri, batch)))
+        except OSError as error:
+            raise StoreError(f"The corpus store {self.uri} has no plan of batch {batch}.") from error
+
     def clips(self, columns: Sequence[str] | None = None) -> pa.Table:
         """Clips of all batches, each clip_id once, from the lowest batch name, with a column `batch` besides; in that order.
 

@@ -1,0 +1,64 @@
+"""What a corpus store holds, in numbers, and all that it knows of one clip."""
+
+from typing import Any
+
+import pyarrow.compute as pc
+from pydantic import Field
+
+from schemas.errors import StoreError
+from schemas.settings import Settings
+from tasks import places
+from tasks.corpus.store import CorpusStore
+
+
+class CorpusStats(Settings):
+    """A store in numbers. Content that lies in the store under two names counts once."""
+
+    store: str
+    batches: int = Field(description="finished batches")
+    unfinished: int = Field(description="plans without a finished batch: a run at work, or one that was killed")
+    sources: int = Field(description="sources of finished batches")
+    clips: int
+    frames: int
+    hours: float
+    speakers: dict[str, int] = Field(description="clips by speaker")
+    rejects: dict[str, int] = Field(description="sources and clips turned away, by reason")
+    retryable: int = Field(description="rejects that the next ingest tries again")
+    snapshots: tuple[str, ...]
+    bytes: int = Field(description="size of everything in the store")
+
+
+def corpus_stats(uri: str) -> CorpusStats:
+    """Reads the tables of a store; StoreError when there is none or it cannot be read."""
+    store = CorpusStore.open(uri)
+    batches, plans = set(store.batches()), store.plans()
+    clips, rejects = store.clips(("speaker", "frames", "duration_s")), store.rejects()
+    return CorpusStats(
+        store=store.uri,
+        batches=len(batches),
+        unfinished=sum(plan.batch not in batches for plan in plans),
+        sources=len({source.uri for plan in plans if plan.batch in batches for source in plan.sources}),
+        clips=len(clips),
+        frames=pc.sum(clips["frames"]).as_py() or 0,
+        hours=(pc.sum(clips["duration_s"]).as_py() or 0.0) / 3600,
+        speakers=_count(clips["speaker"]),
+        rejects=_count(rejects["reason"]),
+        retryable=pc.sum(rejects["retryable"]).as_py() or 0,
+        snapshots=tuple(store.snapshots()),
+        bytes=places.total_bytes(store.uri),
+    )
+
+
+def show_clip(uri: str, clip_id: str) -> dict[str, Any]:
+    """The row of a clip, with its batch; StoreError when the store does not have it."""
+    store = CorpusStore.open(uri)
+    clips = store.clips()
+    rows = clips.filter(pc.equal(clips["clip_id"], clip_id)).to_pylist()
+    if not rows:
+        raise StoreError(f"The corpus store {store.uri} has no clip {clip_id}.")
+    return dict(rows[0])
+
+
+def _count(column: Any) -> dict[str, int]:
+    counts = {item["values"].as_py(): item["counts"].as_py() for item in pc.value_counts(column)}
+    return dict(sorted(counts.items()))
