@@ -51,7 +51,8 @@ def face_box(points: Points, picture_size: tuple[int, int], crop: CropSettings) 
     """The box of a face: bounds of its points, widened by the padding, clipped to the picture, cut to whole pixels.
 
     points: (131, 2) source pixels, x then y. picture_size: (height, width). With `iplap-train` the box is not cut, because
-    there the points are relative to the uncut box; its `pixels` are. Raises MediaError (NO_FACE) when no whole pixel is left.
+    there the points are relative to the uncut box; its `pixels` are. Raises MediaError (NO_FACE) when
+    nothing of the face, or no whole pixel, lies in the picture.
     """
     height, width = picture_size
     left, top = points.min(axis=0)
@@ -65,7 +66,8 @@ def face_box(points: Points, picture_size: tuple[int, int], crop: CropSettings) 
     )
     box = _cut(box, crop)
     x0, y0, x1, y1 = box.pixels
-    if x1 <= x0 or y1 <= y0:
+    outside = right <= 0 or bottom <= 0 or left >= width or top >= height  # a wide padding may still reach the picture
+    if outside or x1 <= x0 or y1 <= y0:
         raise MediaError(Reason.NO_FACE, "The face lies outside the picture or is smaller than a pixel.")
     return box
 
