@@ -194,12 +194,15 @@ class CorpusStore:
 
 
 def row_groups(file: pq.ParquetFile) -> dict[str, list[int]]:
-    """Row groups of a table by the clip_ids they hold: the writer begins a row group at each clip."""
+    """Row groups of a table by the clip_ids they hold. The writer begins one at each clip, so the footer alone tells."""
     column = file.schema_arrow.names.index("clip_id")
     groups: dict[str, list[int]] = {}
     for group in range(file.metadata.num_row_groups):
-        statistics = file.metadata.row_group(group).column(column).statistics
-        groups.setdefault(statistics.min, []).append(group)
+        bounds = file.metadata.row_group(group).column(column).statistics
+        alone = bounds is not None and bounds.has_min_max and bounds.min == bounds.max
+        held = [bounds.min] if alone else pc.unique(file.read_row_group(group, columns=["clip_id"])["clip_id"]).to_pylist()
+        for clip_id in held:
+            groups.setdefault(clip_id, []).append(group)
     return groups
 
 
@@ -218,7 +221,7 @@ def _first_of_each_clip(table: pa.Table) -> pa.Table:
 
 def _numbers(column: pa.ChunkedArray, width: int) -> FloatArray:
     flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    return np.ascontiguousarray(flat, dtype=np.float32).reshape(-1, width)
+    return np.array(flat, dtype=np.float32).reshape(-1, width)
 
 
 def _clip_arrays(batch: str, clip: dict[str, Any], sound: pa.Table, frames: pa.Table) -> ClipArrays:
@@ -233,7 +236,7 @@ def _clip_arrays(batch: str, clip: dict[str, Any], sound: pa.Table, frames: pa.T
         pose=_numbers(frames["pose"], POSE_NUMBERS).reshape(-1, 2, POSE_NUMBERS // 2),
         content=_numbers(frames["content"], CONTENT_NUMBERS).reshape(-1, 2, CONTENT_NUMBERS // 2),
         boxes=_numbers(frames["box"], 4),
-        lip_opening=_numbers(frames["lip_opening"], 1)[:, 0],
+        lip_opening=np.array(frames["lip_opening"].to_numpy(), dtype=np.float32),
         faces_shard=clip["faces_shard"],
         faces_offset=np.asarray(clip["faces_offset"], dtype=np.int64),
         faces_size=np.asarray(clip["faces_size"], dtype=np.int32),
