@@ -26,7 +26,9 @@ STOP_PATIENCE_S = 4.0
 """Seconds to wait when a job must be stopped: Airflow kills the process about five seconds after it asks."""
 SHOWN_LINES = 20
 """Last lines of a failed job's log that its error carries."""
-JOB_PYTHON = "DUBMILL_PYTHON"
+JOB_ERROR_PREFIX = "error "
+"""Begins the one sentence with which a job ends that a person can mend."""
+JOB_PYTHON = "DUBMILL_CLUSTER_PYTHON"
 """Environment variable: the Python that runs jobs on the cluster; `python`, that of the image, when unset."""
 
 
@@ -147,11 +149,8 @@ class RayJobOperator(BaseOperator):  # type: ignore[misc]
     def _require_success(self, job: RayJob, api: RayJobsApi) -> None:
         if job.status == "SUCCEEDED":
             return
-        last_lines = "\n".join(api.logs(job.submission_id).rstrip().splitlines()[-SHOWN_LINES:])
-        if job.status == "STOPPED":
-            raise AirflowException(f"Ray job {job.submission_id} was stopped before its end. Its last log lines:\n{last_lines}")
-        reason = job.message.strip().splitlines()[0] if job.message.strip() else "no reason given"
-        raise AirflowException(f"Ray job {job.submission_id} failed: {reason}\nIts last log lines:\n{last_lines}")
+        lines = api.logs(job.submission_id).rstrip().splitlines()
+        raise AirflowException("\n".join([_failure(job, lines), "Its last log lines:", *lines[-SHOWN_LINES:]]))
 
     def _result_location(self, submission_id: str) -> str:
         return f"{self.results.rstrip('/')}/{submission_id}.json"
@@ -164,6 +163,15 @@ class RayJobOperator(BaseOperator):  # type: ignore[misc]
         except (OSError, ValueError) as error:
             raise AirflowException(f"Ray job {submission_id} succeeded, but its result {location} cannot be read: {error}.") from error
         return {name: len(value) if isinstance(value, list) else value for name, value in result.items()}
+
+
+def _failure(job: RayJob, lines: Sequence[str]) -> str:
+    """One sentence on why a job did not succeed: its own, where it ended with one, else Ray's."""
+    if job.status == "STOPPED":
+        return f"Ray job {job.submission_id} was stopped before its end."
+    told = [line.removeprefix(JOB_ERROR_PREFIX) for line in lines if line.startswith(JOB_ERROR_PREFIX)]
+    reasons = told[-1:] or job.message.strip().splitlines()[:1] or ["Ray gives no reason."]
+    return f"Ray job {job.submission_id} failed: {reasons[0]}"
 
 
 def ray_address(connection_id: str) -> RayAddress:
