@@ -38,8 +38,10 @@ ROUNDINGS = {
 }
 """1: lips narrow and round, -1: drawn wide; 0 for all others."""
 OTHER_OPENING = 0.2
-SMOOTHING_S = 0.03
-"""Standard deviation of the smoothing: lips take some 60 ms from one shape to the next."""
+SMOOTHING_S = 0.022
+"""Standard deviation of the smoothing: lips take some 50 ms from one shape to the next."""
+CLOSING_AHEAD_S = 0.03
+"""How long before the sound of p, b, m the lips are already closed."""
 STEPS_PER_S = 200
 LOUDNESS_WINDOW_S = 0.06
 SHARE_WITHOUT_LOUDNESS = 0.55
@@ -77,13 +79,14 @@ def shape_of(name: str) -> tuple[float, float, float]:
 
 
 def _shapes(phonemes: tuple[Phoneme, ...], duration_s: float, time_s: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Opening and rounding at each time, straight lines between a quarter and three quarters of each phoneme."""
+    """Opening and rounding at each time, straight lines between a quarter and three quarters of each phoneme; p, b, m close the lips sooner."""
     moments, openings, roundings = [0.0], [0.0], [0.0]
     ends = [phoneme.start_s for phoneme in phonemes[1:]] + [duration_s]
     for phoneme, end_s in zip(phonemes, ends, strict=True):
         at_first, at_last, rounding = shape_of(phoneme.name)
         length_s = end_s - phoneme.start_s
-        moments += [phoneme.start_s + 0.25 * length_s, phoneme.start_s + 0.75 * length_s]
+        ahead_s = CLOSING_AHEAD_S if phoneme.name[:1] in ("p", "b", "m") else -0.25 * length_s
+        moments += [max(phoneme.start_s - ahead_s, moments[-1] + 1 / STEPS_PER_S), phoneme.start_s + 0.75 * length_s]
         openings += [at_first, at_last]
         roundings += [rounding, rounding]
     return np.interp(time_s, moments, openings, right=0.0), np.interp(time_s, moments, roundings, right=0.0)

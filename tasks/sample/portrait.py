@@ -105,10 +105,16 @@ class Portrait:
         lower = self._sources(shared + drop_px * (1 - UPPER_LIP_SHARE) * self._fields.drop + closing * self._fields.closing)
         upper = self._sources(shared - drop_px * UPPER_LIP_SHARE * self._fields.raising)
         below = lower[..., 1] - self._mouth.edge(lower[..., 0])
+        shown = cv2.remap(self.picture, np.where(below[..., None] > 0, lower, upper), None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+        near = self._mouth.surroundings(*self.picture.shape[:2])
+        shown[near] = self._mouth_picture(upper[near], lower[near], below[near])
+        return np.asarray(shown, np.uint8)
+
+    def _mouth_picture(self, upper: Field, lower: Field, below: Field) -> Picture:
+        """The part of the picture around the mouth: its inside, the upper layer over it, the lower layer over both."""
         above = self._mouth.upper_bound(upper[..., 0]) - upper[..., 1]
-        inside = self._inside(upper, below)
         layers = [cv2.remap(self.picture, source, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE) for source in (upper, lower)]
-        shown = _laid_over(inside, layers[0].astype(np.float32), above)
+        shown = _laid_over(self._inside(upper, below), layers[0].astype(np.float32), above)
         return np.clip(np.rint(_laid_over(shown, layers[1].astype(np.float32), below)), 0, 255).astype(np.uint8)
 
     def _jaw(self, opening: float) -> tuple[float, float]:
@@ -144,7 +150,7 @@ class Portrait:
         height = TEETH_SHARE * mouth.half_width * np.sqrt(np.clip(1 - (along / 0.85) ** 2, 0, 1))
         depth = upper[..., 1] - mouth.edge(upper[..., 0])
         teeth = np.clip((height - depth) / EDGE_PX, 0, 1) * np.clip(1 - 1.1 * along**2, 0, 1) * np.clip(depth / (0.25 * height + 1) + 0.35, 0, 1)
-        return _mixed(colour, np.asarray(TEETH), teeth)
+        return _mixed(colour, np.asarray(TEETH), np.asarray(teeth, np.float32))
 
 
 class _Mouth:
@@ -166,6 +172,12 @@ class _Mouth:
         self._columns = np.arange(int(lower[0, 0]), int(lower[-1, 0]) + 2, dtype=np.float64)
         self._edge = _curve(lower, self._columns)
         self._gap = np.maximum(self._edge - _curve(upper, self._columns), 0)
+
+    def surroundings(self, height: int, width: int) -> tuple[slice, slice]:
+        """Rows and columns in which the mouth stays, whatever the pose, of a picture of that size."""
+        left, right = self.centre_x - 1.5 * self.half_width, self.centre_x + 1.5 * self.half_width
+        top, bottom = self.centre_y - self.half_width, self.centre_y + 1.7 * self.half_width
+        return slice(max(int(top), 0), min(int(bottom), height)), slice(max(int(left), 0), min(int(right), width))
 
     def edge(self, x: Field) -> Field:
         """Height of the lower lip's inner edge at each x; level outside the corners."""

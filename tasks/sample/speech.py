@@ -153,8 +153,11 @@ def speak(text: str, language: str, voice: Voice) -> Speech:
 
 
 def _choose_voice(library: Any, language: str, voice: Voice) -> None:
+    import espeakng_loader
+
     name = f"{SPOKEN_LANGUAGES.get(language, language)}+{voice.variant}"
-    if library.espeak_SetVoiceByName(name.encode()) != 0:
+    is_variant = (Path(espeakng_loader.get_data_path()) / "voices" / "!v" / voice.variant).is_file()  # espeak-ng passes over unknown ones
+    if not is_variant or library.espeak_SetVoiceByName(name.encode()) != 0:
         raise SettingsError(f"espeak-ng has no voice {name}.")
     library.espeak_SetParameter(PARAMETER_PITCH, voice.pitch, 0)
     library.espeak_SetParameter(PARAMETER_RATE, voice.words_per_minute, 0)
