@@ -6,6 +6,7 @@ ended is what was started, with all its descendants, and nothing else: neither a
 """
 
 import fcntl
+import ipaddress
 import json
 import os
 import secrets
@@ -343,6 +344,12 @@ def listening_sockets(processes: Sequence[int]) -> list[tuple[str, int]]:
                 address, port = fields[1].split(":")
                 found.add((_address_text(address, family), int(port, 16)))
     return sorted(found, key=lambda pair: (pair[1], pair[0]))
+
+
+def is_loopback(address: str) -> bool:
+    """Whether an IPv4 or IPv6 address is of this machine alone; IPv4 addresses inside IPv6 ones count as what they are."""
+    parsed = ipaddress.ip_address(address)
+    return (getattr(parsed, "ipv4_mapped", None) or parsed).is_loopback
 
 
 def _address_text(hexadecimal: str, family: socket.AddressFamily) -> str:
