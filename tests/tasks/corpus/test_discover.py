@@ -1,0 +1,82 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from schemas.errors import SettingsError, StoreError
+from tasks.corpus.discover import discover
+from tasks.corpus.speakers import SpeakerList
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    root = tmp_path / "root"
+    for name in ("alone.mp4", "anna/a.mov", "anna/day one/b.MKV", ".hidden.mp4", ".cache/c.mp4", "notes.txt", "anna/._a.mov"):
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"12345")
+    return root
+
+
+def found(*locations: Path, speakers: SpeakerList | None = None) -> dict[str, str]:
+    return {source.uri: source.speaker for source in discover(tuple(map(str, locations)), speakers or SpeakerList())}
+
+
+def test_videos_in_nested_folders_are_found_and_spoken_by_their_folder(tree: Path) -> None:
+    assert found(tree) == {str(tree / "alone.mp4"): "alone", str(tree / "anna/a.mov"): "anna", str(tree / "anna/day one/b.MKV"): "day one"}
+
+
+def test_a_file_given_by_itself_is_its_own_root_whatever_its_suffix(tree: Path) -> None:
+    assert found(tree / "anna/a.mov", tree / "notes.txt") == {str(tree / "anna/a.mov"): "a", str(tree / "notes.txt"): "notes"}
+
+
+def test_size_and_time_tell_versions_apart(tree: Path) -> None:
+    path = tree / "alone.mp4"
+    os.utime(path, ns=(1, 1234567890123456789))
+    source = next(discover((str(path),), SpeakerList()))
+    assert (source.size, source.version) == (5, "1234567890123456789")
+
+
+def test_links_are_followed_recorded_as_their_targets_and_may_lead_in_circles(tree: Path, tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    (raw / "0001.mp4").write_bytes(b"1")
+    (tree / "clara").mkdir()
+    (tree / "clara" / "talk.mp4").symlink_to(raw / "0001.mp4")
+    (tree / "linked").symlink_to(raw)
+    (tree / "clara" / "circle").symlink_to(tree)
+    (tree / "lost.mp4").symlink_to(raw / "gone.mp4")
+    sources = list(discover((str(tree),), SpeakerList()))
+    by_uri = {source.uri: source for source in reversed(sources)}
+    assert by_uri[str(raw / "0001.mp4")].speaker == "clara"
+    assert by_uri[str(raw / "gone.mp4")].version == "missing"
+    assert {"linked", "clara"} <= {source.speaker for source in sources if source.uri == str(raw / "0001.mp4")}
+
+
+def test_a_place_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"nowhere is not there\.$"):
+        found(tmp_path / "nowhere")
+
+
+def test_a_list_of_speakers_goes_before_folders(tree: Path, tmp_path: Path) -> None:
+    listed = tmp_path / "speakers.csv"
+    listed.write_text(f"\ufeffspeaker,source,note\nBert,alone.mp4,x\nClara,anna/a.mov,\nDora,{tree}/anna/day one/b.MKV,\n", encoding="utf-8")
+    speakers = SpeakerList.read(str(listed))
+    assert sorted(found(tree, speakers=speakers).values()) == ["Bert", "Clara", "Dora"]
+    assert found(tree / "anna", speakers=speakers)[str(tree / "anna/a.mov")] == "a", "relative to another root it is another name"
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [("a,b\n1,2\n", "needs the columns"), ("source,speaker\na.mp4,\n", "Line 2"), ("source,speaker\na.mp4,x\na.mp4,y\n", "two speakers: x and y")],
+)
+def test_a_list_that_cannot_be_used_says_why(tmp_path: Path, text: str, sentence: str) -> None:
+    listed = tmp_path / "speakers.csv"
+    listed.write_text(text)
+    with pytest.raises(SettingsError, match=sentence):
+        SpeakerList.read(str(listed))
+
+
+def test_a_missing_list_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="is not there"):
+        SpeakerList.read(str(tmp_path / "none.csv"))
