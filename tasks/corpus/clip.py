@@ -177,9 +177,10 @@ class _Counted:
 
 
 def _clip_or_reject(clip_id: str, source: PlannedSource, info: MediaInfo, segment: Segment, waveform: FloatArray) -> Clip | Reject:
-    if len(segment.frames) < SHORTEST_FRAMES:
-        return Reject(source.uri, clip_id, "clip", Reason.TOO_SHORT, f"The face is there for {len(segment.frames)} of the {SHORTEST_FRAMES} frames that a clip needs.")
-    return Clip(clip_id, source, info, segment, waveform_piece(waveform, segment.start_frame, len(segment.frames)))
+    frames = len(segment.frames)
+    if frames < SHORTEST_FRAMES:
+        return Reject(source.uri, clip_id, "clip", Reason.TOO_SHORT, f"The face is there for {frames} of the {SHORTEST_FRAMES} frames that a clip needs.")
+    return Clip(clip_id, source, info, segment, waveform_piece(waveform, segment.start_frame, frames))
 
 
 def waveform_piece(waveform: FloatArray, start_frame: int, frames: int) -> FloatArray:
