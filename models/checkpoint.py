@@ -3,7 +3,7 @@
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import fsspec
 import safetensors.torch
@@ -25,6 +25,9 @@ LENGTH_BYTES = 8
 LONGEST_HEADER_BYTES = 100_000_000
 """The format's own limit; a larger number means that the file is something else."""
 NAMES: dict[Kind, str] = {"landmark-generator": "landmark generator", "renderer": "renderer"}
+
+AnySize = TypeVar("AnySize", LandmarkGeneratorSize, RendererSize)
+AnyNetwork = TypeVar("AnyNetwork", LandmarkGenerator, Renderer)
 
 
 def save_checkpoint(location: str, network: nn.Module, header: CheckpointHeader) -> None:
@@ -78,12 +81,10 @@ def load_landmark_generator(path: str, device: str | torch.device = "cpu") -> La
 
     Raises CheckpointError when the file is missing, is no checkpoint of dubmill, or is one of another network.
     """
-    header = require_kind(read_header(path), "landmark-generator", path)
-    assert isinstance(header.architecture, LandmarkGeneratorSize)  # noqa: S101 -- require_kind has seen to it
-    network = LandmarkGenerator(header.architecture)
-    _fill(network, path)
+    header = read_header(path)
+    network = LandmarkGenerator(_size(header, "landmark-generator", LandmarkGeneratorSize, path))
     network.header = header
-    return network.to(device).eval()
+    return _filled(network, path).to(device).eval()
 
 
 def load_renderer(path: str, device: str | torch.device = "cpu") -> Renderer:
@@ -91,21 +92,16 @@ def load_renderer(path: str, device: str | torch.device = "cpu") -> Renderer:
 
     Raises CheckpointError when the file is missing, is no checkpoint of dubmill, or is one of another network.
     """
-    header = require_kind(read_header(path), "renderer", path)
-    assert isinstance(header.architecture, RendererSize)  # noqa: S101 -- require_kind has seen to it
-    network = Renderer(header.architecture)
-    _fill(network, path)
+    header = read_header(path)
+    network = Renderer(_size(header, "renderer", RendererSize, path))
     network.header = header
-    return network.to(device).eval()
+    return _filled(network, path).to(device).eval()
 
 
 def require_kind(header: CheckpointHeader, kind: Kind, location: str) -> CheckpointHeader:
-    """The header, when it is one of that kind; else CheckpointError."""
+    """The header, when it is of that kind; else CheckpointError, naming `location`."""
     if header.kind != kind:
         raise CheckpointError(f"{location} is a checkpoint of the {NAMES[header.kind]}, not of the {NAMES[kind]}.")
-    size = LandmarkGeneratorSize if kind == "landmark-generator" else RendererSize
-    if not isinstance(header.architecture, size):
-        raise CheckpointError(f"{location} says that it is a {NAMES[kind]}, but its sizes are those of another network; the file is damaged.")
     return header
 
 
@@ -138,11 +134,20 @@ def _header(location: str, content: bytes) -> CheckpointHeader:
         raise CheckpointError(f"The header of {location} is not one that this version of dubmill reads ({fault['loc'][0]}: {fault['msg']}).") from error
 
 
-def _fill(network: nn.Module, location: str) -> None:
+def _size(header: CheckpointHeader, kind: Kind, size: type[AnySize], location: str) -> AnySize:
+    """The sizes in a header of that kind."""
+    require_kind(header, kind, location)
+    if not isinstance(header.architecture, size):
+        raise CheckpointError(f"{location} says that it is a {NAMES[kind]}, but its sizes are those of another network; the file is damaged.")
+    return header.architecture
+
+
+def _filled(network: AnyNetwork, location: str) -> AnyNetwork:
     try:
         network.load_state_dict(read_tensors(location))
     except RuntimeError as error:
         raise CheckpointError(f"The weights in {location} do not fit the sizes in its header; the file is damaged.") from error
+    return network
 
 
 def _write_local(target: Path, content: bytes) -> None:
