@@ -125,7 +125,6 @@ def read_picture(path: str | Path) -> Picture:
 class _Source:
     """An opened video stream."""
 
-    path: str | Path
     container: InputContainer
     stream: VideoStream
 
@@ -159,7 +158,7 @@ def _open_video(path: str | Path, threads: int | None) -> _Source:
         raise MediaError(Reason.NO_VIDEO, f"{path} has no video stream.")
     stream.thread_type = "AUTO"
     stream.thread_count = threads if threads is not None else int(os.environ.get(THREADS_VARIABLE) or 0)
-    return _Source(path, container, stream)
+    return _Source(container, stream)
 
 
 def _open_at(path: str | Path, rate: Fraction, start_frame: int, threads: int | None) -> tuple[_Source, Iterator[_Timed]]:
@@ -175,7 +174,12 @@ def _open_at(path: str | Path, rate: Fraction, start_frame: int, threads: int | 
             return source, chain([first], timed)
         source.container.close()
     source = _open_video(path, threads)
-    return source, _timed(source, _decode(source, _packets(source)))
+    timed = _timed(source, _decode(source, _packets(source)))
+    first = next(timed, None)
+    if first is None:
+        source.container.close()
+        raise damaged(path, "not one picture can be decoded from it")
+    return source, chain([first], timed)
 
 
 def _can_seek(source: _Source) -> bool:
@@ -215,7 +219,7 @@ def _decode(source: _Source, packets: Iterator[Packet]) -> Iterator[VideoFrame]:
 
 
 def _timed(source: _Source, frames: Iterator[VideoFrame]) -> Iterator[_Timed]:
-    """Frames with their times, in rising order. Raises MediaError(DAMAGED) when there is not one."""
+    """Frames with their times, in rising order."""
     origin = source.stream.start_time
     last: _Timed | None = None
     for frame in frames:
@@ -229,8 +233,6 @@ def _timed(source: _Source, frames: Iterator[VideoFrame]) -> Iterator[_Timed]:
         begin_s = max(begin_s, last.begin_s) if last else begin_s
         last = _Timed(frame, begin_s, begin_s + _shown_s(source, frame))
         yield last
-    if last is None:
-        raise damaged(source.path, "not one picture can be decoded from it")
 
 
 def _shown_s(source: _Source, frame: VideoFrame) -> Fraction:

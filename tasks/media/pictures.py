@@ -15,7 +15,8 @@ SMALL_PICTURE = (1024, 576)
 """Untagged pictures up to this width and height are taken for BT.601, larger ones for BT.709, as players do."""
 TAGGED_MATRICES = frozenset({0, 1, 4, 5, 6, 7, 9})
 """AVColorSpace values that swscale knows: RGB, BT.709, FCC, BT.470BG, SMPTE 170M, SMPTE 240M, BT.2020."""
-ROUNDING = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+# Without accurate rounding swscale darkens every picture by about one level.
+SCALING = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 
 
 class Orientation(NamedTuple):
@@ -66,7 +67,7 @@ class BgrPictures:
         """(H, W, 3) uint8 BGR; frames of another size than the stream's first are scaled to it."""
         self._size = self._size or (frame.width, frame.height)
         width, height = self._size
-        converted = self._reformatter.reformat(frame, width, height, format="bgr24", src_colorspace=_matrix_of(frame), interpolation=ROUNDING, threads=1)
+        converted = self._reformatter.reformat(frame, width, height, format="bgr24", src_colorspace=_matrix_of(frame), interpolation=SCALING, threads=1)
         return orientation_of(frame).upright(converted.to_ndarray())
 
 
