@@ -93,5 +93,6 @@ DUB_RESULTS = pa.schema(
         _field("frames_per_second", pa.float64(), nullable=True),  # speed of the work, not the frame rate
         _field("landmark_generator", pa.string()),  # version: first 16 hex digits of the file's SHA-256
         _field("renderer", pa.string()),
+        _field("fingerprint", pa.string()),  # of the job's row and the settings that shape its output: other ones are another dub
     ]
 )

@@ -1,0 +1,1 @@
+"""Dubbing: one video (or picture) and one speech in, one dubbed video out; and long lists of that."""

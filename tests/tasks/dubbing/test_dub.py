@@ -1,0 +1,136 @@
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from schemas.errors import DubmillError, MediaError, SettingsError, StoreError
+from schemas.reasons import Reason
+from schemas.settings import DubSettings
+from tasks.dubbing.dub import dub_video
+from tasks.dubbing.generate import Networks
+from tasks.dubbing.stamp import read_dub_stamp
+from tasks.dubbing.timeline import played_frames
+from tasks.media.decode import read_frames
+from tasks.media.probe import probe
+from tests.footage import make_speech, make_talking_clip, portrait
+
+NTSC_FILM = Fraction(24000, 1001)
+Dub = Callable[..., object]
+
+
+def pictures(path: Path, fps: Fraction | int = 25) -> list[np.ndarray]:
+    return [frame.picture for frame in read_frames(path, fps)]
+
+
+def difference(first: np.ndarray, second: np.ndarray) -> float:
+    return float(np.abs(first.astype(int) - second.astype(int)).mean())
+
+
+def test_a_short_video_is_dubbed_forth_and_back(tmp_path: Path, settings: DubSettings, networks: Networks) -> None:
+    source = make_talking_clip(tmp_path / "a portrait.mp4", seconds=0.4, size=(161, 203))
+    speech = make_speech(tmp_path / "说话.wav", seconds=0.99)
+    out = tmp_path / "new folder" / "dub.mp4"
+    summary = dub_video(str(source), str(speech), str(out), settings, networks=networks)
+    info = probe(out)
+    assert (summary.frames, summary.dubbed_frames, summary.fps, summary.duration_s) == (25, 25, "25", 1.0)
+    assert (info.width, info.height, info.fps, info.video_codec, info.audio_codec) == (161, 203, 25, "h264", "aac")
+    assert set(summary.seconds_by_stage) == {"analyse", "landmarks", "decode", "sketch", "render", "composite", "encode"}
+    shown, original = pictures(out), pictures(source)
+    assert len(shown) == 25
+    for picture, index in zip(shown, played_frames(25, 10), strict=True):
+        assert difference(picture[:60], original[index][:60]) < 3  # above the face: the source
+    assert difference(shown[0][100:150, 50:110], original[0][100:150, 50:110]) > 5  # the mouth: not the source's
+
+
+@pytest.mark.parametrize(("setting", "fps", "frames"), [("source", NTSC_FILM, 18), ("25", Fraction(25), 19)])
+def test_other_rates_keep_the_length_of_the_speech(tmp_path: Path, settings: DubSettings, networks: Networks, setting: str, fps: Fraction, frames: int) -> None:
+    source = make_talking_clip(tmp_path / "film.mp4", seconds=0.5, fps=NTSC_FILM)
+    speech = make_speech(tmp_path / "speech.wav", seconds=0.76)
+    summary = dub_video(str(source), str(speech), str(tmp_path / "dub.mp4"), settings.replaced(fps=setting), networks=networks)
+    assert summary.frames == summary.dubbed_frames == frames == round(fps * Fraction(76, 100))
+    assert probe(tmp_path / "dub.mp4").fps == fps
+    assert len(pictures(tmp_path / "dub.mp4", fps)) == frames
+
+
+def test_a_still_picture_speaks(tmp_path: Path, settings: DubSettings, networks: Networks, speech: Path) -> None:
+    cv2.imwrite(str(tmp_path / "portrait.png"), portrait((200, 200)))
+    summary = dub_video(str(tmp_path / "portrait.png"), str(speech), str(tmp_path / "dub.mp4"), settings, networks=networks)
+    assert (summary.frames, summary.dubbed_frames, summary.fps) == (12, 12, "25")
+    assert difference(pictures(tmp_path / "dub.mp4")[5][:60], portrait((200, 200))[:60]) < 3
+
+
+def test_frames_without_a_face_show_the_source(tmp_path: Path, settings: DubSettings, networks: Networks, speech: Path) -> None:
+    source = make_talking_clip(tmp_path / "gap.mp4", seconds=0.6, hidden_frames=range(3, 10))
+    summary = dub_video(str(source), str(speech), str(tmp_path / "dub.mp4"), settings, networks=networks)
+    assert (summary.frames, summary.dubbed_frames) == (12, 5)
+    original = pictures(source)
+    for index, picture in enumerate(pictures(tmp_path / "dub.mp4")):
+        assert (difference(picture, original[index]) < 1) == (3 <= index < 10)
+
+
+def test_a_dub_says_what_it_is(tmp_path: Path, settings: DubSettings, networks: Networks, clip: Path, speech: Path) -> None:
+    out = tmp_path / "dub.mp4"
+    dub_video(str(clip), str(speech), str(out), settings, networks=networks)
+    stamp = read_dub_stamp(out)
+    assert stamp["synthetic"] is True
+    assert stamp["tool"] == "dubmill"
+    assert (stamp["landmark_generator"], stamp["renderer"]) == (networks.versions["landmark_generator"], networks.versions["renderer"])
+    assert len(str(stamp["video_sha256"])) == len(str(stamp["speech_sha256"])) == 64
+    with pytest.raises(DubmillError, match="no stamp"):
+        read_dub_stamp(clip)
+    with pytest.raises(MediaError):
+        read_dub_stamp(tmp_path / "none.mp4")
+
+
+def test_the_same_dub_twice_is_the_same_video(tmp_path: Path, settings: DubSettings, clip: Path, speech: Path) -> None:
+    for name in ("first.mp4", "second.mp4"):
+        dub_video(str(clip), str(speech), str(tmp_path / name), settings)
+    assert all(np.array_equal(*pair) for pair in zip(pictures(tmp_path / "first.mp4"), pictures(tmp_path / "second.mp4"), strict=True))
+
+
+def test_unusable_inputs_are_said_and_leave_nothing(tmp_path: Path, settings: DubSettings, networks: Networks, clip: Path, speech: Path) -> None:
+    text, mute, empty = tmp_path / "text.mp4", tmp_path / "mute.mp4", tmp_path / "empty.png"
+    text.write_text("no video")
+    make_talking_clip(mute, seconds=0.2, sound=False)
+    cv2.imwrite(str(empty), np.full((100, 100, 3), 90, np.uint8))
+    for video, sound, reason in (
+        (tmp_path / "none.mp4", speech, Reason.MISSING),
+        (clip, tmp_path / "none.wav", Reason.MISSING),
+        (text, speech, Reason.NOT_MEDIA),
+        (speech, speech, Reason.NO_VIDEO),
+        (clip, mute, Reason.NO_AUDIO),
+        (clip, empty, Reason.NO_AUDIO),
+        (empty, speech, Reason.NO_FACE),
+    ):
+        with pytest.raises(MediaError) as error:
+            dub_video(str(video), str(sound), str(tmp_path / "out" / "dub.mp4"), settings, networks=networks)
+        assert error.value.reason is reason, str(error.value)
+        assert "\n" not in str(error.value)
+        assert not any(path.is_file() for path in tmp_path.glob("out/**"))
+
+
+def test_an_output_that_cannot_be_written_is_said_before_any_work(
+    tmp_path: Path, settings: DubSettings, networks: Networks, clip: Path, speech: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.dubbing.dub.analyse", lambda *_: pytest.fail("work was begun"))
+    (tmp_path / "a file").write_text("")
+    for out in (tmp_path, tmp_path / "a file" / "dub.mp4"):
+        with pytest.raises(StoreError):
+            dub_video(str(clip), str(speech), str(out), settings, networks=networks)
+    with pytest.raises(SettingsError, match="also an input"):
+        dub_video(str(clip), str(speech), str(clip), settings, networks=networks)
+
+
+def test_a_dub_that_breaks_leaves_nothing(
+    tmp_path: Path, settings: DubSettings, networks: Networks, clip: Path, speech: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr("tasks.dubbing.dub.paste_face", broken)
+    with pytest.raises(RuntimeError):
+        dub_video(str(clip), str(speech), str(tmp_path / "dub.mp4"), settings, networks=networks)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,93 @@
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from schemas.errors import SettingsError
+from schemas.jobs import DubJob
+from tasks.dubbing.job_list import output_location, read_job_list
+
+ROWS = [
+    {"job_id": "a", "video": "one.mp4", "speech": "/sounds/one.wav", "out": "a.mp4"},
+    {"job_id": "b", "video": "s3://bucket/two.mp4", "speech": "two, 二.wav", "out": "deep/b.mp4", "fps": "25", "references": 7},
+]
+
+
+def write(path: Path, rows: list[dict[str, object]], encoding: str = "utf-8") -> str:
+    if path.suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist([{"fps": None, "references": None} | row for row in rows]), path)
+    elif path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows) + "\n", encoding=encoding)
+    else:
+        names = ("job_id", "video", "speech", "out", "fps", "references")
+        lines = [",".join(f'"{row.get(name, "")}"' for name in names) for row in rows]
+        path.write_text("\r\n".join([",".join(names), *lines, ""]), encoding=encoding)
+    return str(path)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_the_three_kinds_say_the_same(tmp_path: Path, kind: str, encoding: str) -> None:
+    first, second = read_job_list(write(tmp_path / f"jobs.{kind}", ROWS, encoding))
+    assert first == DubJob(job_id="a", video=f"{tmp_path}/one.mp4", speech="/sounds/one.wav", out="a.mp4")
+    assert second == DubJob(job_id="b", video="s3://bucket/two.mp4", speech=f"{tmp_path}/two, 二.wav", out="deep/b.mp4", fps="25", references=7)
+
+
+def test_a_number_as_rate_is_understood(tmp_path: Path) -> None:
+    assert read_job_list(write(tmp_path / "jobs.jsonl", [ROWS[0] | {"fps": 25.0}]))[0].fps == "25"
+
+
+def test_all_faults_are_named_at_once(tmp_path: Path) -> None:
+    rows = [
+        ROWS[0],
+        ROWS[0] | {"job_id": "c", "video": ""},
+        ROWS[0] | {"out": "../outside.mp4", "job_id": "d"},
+        ROWS[0] | {"job_id": "e", "references": "many"},
+        ROWS[0] | {"job_id": "f"},
+        ROWS[1] | {"job_id": "a"},
+    ]
+    with pytest.raises(SettingsError) as error:
+        read_job_list(write(tmp_path / "jobs.csv", rows))
+    sentence = str(error.value)
+    for part in ("row 2: video", "row 3: out ../outside.mp4", "row 4: references", "job_id a is given 2 times", "out a.mp4 is given 2 times"):
+        assert part in sentence
+    assert "\n" not in sentence
+
+
+def test_a_long_list_of_faults_is_cut_and_counted(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="and 10 more") as error:
+        read_job_list(
+            write(tmp_path / "jobs.jsonl", [{"job_id": str(number), "out": f"{number}.mp4", "video": "v"} for number in range(29)] + [{"speech": "s"}])
+        )
+    assert len(str(error.value)) < 3000
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("jobs.csv", b"job_id,video,out\na,b,c\n", "no column speech"),
+        ("jobs.csv", b"job_id,video,speech,out\n", "no jobs"),
+        ("jobs.csv", "job_id,video,speech,out\n视频,b,c,d\n".encode("gbk"), "UTF-8"),
+        ("jobs.csv", b"job_id,video,speech,out\na,b,c,d,e\n", "row 1: columns too many"),
+        ("jobs.jsonl", b'{"job_id": "a", "video": "v", "speech": "s", "out": "o"}\n{"job', "row 2"),
+        ("jobs.parquet", b"no parquet", "cannot be read"),
+        ("jobs.xlsx", b"", ".csv, .jsonl or .parquet"),
+    ],
+)
+def test_unusable_lists_are_refused_in_one_sentence(tmp_path: Path, name: str, content: bytes, sentence: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(SettingsError, match=sentence) as error:
+        read_job_list(str(tmp_path / name))
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_list_is_said(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="is not there"):
+        read_job_list(str(tmp_path / "jobs.csv"))
+
+
+@pytest.mark.parametrize(("out", "location"), [("a.mp4", "dubs/a.mp4"), ("/abs/a.mp4", "/abs/a.mp4"), ("s3://b/a.mp4", "s3://b/a.mp4")])
+def test_outputs_lie_below_the_runs_folder_unless_they_say_where(out: str, location: str) -> None:
+    assert output_location("dubs/", DubJob(job_id="a", video="v", speech="s", out=out)) == location
