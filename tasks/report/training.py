@@ -1,0 +1,194 @@
+"""The training page: loss curves, what the weights file says of itself, sample pictures."""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from markupsafe import Markup
+from pydantic import ValidationError
+
+from schemas.checkpoints import CheckpointHeader
+from schemas.errors import StoreError
+from schemas.jobs import TrainingSummary
+from tasks import places
+from tasks.report.charts import Series, line_chart
+from tasks.report.page import picture_uri, write_page
+
+KINDS = {"landmark-generator": "landmark generator", "renderer": "renderer"}
+NOT_CURVES = ("step", "split", "phase", "epoch", "epochs")
+"""Numbers of a metrics row that are no losses."""
+MOST_PICTURES = 6
+HEADER_KEY = "dubmill"
+"""Where a weights file keeps its header; read here without torch, which `models.checkpoint` imports."""
+EXPLANATIONS = {
+    "l1": "mean distance of landmarks (in shares of the face box) or of pixels (0..1)",
+    "velocity": "difference of the landmarks' steps from frame to frame",
+    "warp": "perceptual distance of the warped reference to the real face",
+    "warp_l1": "mean distance of the warped reference's pixels",
+    "psnr": "likeness to the real face in dB, higher is better",
+    "perceptual": "perceptual and style distance to the real face",
+    "loss": "weighted sum that training makes smaller",
+}
+
+
+@dataclass(frozen=True)
+class HeldOutRow:
+    """A measure on the held-out clips before the first step and at the end."""
+
+    name: str
+    first_step: int
+    first: float
+    last_step: int
+    last: float
+
+    @property
+    def ratio(self) -> float | None:
+        """The last as a share of the first; None when the first is nought."""
+        return self.last / self.first if self.first else None
+
+
+@dataclass(frozen=True)
+class CurveFigure:
+    """A chart of one measure."""
+
+    name: str
+    explanation: str
+    chart: Markup
+
+
+@dataclass(frozen=True)
+class SamplePicture:
+    """A picture that the network made while it was trained."""
+
+    uri: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class TrainingFacts:
+    """What the page says of one run. `header` and `summary` are None while a run has not written them."""
+
+    out: str
+    kind: str
+    step: int
+    header: CheckpointHeader | None
+    summary: TrainingSummary | None
+    held_out: list[HeldOutRow]
+    curves: list[CurveFigure]
+    pictures: list[SamplePicture]
+
+    def held_out_row(self, name: str) -> HeldOutRow | None:
+        """The held-out measure of that name, if it was measured twice."""
+        return next((row for row in self.held_out if row.name == name), None)
+
+
+def training_report(out_dir: str | Path, html: str | Path) -> None:
+    """Writes the page of a training run's folder. Raises StoreError when it holds no run or the page cannot be written."""
+    write_page("training.html.j2", html, title="Training", training=training_facts(str(out_dir)))
+
+
+def training_facts(out: str) -> TrainingFacts:
+    """Reads what the page says. Raises StoreError when the folder holds no training run."""
+    header = _read_header(out)
+    summary = _read_summary(out)
+    rows = _read_metrics(out)
+    return TrainingFacts(
+        out=out,
+        kind=_kind(header, summary),
+        step=int(max((row["step"] for row in rows), default=header.step if header else 0)),
+        header=header,
+        summary=summary,
+        held_out=_held_out(rows),
+        curves=[_curve(rows, name) for name in _measure_names(rows)],
+        pictures=_sample_pictures(out),
+    )
+
+
+def _kind(header: CheckpointHeader | None, summary: TrainingSummary | None) -> str:
+    said = header or summary
+    return KINDS[said.kind] if said else "network"
+
+
+def _read_metrics(out: str) -> list[dict[str, Any]]:
+    location = places.join(out, "state", "metrics.jsonl")
+    try:
+        lines = places.read_bytes(location).decode().splitlines()
+        return [json.loads(line) for line in lines if line.strip()]
+    except OSError as error:
+        raise StoreError(f"There is no training run at {out}: {location} cannot be read.") from error
+    except ValueError as error:
+        raise StoreError(f"The metrics {location} are damaged: {error}.") from error
+
+
+def _read_header(out: str) -> CheckpointHeader | None:
+    """The header of the weights in the folder, None when there are none yet."""
+    names = places.list_names(out, ".safetensors")
+    if not names:
+        return None
+    location = places.join(out, names[0])
+    length = int.from_bytes(places.read_range(location, 0, 8), "little")
+    try:
+        metadata = json.loads(places.read_range(location, 8, length))["__metadata__"]
+        return CheckpointHeader.model_validate_json(metadata[HEADER_KEY])
+    except (ValueError, KeyError, TypeError, ValidationError) as error:
+        raise StoreError(f"The weights {location} do not say what they are: they were not written by dubmill, or are damaged.") from error
+
+
+def _read_summary(out: str) -> TrainingSummary | None:
+    location = places.join(out, "state", "summary.json")
+    if not places.exists(location):
+        return None
+    try:
+        return TrainingSummary.model_validate_json(places.read_bytes(location))
+    except ValidationError as error:
+        raise StoreError(f"The summary {location} is damaged.") from error
+
+
+def _measure_names(rows: list[dict[str, Any]]) -> list[str]:
+    """Names of the measures: those of the held-out clips first, then in the order in which they come."""
+    ordered = sorted(rows, key=lambda row: row["split"] != "val")
+    return list(dict.fromkeys(name for row in ordered for name in row if name not in NOT_CURVES))
+
+
+def _curve(rows: list[dict[str, Any]], name: str) -> CurveFigure:
+    looks = {"train": "training clips", "val": "held-out clips"}
+    curves = []
+    for look, said in looks.items():
+        held = [row for row in rows if row["split"] == look and name in row]
+        if held:
+            curves.append(Series(said, look, [row["step"] for row in held], [float(row[name]) for row in held]))
+    return CurveFigure(name, EXPLANATIONS.get(name, ""), line_chart(curves))
+
+
+def _held_out(rows: list[dict[str, Any]]) -> list[HeldOutRow]:
+    measured = [row for row in rows if row["split"] == "val"]
+    if not measured:
+        return []
+    first, last = measured[0], measured[-1]
+    names = [name for name in first if name not in NOT_CURVES and name in last]
+    return [HeldOutRow(name, int(first["step"]), float(first[name]), int(last["step"]), float(last[name])) for name in names]
+
+
+def _sample_pictures(out: str) -> list[SamplePicture]:
+    """A few of the run's pictures, the first and the last among them, in order of their steps."""
+    folder = places.join(out, "state", "pictures")
+    names = sorted(places.list_names(folder, ".png"), key=_step_of)
+    chosen = np.unique(np.linspace(0, len(names) - 1, min(MOST_PICTURES, len(names))).astype(int)) if names else []
+    return [_sample_picture(folder, names[index]) for index in chosen]
+
+
+def _sample_picture(folder: str, name: str) -> SamplePicture:
+    content = places.read_bytes(places.join(folder, name))
+    picture = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    if picture is None:
+        raise StoreError(f"The picture {places.join(folder, name)} is damaged.")
+    return SamplePicture(picture_uri(np.asarray(picture, np.uint8)), name.removesuffix(".png").replace("_", " "))
+
+
+def _step_of(name: str) -> tuple[int, str]:
+    digits = re.findall(r"\d+", name)
+    return int(digits[-1]) if digits else -1, name
