@@ -1,0 +1,32 @@
+"""What a run trains on: the store, the snapshot it reads, and its clips."""
+
+from dataclasses import dataclass
+
+from schemas.jobs import Snapshot
+from schemas.settings import SnapshotSettings, TrainingSettings
+from tasks.corpus.snapshot import freeze_snapshot
+from tasks.corpus.store import CorpusStore
+from tasks.training.footage import Lessons, read_lessons
+from tasks.training.state import SavedRun
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """An opened corpus."""
+
+    store: CorpusStore
+    snapshot: Snapshot
+    lessons: Lessons
+
+
+def open_corpus(settings: TrainingSettings, saved: SavedRun | None) -> Corpus:
+    """Opens the store and reads the snapshot's clips. StoreError when there is no store, no such snapshot or no clip to train on."""
+    store = CorpusStore.open(settings.store)
+    snapshot = choose_snapshot(store, settings, saved)
+    return Corpus(store, snapshot, read_lessons(store, snapshot))
+
+
+def choose_snapshot(store: CorpusStore, settings: TrainingSettings, saved: SavedRun | None) -> Snapshot:
+    """The snapshot that the settings name, or that a resumed run read, or one frozen now with the default selection."""
+    name = settings.snapshot or (saved.snapshot if saved else None)
+    return store.snapshot(name) if name else freeze_snapshot(store, SnapshotSettings())
