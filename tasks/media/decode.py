@@ -40,7 +40,7 @@ PIECE_BYTES = 512 * 2**20
 PIECE_FRAMES = 300
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Frame:
     """A frame at a constant rate. `time_s` is counted from the video stream's start; `picture` is (H, W, 3) uint8 BGR."""
 

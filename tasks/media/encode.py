@@ -1,6 +1,8 @@
 """H.264 + AAC in MP4, picture by picture, under its final name only when it is whole."""
 
 import contextlib
+import errno
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -21,7 +23,7 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoRef
 from av.video.stream import VideoStream
 
 from schemas.errors import StoreError
-from tasks.media.mp4_size import set_mp4_size
+from tasks.media.mp4 import is_whole_mp4, set_mp4_size
 from tasks.media.pictures import Picture
 from tasks.places import writing
 
@@ -157,6 +159,8 @@ class VideoWriter:
             self._container.mux(self._video.encode(None))
             self._mux_sound(until_s=None)
             self._container.close()
+            if not is_whole_mp4(self._path):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             if any(side % 2 for side in self.size):
                 set_mp4_size(self._path, *self.size)
 

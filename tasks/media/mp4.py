@@ -1,4 +1,4 @@
-"""The size that an MP4 says its pictures have: H.264 in 4:2:0 codes even sizes only, players crop to the one said here."""
+"""The boxes of an MP4 file: whether they are all there, and the size they say its pictures have."""
 
 import struct
 from collections.abc import Iterator
@@ -21,8 +21,19 @@ class _Box(NamedTuple):
     end: int
 
 
+def is_whole_mp4(path: Path) -> bool:
+    """Whether an MP4 has its index and ends where its last box ends: a disk that fills up while ffmpeg closes a file goes unsaid."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        boxes = list(_boxes(file, _Box(b"", 0, size)))
+    return any(box.kind == b"moov" for box in boxes) and boxes[-1].end == size
+
+
 def set_mp4_size(path: Path, width: int, height: int) -> None:
-    """Makes the H.264 track of an MP4 say that its pictures are width × height, at most one less than coded, cut right and below."""
+    """Makes the H.264 track of an MP4 say that its pictures are width × height, at most one less than coded, cut right and below.
+
+    H.264 in 4:2:0 codes even sizes only; players and decoders crop to the size that the container says.
+    """
     with path.open("r+b") as file:
         whole = _Box(b"", 0, path.stat().st_size)
         for trak in _find(file, whole, (b"moov", b"trak")):
