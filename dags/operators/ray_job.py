@@ -170,8 +170,10 @@ def _failure(job: RayJob, lines: Sequence[str]) -> str:
     if job.status == "STOPPED":
         return f"Ray job {job.submission_id} was stopped before its end."
     told = [line.removeprefix(JOB_ERROR_PREFIX) for line in lines if line.startswith(JOB_ERROR_PREFIX)]
-    reasons = told[-1:] or job.message.strip().splitlines()[:1] or ["Ray gives no reason."]
-    return f"Ray job {job.submission_id} failed: {reasons[0]}"
+    if told:
+        return f"Ray job {job.submission_id} failed: {told[-1]}"
+    reason = job.message.strip().partition("\n")[0].partition(", last available logs")[0] or "Ray gives no reason"
+    return f"Ray job {job.submission_id} failed: {reason.rstrip('.')}; the last line of its log is: {lines[-1] if lines else '(nothing)'}"
 
 
 def ray_address(connection_id: str) -> RayAddress:

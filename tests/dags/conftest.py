@@ -1,6 +1,8 @@
 """These tests run in the control environment (Airflow): `make test` gives them .venv-airflow."""
 
+import atexit
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -10,6 +12,7 @@ REPOSITORY = Path(__file__).parents[2]
 
 # Airflow reads its settings when it is imported: before any test.
 os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="dubmill-airflow-")
+atexit.register(shutil.rmtree, os.environ["AIRFLOW_HOME"], ignore_errors=True)
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 os.environ["AIRFLOW__CORE__DAGS_FOLDER"] = str(REPOSITORY / "dags")
 os.environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = f"sqlite:///{os.environ['AIRFLOW_HOME']}/airflow.db"

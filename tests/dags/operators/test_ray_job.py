@@ -140,9 +140,11 @@ def test_a_failed_job_raises_its_own_sentence_and_last_lines(run: Run) -> None:
     assert lines[-2:] == ["progress 1/2", "error The store /store cannot be written: no space left."]
 
 
-def test_a_failed_job_without_a_sentence_gives_rays(run: Run) -> None:
-    run.ray.course, run.ray.message = ["FAILED"], "Job entrypoint command failed with exit code 139, last logs:\nmore"
-    with pytest.raises(AirflowException, match=r"failed: Job entrypoint command failed with exit code 139"):
+def test_a_failed_job_without_a_sentence_gives_rays_and_its_last_line(run: Run) -> None:
+    run.ray.course = ["FAILED"]
+    run.ray.message = "Job entrypoint command failed with exit code 1, last available logs (truncated to 20,000 chars):\nmore"
+    run.ray.logs = "Traceback (most recent call last):\nZeroDivisionError: division by zero\n"
+    with pytest.raises(AirflowException, match="failed with exit code 1; the last line of its log is: ZeroDivisionError: division by zero\n"):
         run.operator().execute(run.context)
 
 

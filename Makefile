@@ -1,0 +1,56 @@
+# One command each, on a fresh clone too: setup lint test soak bench up demo lock
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup lint test soak bench up demo lock
+
+DATA := .venv/bin/python
+CONTROL := .venv-airflow/bin/python
+LOCAL_SCRIPTS := docker/local/services.py docker/local/dag_runs.py docker/local/up.py docker/local/demo.py
+
+# Your own footage and speech for the demo: make demo CLIPS=folder SPEECH=file
+CLIPS ?=
+SPEECH ?=
+OUT ?=
+
+help:
+	@echo "make setup   both environments, from the locks (the other targets do it too)"
+	@echo "make demo    clips to a dubbed video, through Airflow and Ray; your own: CLIPS=folder SPEECH=file OUT=folder"
+	@echo "make up      Airflow and a Ray head on this machine, until Ctrl-C"
+	@echo "make test    every test, in the environment it belongs to"
+	@echo "make lint    ruff and mypy"
+	@echo "make soak    the long, random and repeated tests"
+	@echo "make bench   seconds by stage of the demo's path on this machine"
+	@echo "make lock    the locks again, from pyproject.toml"
+
+setup:
+	@locks/install.sh data .venv
+	@locks/install.sh control .venv-airflow
+
+lint: setup
+	$(DATA) -m ruff check .
+	$(DATA) -m ruff format --check .
+	$(DATA) -m mypy
+	$(DATA) -m mypy dags
+	MYPYPATH=docker/local $(DATA) -m mypy $(LOCAL_SCRIPTS)
+
+test: setup
+	@echo "test: all of tests/ but tests/dags, in the data environment (.venv)"
+	$(DATA) -m pytest tests --ignore=tests/dags
+	@echo "test: tests/dags, in the control environment (.venv-airflow)"
+	$(CONTROL) -m pytest tests/dags
+
+soak: setup
+	$(DATA) -m pytest tests --ignore=tests/dags -m soak --timeout=0
+
+bench: setup
+	$(DATA) docker/local/demo.py --out build/bench --json
+
+up: setup
+	@exec $(DATA) docker/local/up.py
+
+demo: setup
+	@CLIPS="$(CLIPS)" SPEECH="$(SPEECH)" OUT="$(OUT)" && exec $(DATA) docker/local/demo.py $${CLIPS:+"--clips=$$CLIPS"} $${SPEECH:+"--speech=$$SPEECH"} $${OUT:+"--out=$$OUT"}
+
+lock:
+	locks/compile.sh

@@ -1,0 +1,327 @@
+"""From clips to a dubbed video through real Airflow DAG runs and real Ray jobs on this machine: `make demo`.
+
+Makes its own footage, or takes yours; ingests it, trains both networks, dubs one clip with a speech it was not filmed with, and
+writes a page that shows it all. Every run has a folder of its own; `latest` beside them leads to the newest.
+"""
+
+import argparse
+import csv
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import services
+from dag_runs import last_result, run_dag
+from services import ServiceError, Services
+
+from schemas.errors import DubmillError, SettingsError
+from schemas.reasons import EXPLANATIONS, Reason
+from schemas.settings import BulkDubSettings, IngestSettings, LandmarkGeneratorTraining, RendererTraining, Settings, write_settings
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a demo spends. A few hundred steps show that everything works; they do not make a good mouth."""
+
+    clips: int
+    clip_seconds: tuple[float, float]
+    landmark_steps: int
+    landmark_batch: int
+    landmark_rate: float
+    renderer_steps: int
+    renderer_batch: int
+    renderer_rate: float
+    renderer_warm_up_epochs: float
+    validations: int  # in each training, beside the first
+    validation_samples: int
+    references: int  # of the dub
+
+
+FULL = Budget(
+    clips=8,
+    clip_seconds=(4.0, 5.0),
+    landmark_steps=400,
+    landmark_batch=16,
+    landmark_rate=1e-3,
+    renderer_steps=150,
+    renderer_batch=4,
+    renderer_rate=2e-4,
+    renderer_warm_up_epochs=2.0,
+    validations=8,
+    validation_samples=16,
+    references=10,
+)
+"""Ten minutes on two cores without a GPU."""
+TINY = Budget(
+    clips=2,
+    clip_seconds=(2.0, 2.5),
+    landmark_steps=2,
+    landmark_batch=2,
+    landmark_rate=1e-3,
+    renderer_steps=2,
+    renderer_batch=1,
+    renderer_rate=2e-4,
+    renderer_warm_up_epochs=0.0,
+    validations=1,
+    validation_samples=2,
+    references=3,
+)
+"""For a test of the whole path."""
+BUDGETS = {"full": FULL, "tiny": TINY}
+
+
+@dataclass(frozen=True)
+class Demo:
+    """One run of the demo: its folder, what it starts from, and where its parts are."""
+
+    folder: Path
+    budget: Budget
+    clips: Path
+    speech: Path
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def store(self) -> Path:
+        """The corpus store."""
+        return self.folder / "corpus"
+
+    @property
+    def settings(self) -> Path:
+        """The folder of the four settings files."""
+        return self.folder / "settings"
+
+    @property
+    def landmark_generator(self) -> Path:
+        """The folder of the landmark generator's weights and state."""
+        return self.folder / "models" / "landmark-generator"
+
+    @property
+    def renderer(self) -> Path:
+        """The folder of the renderer's weights and state."""
+        return self.folder / "models" / "renderer"
+
+    @property
+    def dub(self) -> Path:
+        """The dubbed video."""
+        return self.folder / "dubs" / "dubbed.mp4"
+
+    @property
+    def page(self) -> Path:
+        """The page that shows it all."""
+        return self.folder / "index.html"
+
+
+def main() -> int:
+    """Exit code 0 when everything was made, 1 with one sentence when it was not."""
+    options = _parse()
+    try:
+        with services.ended_by_signals():
+            _run(options)
+    except (DubmillError, ServiceError, OSError) as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("demo: ended before its end; everything that it had started is ended too.", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="From clips to a dubbed video through Airflow and Ray on this machine.")
+    parser.add_argument("--out", type=Path, default=services.REPOSITORY / "demo", help="folder of all runs (default: demo/ in the repository)")
+    parser.add_argument("--clips", type=Path, help="folder of your clips (default: footage that is made for the demo)")
+    parser.add_argument("--speech", type=Path, help="speech for the dub, sound or video (default: speech that is made for the demo)")
+    parser.add_argument("--budget", choices=BUDGETS, default="full", help="how long to train: full, or tiny for a test of the path")
+    parser.add_argument("--json", action="store_true", help="end with one line of JSON: where everything is, seconds by stage")
+    return parser.parse_args()
+
+
+def _run(options: argparse.Namespace) -> None:
+    _check_inputs(options)
+    folder = _new_folder(options.out.resolve())
+    began = time.monotonic()
+    print(f"Everything of this run lies in {folder}", flush=True)
+    with Services(folder) as started:
+        demo = _with_footage(options, folder)
+        _run_dags(demo, started)
+    with _stage(demo, "page"):
+        _write_page(demo)
+    _point_latest_at(folder)
+    _tell(demo, time.monotonic() - began, as_json=options.json)
+
+
+def _check_inputs(options: argparse.Namespace) -> None:
+    if options.clips and not options.clips.is_dir():
+        raise SettingsError(f"CLIPS must be a folder of videos, and {options.clips} is none.")
+    if options.speech and not options.speech.is_file():
+        raise SettingsError(f"SPEECH must be a file, and {options.speech} is none.")
+
+
+def _new_folder(out: Path) -> Path:
+    """The first free one of out/1, out/2, …"""
+    number = 1 + max((int(entry.name) for entry in out.glob("[0-9]*") if entry.name.isdigit()), default=0)
+    folder = out / str(number)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def _with_footage(options: argparse.Namespace, folder: Path) -> Demo:
+    """The demo with the user's clips and speech, or with what is made for those that are not given."""
+    budget = BUDGETS[options.budget]
+    clips, speech = options.clips or folder / "footage", options.speech or folder / "speech.wav"
+    demo = Demo(folder, budget, clips.resolve(), speech.resolve())
+    if options.clips is None:
+        from tasks.sample import make_sample_footage  # brings the portraits and the voice along; not needed for one's own
+
+        with _stage(demo, "footage"):
+            make_sample_footage(folder / "footage", clips=budget.clips, seconds=budget.clip_seconds)  # and speech.wav beside it
+    elif options.speech is None:
+        from tasks.sample import make_sample_speech
+        from tasks.sample.footage import DUBBING_SENTENCES
+
+        with _stage(demo, "speech"):
+            make_sample_speech(demo.speech, DUBBING_SENTENCES["en"])
+    return demo
+
+
+def _run_dags(demo: Demo, started: Services) -> None:
+    """Starts Ray, prepares Airflow's database, and runs the four DAGs one after the other."""
+    with _stage(demo, "start of Ray and Airflow"):
+        write_settings_files(demo)
+        environment = services.airflow_environment(demo.folder / "airflow", demo.settings, started.start_ray()) | {"DUBMILL_TASK_RETRIES": "0"}
+        services.migrate_airflow(started, environment)
+    with _stage(demo, "ingest_corpus"):
+        run_dag(started, environment, "ingest_corpus")
+        _write_job_list(demo)
+    for dag_id in ("train_landmark_generator", "train_renderer"):
+        with _stage(demo, dag_id):
+            run_dag(started, environment, dag_id)
+    with _stage(demo, "bulk_dubbing"):
+        run_dag(started, environment, "bulk_dubbing")
+        _require_dub(demo)
+
+
+@contextmanager
+def _stage(demo: Demo, name: str) -> Iterator[None]:
+    print(f"{name} …", flush=True)
+    began = time.monotonic()
+    yield
+    demo.seconds[name] = time.monotonic() - began
+    print(f"{name}: {demo.seconds[name]:.0f} s", flush=True)
+
+
+def write_settings_files(demo: Demo) -> None:
+    """The four settings files, one a DAG, as a user would write them."""
+    budget, store = demo.budget, str(demo.store)
+    files: dict[str, Settings] = {
+        "ingest_corpus": IngestSettings(sources=(str(demo.clips),), store=store, batch_sources=max(1, budget.clips // 4)),
+        "train_landmark_generator": LandmarkGeneratorTraining(
+            store=store,
+            out=str(demo.landmark_generator),
+            preset="small",
+            steps=budget.landmark_steps,
+            batch_size=budget.landmark_batch,
+            learning_rate=budget.landmark_rate,
+            validate_every=max(1, budget.landmark_steps // budget.validations),
+            validation_samples=budget.validation_samples,
+            device="cpu",
+        ),
+        "train_renderer": RendererTraining(
+            store=store,
+            out=str(demo.renderer),
+            preset="small",
+            steps=budget.renderer_steps,
+            batch_size=budget.renderer_batch,
+            learning_rate=budget.renderer_rate,
+            warm_up_epochs=budget.renderer_warm_up_epochs,
+            validate_every=max(1, budget.renderer_steps // budget.validations),
+            validation_samples=budget.validation_samples,
+            device="cpu",
+        ),
+        "bulk_dubbing": BulkDubSettings(
+            jobs=str(demo.folder / "jobs.csv"),
+            out=str(demo.dub.parent),
+            landmark_generator=str(demo.landmark_generator / "landmark-generator.safetensors"),
+            renderer=str(demo.renderer / "renderer.safetensors"),
+            references=budget.references,
+            landmark_references=budget.references,
+            device="cpu",
+        ),
+    }
+    demo.settings.mkdir(parents=True)
+    for dag_id, settings in files.items():
+        write_settings(settings, str(demo.settings / f"{dag_id}.yaml"))
+
+
+def _write_job_list(demo: Demo) -> None:
+    """One job: the first clip of the corpus with the speech. Raises ServiceError when ingest could use no clip."""
+    source = dub_source(demo)
+    with (demo.folder / "jobs.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["job_id", "video", "speech", "out"])
+        writer.writerow(["demo", source, demo.speech, demo.dub.name])
+
+
+def dub_source(demo: Demo) -> str:
+    """The source of the corpus's first clip, by name."""
+    from tasks.corpus.store import CorpusStore  # after ingest only
+
+    sources = sorted(CorpusStore.open(str(demo.store)).clips().column("source").to_pylist())
+    if not sources:
+        raise ServiceError(f"None of the clips in {demo.clips} could be used; `dubmill corpus show {demo.store}` says why.")
+    return str(sources[0])
+
+
+def _require_dub(demo: Demo) -> None:
+    """Raises ServiceError when the one job failed: a bulk run counts failed jobs and succeeds."""
+    failed = last_result(demo.settings / "results", "bulk_dubbing").get("failed")
+    if isinstance(failed, dict) and failed:
+        raise ServiceError(f"The dub failed: {EXPLANATIONS[Reason(next(iter(failed)))]}.")
+
+
+def _write_page(demo: Demo) -> None:
+    from tasks.report import demo_report
+    from tasks.report.demo import DemoFacts
+
+    facts = DemoFacts(
+        store=str(demo.store),
+        landmark_generator_dir=str(demo.landmark_generator),
+        renderer_dir=str(demo.renderer),
+        dub=str(demo.dub),
+        dub_source=dub_source(demo),
+        speech=str(demo.speech),
+        seconds_by_stage=dict(demo.seconds),
+    )
+    demo_report(facts, demo.page)
+
+
+def _point_latest_at(folder: Path) -> None:
+    latest = folder.parent / "latest"
+    if latest.is_symlink() or not latest.exists():
+        latest.unlink(missing_ok=True)
+        latest.symlink_to(folder.name)
+
+
+def _tell(demo: Demo, seconds: float, *, as_json: bool) -> None:
+    made = {
+        "page": demo.page,
+        "dubbed video": demo.dub,
+        "landmark generator": demo.landmark_generator / "landmark-generator.safetensors",
+        "renderer": demo.renderer / "renderer.safetensors",
+        "corpus": demo.store,
+        "settings": demo.settings,
+        "logs": demo.folder / "logs",
+    }
+    print("\n" + "\n".join(f"{name:<26}{place}" for name, place in made.items()))
+    print("\n" + "\n".join(f"{name:<26}{taken:6.0f} s" for name, taken in [*demo.seconds.items(), ("in all", seconds)]), flush=True)
+    if as_json:
+        facts = {name.replace(" ", "_"): str(place) for name, place in made.items()}
+        print(json.dumps(facts | {"folder": str(demo.folder), "seconds_by_stage": demo.seconds, "seconds": seconds}), flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
