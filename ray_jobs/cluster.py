@@ -58,8 +58,8 @@ def _start_here() -> None:
     os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # a cluster of this machine alone: every listener on 127.0.0.1
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     paths = [REPOSITORY, *filter(None, [os.environ.get("PYTHONPATH")])]
-    workers = {"env_vars": {"PYTHONPATH": os.pathsep.join(paths)}}
-    ray.init(include_dashboard=False, log_to_driver=False, logging_level="WARNING", runtime_env=workers)
+    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))  # workers inherit it, and find this code wherever the driver was started
+    ray.init(include_dashboard=False, log_to_driver=False, logging_level="WARNING")
 
 
 def submit(address: str, module: str, settings: Settings, progress: Progress, submission_id: str | None = None) -> dict[str, Any]:

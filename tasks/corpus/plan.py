@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import NamedTuple
 
+from schemas.errors import SettingsError
 from schemas.jobs import BatchPlan, PlannedSource
 from schemas.settings import SCHEMA_VERSION, FormatSettings, IngestSettings
 from tasks.corpus.discover import discover
@@ -33,6 +34,8 @@ def plan_batches(settings: IngestSettings) -> IngestPlan:
     First the unfinished plans of runs that were killed, where all their sources are still as planned, then new batches of
     `batch_sources` in order of URI, then one batch for each source to be tried again. Raises StoreError and SettingsError.
     """
+    if not settings.sources:
+        raise SettingsError("There is nothing to ingest: give at least one folder, file or s3:// prefix as a source.")
     speakers = SpeakerList.read(settings.speakers)
     found = {source.uri: source for source in reversed(list(discover(settings.sources, speakers)))}
     store = CorpusStore.create_or_open(settings.store, settings.format)

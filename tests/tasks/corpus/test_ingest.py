@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from schemas.errors import StoreError
+from schemas.errors import SettingsError, StoreError
 from schemas.jobs import IngestSummary
 from schemas.settings import CropSettings
 from tasks.corpus import layout
@@ -89,13 +89,16 @@ def test_a_killed_run_is_taken_up_where_it_stopped(footage: Path, made: Made, st
 
 def test_an_unfinished_plan_is_left_when_a_source_of_it_changed(footage: Path, made: Made, store: Path, tmp_path: Path) -> None:
     changed = Path(shutil.copytree(footage, tmp_path / "changed", symlinks=True))
-    first = ingest_here(settings_for(changed, tmp_path / "new"), silent)
+    settings = settings_for(changed, tmp_path / "new")
+    plans = plan_batches(settings).batches
+    ingest_here(settings, silent)
+    (unfinished,) = [plan.batch for plan in plans if any(source.uri.endswith("one.mp4") for source in plan.sources)]
     for folder in ("clips", "landmarks"):
-        (tmp_path / "new" / folder / f"{first.batches[0]}.parquet").unlink()
+        (tmp_path / "new" / folder / f"{unfinished}.parquet").unlink()
     os.utime(changed / "anna" / "one.mp4", ns=(1, 1))
-    os.utime(changed / "text.mp4", ns=(1, 1))
-    again = ingest_here(settings_for(changed, tmp_path / "new"), silent)
-    assert first.batches[0] not in again.batches
+    again = ingest_here(settings, silent)
+    assert (again.known, len(again.batches)) == (5, 1)
+    assert unfinished not in again.batches
     assert verify_store(str(tmp_path / "new"), silent) == []
 
 
@@ -111,6 +114,15 @@ def test_a_new_file_makes_one_new_batch(footage: Path, made: Made, store: Path, 
 def test_another_format_is_refused_in_one_sentence(footage: Path, store: Path) -> None:
     with pytest.raises(StoreError, match=r"made with crop\.padding 0\.08, not 0\.2, picture png, not jpeg; use"):
         plan_batches(settings_for(footage, store, crop=CropSettings(padding=0.2), picture="jpeg"))
+
+
+def test_no_source_at_all_and_a_missing_one_make_no_store(footage: Path, tmp_path: Path) -> None:
+    settings = settings_for(footage, tmp_path / "store")
+    with pytest.raises(SettingsError, match="nothing to ingest"):
+        plan_batches(settings.replaced(sources=()))
+    with pytest.raises(StoreError, match="is not there"):
+        plan_batches(settings.replaced(sources=(str(tmp_path / "none"),)))
+    assert not (tmp_path / "store").exists()
 
 
 def test_a_time_limit_is_tried_again_and_writes_only_what_is_new(footage: Path, tmp_path: Path) -> None:
