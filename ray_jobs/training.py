@@ -1,0 +1,164 @@
+"""How a trainer becomes a Ray Train job: as many workers as the settings say, each a part of every batch."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import fsspec
+import ray
+import ray.train.torch
+from pyarrow.fs import FSSpecHandler, PyFileSystem
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer
+
+from ray_jobs.cluster import connect
+from schemas.checkpoints import Kind
+from schemas.errors import DubmillError, SettingsError
+from schemas.jobs import TrainingSummary
+from schemas.settings import TrainingSettings
+from tasks import places
+from tasks.corpus.store import CorpusStore
+from tasks.progress import Progress
+from tasks.training.corpus import choose_snapshot
+from tasks.training.session import Session
+from tasks.training.state import read_finished, read_run, read_summary, state_location
+
+POLL_S = 0.5
+"""Seconds between two looks at how far the workers are."""
+
+AnyTraining = TypeVar("AnyTraining", bound=TrainingSettings)
+Train = Callable[[AnyTraining, Progress, Session], TrainingSummary]
+
+
+def run_by_ray(kind: Kind, train: Train[AnyTraining], settings: AnyTraining, progress: Progress) -> TrainingSummary:
+    """Trains with `settings.workers` Ray Train workers and gives the summary that rank 0 left in `settings.out`.
+
+    The snapshot is chosen here, once, so that all workers read the same. `store` and `out` must be places that every worker sees.
+    Raises what the trainer raises.
+    """
+    saved = read_run(settings.out, kind) if settings.resume else None
+    if (finished := read_finished(settings.out, saved, settings.steps)) is not None:
+        return finished
+    snapshot = choose_snapshot(CorpusStore.open(settings.store), settings, saved)
+    settings = settings.replaced(snapshot=snapshot.name, store=_everywhere(settings.store), out=_everywhere(settings.out))
+    with connect(), _followed(progress) as board, _notes(settings.out) as (filesystem, folder):
+        trainer = TorchTrainer(
+            _work,
+            train_loop_config={"train": train, "settings": settings, "board": board},
+            scaling_config=_scaling(settings),
+            # A failed run is tried again by whoever submitted the job, and then resumes.
+            run_config=RunConfig(name=kind, storage_path=folder, storage_filesystem=filesystem, failure_config=FailureConfig(max_failures=0)),
+        )
+        _fit(trainer, board)
+    return read_summary(settings.out)
+
+
+def _work(config: dict[str, Any]) -> None:
+    """One worker, called by Ray Train with the process group up."""
+    context = ray.train.get_context()
+    session = Session(
+        rank=context.get_world_rank(),
+        world_size=context.get_world_size(),
+        device=ray.train.torch.get_device(),
+        on_report=lambda metrics: ray.train.report(dict(metrics)),
+    )
+    board = config["board"]
+
+    def tell(done: int, total: int | None = None, note: str = "") -> None:
+        board.write.remote((done, total, note))
+
+    try:
+        config["train"](config["settings"], tell, session)
+    except DubmillError as error:
+        ray.get(board.give_up.remote(error))  # Ray's own errors would wrap it in traces of both sides
+        raise
+
+
+def _scaling(settings: TrainingSettings) -> ScalingConfig:
+    """A GPU a worker where the settings and the cluster have them; on CPUs the largest node's cores, shared out."""
+    has_gpus = ray.cluster_resources().get("GPU", 0) >= settings.workers
+    if settings.device == "cuda" and not has_gpus:
+        raise SettingsError(f"The settings ask for device cuda and {settings.workers} workers, but the Ray cluster has fewer GPUs; set device to auto or cpu.")
+    if settings.device != "cpu" and has_gpus:
+        return ScalingConfig(num_workers=settings.workers, use_gpu=True)
+    cores = max(int(node["Resources"].get("CPU", 1)) for node in ray.nodes() if node["Alive"])
+    return ScalingConfig(num_workers=settings.workers, resources_per_worker={"CPU": max(1, cores // settings.workers)})
+
+
+def _everywhere(location: str) -> str:
+    """A location that means the same in a worker, whose current folder is another."""
+    return location if places.is_remote(location) else str(places.local_path(location).absolute())
+
+
+@ray.remote(num_cpus=0)
+class _Board:
+    """Where workers write how far they are and what a person must mend, and the job's own process reads it."""
+
+    def __init__(self) -> None:
+        self.latest: tuple[int, int | None, str] | None = None
+        self.error: DubmillError | None = None
+
+    def write(self, latest: tuple[int, int | None, str]) -> None:
+        self.latest = latest
+
+    def read(self) -> tuple[int, int | None, str] | None:
+        return self.latest
+
+    def give_up(self, error: DubmillError) -> None:
+        self.error = self.error or error
+
+    def read_error(self) -> DubmillError | None:
+        return self.error
+
+
+@contextmanager
+def _followed(progress: Progress) -> Iterator[Any]:
+    """A board whose latest word is passed on to `progress`, while it changes and once more at the end."""
+    board, ended = _Board.remote(), threading.Event()  # type: ignore[attr-defined]
+
+    def follow() -> None:
+        told = None
+        while True:
+            last_look = ended.wait(POLL_S)
+            latest = ray.get(board.read.remote())
+            if latest is not None and latest != told:
+                progress(*latest)
+                told = latest
+            if last_look:
+                return
+
+    follower = threading.Thread(target=follow, daemon=True)
+    follower.start()
+    try:
+        yield board
+    finally:
+        ended.set()
+        follower.join()
+
+
+@contextmanager
+def _notes(out: str) -> Iterator[tuple[PyFileSystem, str]]:
+    """Where Ray keeps its own notes of a run: beside the state, which all workers see; taken away when the run ends."""
+    filesystem, folder = fsspec.core.url_to_fs(state_location(out, "ray"))
+    _take_away(filesystem, folder)
+    try:
+        yield PyFileSystem(FSSpecHandler(filesystem)), folder
+    finally:
+        _take_away(filesystem, folder)
+
+
+def _take_away(filesystem: fsspec.AbstractFileSystem, folder: str) -> None:
+    if filesystem.exists(folder):
+        filesystem.rm(folder, recursive=True)
+
+
+def _fit(trainer: TorchTrainer, board: Any) -> None:
+    """Runs Ray Train; an error that a person can mend comes out as itself."""
+    try:
+        trainer.fit()
+    except ray.train.WorkerGroupError as error:
+        mendable = ray.get(board.read_error.remote())
+        if mendable is not None:
+            raise mendable from error
+        raise
