@@ -67,15 +67,15 @@ def read_sound(path: str | Path) -> Sound:
 
 def mel_spectrogram(waveform: Waveform) -> npt.NDArray[np.float32]:
     """The mel spectrogram (frames, 80) float32 in -4..4 of a 16 kHz waveform (n,), frames = 1 + n // 200 (contract: Audio)."""
-    emphasised = np.asarray(waveform, dtype=np.float64)
-    emphasised = np.append(emphasised[:1], emphasised[1:] - PREEMPHASIS * emphasised[:-1])
-    padded = np.pad(emphasised, MEL.window // 2)
     frames = 1 + len(waveform) // MEL.hop
-    windows = np.lib.stride_tricks.sliding_window_view(padded, MEL.window)[:: MEL.hop][:frames]
     mel = np.empty((frames, MEL.bands), dtype=np.float32)
     for begin in range(0, frames, MEL_BLOCK):
-        magnitude = np.abs(np.fft.rfft(windows[begin : begin + MEL_BLOCK] * _hann(), axis=1))
-        mel[begin : begin + MEL_BLOCK] = _normalised(magnitude @ _mel_bank().T)
+        end = min(frames, begin + MEL_BLOCK)
+        # Centred: a frame's window begins half a window before its time.
+        samples = _emphasised(waveform, begin * MEL.hop - MEL.window // 2, (end - 1) * MEL.hop + MEL.window // 2)
+        windows = np.lib.stride_tricks.sliding_window_view(samples, MEL.window)[:: MEL.hop]
+        magnitude = np.abs(np.fft.rfft(windows * _hann(), axis=1))
+        mel[begin:end] = _normalised(magnitude @ _mel_bank().T)
     return mel
 
 
@@ -176,6 +176,17 @@ def _to_waveform(blocks: Iterator[npt.NDArray[np.float32]], rate: int) -> Wavefo
 def _shifted(waveform: Waveform, later: int) -> Waveform:
     """The waveform begun `later` samples later (padded) or, where negative, earlier (cut)."""
     return np.pad(waveform, (later, 0)) if later > 0 else waveform[-later:]
+
+
+def _emphasised(waveform: Waveform, begin: int, end: int) -> npt.NDArray[np.float64]:
+    """Samples `begin` to `end` of the pre-emphasised waveform, zeros outside it."""
+    first, last = max(begin, 0), min(end, len(waveform))
+    samples = np.zeros(end - begin)
+    inside = samples[first - begin : last - begin]
+    inside += waveform[first:last]
+    before = waveform[max(first - 1, 0) : last - 1].astype(np.float64)
+    inside[len(inside) - len(before) :] -= PREEMPHASIS * before
+    return samples
 
 
 def _normalised(magnitude: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -61,14 +61,17 @@ class BgrPictures:
 
     def __init__(self, size: tuple[int, int] | None = None) -> None:
         self._size = size
+        self._orientation: Orientation | None = None
         self._reformatter = VideoReformatter()
 
     def convert(self, frame: VideoFrame) -> Picture:
         """(H, W, 3) uint8 BGR; frames of another size than the stream's first are scaled to it."""
         self._size = self._size or (frame.width, frame.height)
+        if self._orientation is None:  # asked once: a frame whose side data was looked at lives on until the garbage collector runs
+            self._orientation = orientation_of(frame)
         width, height = self._size
         converted = self._reformatter.reformat(frame, width, height, format="bgr24", src_colorspace=_matrix_of(frame), interpolation=SCALING, threads=1)
-        return orientation_of(frame).upright(converted.to_ndarray())
+        return self._orientation.upright(converted.to_ndarray())
 
 
 def _matrix_of(frame: VideoFrame) -> Colorspace | None:

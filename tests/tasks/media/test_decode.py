@@ -1,5 +1,6 @@
 """Frames at a constant rate: which picture each shows, from anywhere, in either direction, from whole and broken files."""
 
+import gc
 import struct
 import subprocess
 from fractions import Fraction
@@ -91,6 +92,18 @@ def test_a_seek_reads_less_than_the_whole(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(decode, "_timed", lambda source, frames: honest(source, (decoded.append(1) or frame for frame in frames)))
     list(read_frames(path, 10, 90, 92))
     assert len(decoded) < 16
+
+
+def test_memory_does_not_grow_with_the_video(tmp_path: Path) -> None:
+    path = write_pictures(tmp_path / "v.mp4", steady(56, 25))
+    gc.collect()
+    gc.disable()
+    try:
+        alive = [sum(isinstance(thing, av.VideoFrame) for thing in gc.get_objects()) for _ in read_frames(path, 25, threads=1)]
+    finally:
+        gc.enable()
+    assert len(alive) == 56
+    assert alive[-1] <= alive[5] + 2
 
 
 def test_a_reader_may_paint_on_a_frame(tmp_path: Path) -> None:
