@@ -130,10 +130,15 @@ def _reject_groups(rejects: pa.Table) -> list[RejectGroup]:
             explanation=explanation_of(reason),
             count=count,
             retryable=sum(row["retryable"] for row in rows if row["reason"] == reason),
-            examples=[f"{row['source']}: {row['detail']}" for row in rows if row["reason"] == reason][:EXAMPLES],
+            examples=[_example(row) for row in rows if row["reason"] == reason][:EXAMPLES],
         )
         for reason, count in counts.most_common()
     ]
+
+
+def _example(row: dict[str, Any]) -> str:
+    """What happened to a source; most details name it already."""
+    return str(row["detail"]) if row["source"] in row["detail"] else f"{row['source']}: {row['detail']}"
 
 
 def explanation_of(reason: str) -> str:

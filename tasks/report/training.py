@@ -25,14 +25,16 @@ MOST_PICTURES = 6
 HEADER_KEY = "dubmill"
 """Where a weights file keeps its header; read here without torch, which `models.checkpoint` imports."""
 EXPLANATIONS = {
-    "l1": "mean distance of landmarks (in shares of the face box) or of pixels (0..1)",
     "velocity": "difference of the landmarks' steps from frame to frame",
     "warp": "perceptual distance of the warped reference to the real face",
     "warp_l1": "mean distance of the warped reference's pixels",
     "psnr": "likeness to the real face in dB, higher is better",
     "perceptual": "perceptual and style distance to the real face",
     "loss": "weighted sum that training makes smaller",
+    "adversarial": "how easily the discriminator tells the pictures from real ones",
+    "feature_matching": "difference of what the discriminator sees in both",
 }
+L1_EXPLANATIONS = {"landmark generator": "mean distance of the landmarks' coordinates, in shares of the face box", "renderer": "mean distance of pixels, 0..1"}
 
 
 @dataclass(frozen=True)
@@ -96,14 +98,15 @@ def training_facts(out: str) -> TrainingFacts:
     header = _read_header(out)
     summary = _read_summary(out)
     rows = _read_metrics(out)
+    kind = _kind(header, summary)
     return TrainingFacts(
         out=out,
-        kind=_kind(header, summary),
+        kind=kind,
         step=int(max((row["step"] for row in rows), default=header.step if header else 0)),
         header=header,
         summary=summary,
         held_out=_held_out(rows),
-        curves=[_curve(rows, name) for name in _measure_names(rows)],
+        curves=[_curve(rows, name, kind) for name in _measure_names(rows)],
         pictures=_sample_pictures(out),
     )
 
@@ -154,14 +157,15 @@ def _measure_names(rows: list[dict[str, Any]]) -> list[str]:
     return list(dict.fromkeys(name for row in ordered for name in row if name not in NOT_CURVES))
 
 
-def _curve(rows: list[dict[str, Any]], name: str) -> CurveFigure:
+def _curve(rows: list[dict[str, Any]], name: str, kind: str) -> CurveFigure:
     looks = {"train": "training clips", "val": "held-out clips"}
     curves = []
     for look, said in looks.items():
         held = [row for row in rows if row["split"] == look and name in row]
         if held:
             curves.append(Series(said, look, [row["step"] for row in held], [float(row[name]) for row in held]))
-    return CurveFigure(name, EXPLANATIONS.get(name, ""), line_chart(curves))
+    explanation = L1_EXPLANATIONS.get(kind, "") if name == "l1" else EXPLANATIONS.get(name, "")
+    return CurveFigure(name, explanation, line_chart(curves))
 
 
 def _held_out(rows: list[dict[str, Any]]) -> list[HeldOutRow]:

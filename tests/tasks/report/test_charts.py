@@ -1,0 +1,49 @@
+"""Curves as SVG."""
+
+import re
+
+import pytest
+
+from tasks.report.charts import HEIGHT, MOST_POINTS, WIDTH, Series, line_chart
+from tasks.report.page import short_number, spoken_duration
+
+
+def places_of(chart: str) -> list[tuple[float, float]]:
+    points = re.search(r'points="([^"]+)"', chart).group(1)
+    return [tuple(map(float, point.split(","))) for point in points.split()]
+
+
+def test_curve_lies_in_the_chart_and_falls() -> None:
+    places = places_of(line_chart([Series("loss", "train", range(11), [10.0 - step for step in range(11)])]))
+    assert len(places) == 11
+    assert all(0 <= x <= WIDTH and 0 <= y <= HEIGHT for x, y in places)
+    assert [y for _, y in places] == sorted(y for _, y in places), "down the page"
+
+
+def test_great_range_is_logarithmic() -> None:
+    chart = line_chart([Series("loss", "train", [0, 1, 2], [1.0, 0.1, 0.01])])
+    (_, first), (_, second), (_, third) = places_of(chart)
+    assert "logarithmic" in chart
+    assert second - first == pytest.approx(third - second, abs=0.2)
+
+
+def test_long_curves_are_averaged() -> None:
+    assert len(places_of(line_chart([Series("loss", "train", range(50_000), [1.0] * 50_000)]))) == MOST_POINTS
+
+
+@pytest.mark.parametrize("values", [[0.5], [0.0, 0.0], [-3.0, -3.0], [1e-12, 2e-12], [float("inf"), 1.0]])
+def test_odd_values_are_drawn(values: list[float]) -> None:
+    assert "nan" not in line_chart([Series("loss", "val", range(len(values)), values)])
+
+
+def test_without_numbers_it_says_so() -> None:
+    assert "No numbers" in line_chart([Series("loss", "train", [1], [float("nan")])])
+
+
+def test_names_are_escaped() -> None:
+    assert "<b>" not in line_chart([Series("<b>", "train", [1, 2], [1, 2])])
+
+
+def test_words_for_numbers() -> None:
+    assert [spoken_duration(seconds) for seconds in (0.53, 48.4, 252.0, 7500.0)] == ["0.5 s", "48 s", "4 min 12 s", "2 h 5 min"]
+    assert [short_number(value) for value in (610000, 0.0058663, 1234.56, 3.0)] == ["610,000", "0.005866", "1,234.6", "3"]
