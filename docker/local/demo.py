@@ -63,7 +63,7 @@ TINY = Budget(
     landmark_batch=2,
     landmark_rate=1e-3,
     renderer_steps=2,
-    renderer_batch=1,
+    renderer_batch=2,
     renderer_rate=2e-4,
     renderer_warm_up_epochs=0.0,
     validations=1,
@@ -284,8 +284,7 @@ def _require_dub(demo: Demo) -> None:
 
 
 def _write_page(demo: Demo) -> None:
-    from tasks.report import demo_report
-    from tasks.report.demo import DemoFacts
+    from tasks.report import DemoFacts, demo_report
 
     facts = DemoFacts(
         store=str(demo.store),
@@ -295,6 +294,7 @@ def _write_page(demo: Demo) -> None:
         dub_source=dub_source(demo),
         speech=str(demo.speech),
         seconds_by_stage=dict(demo.seconds),
+        steps={"landmark_generator": demo.budget.landmark_steps, "renderer": demo.budget.renderer_steps},
     )
     demo_report(facts, demo.page)
 

@@ -110,7 +110,7 @@ class Services:
         return {**environment, MARK: str(self.folder)}
 
     def start_ray(self, cpus: int | None = None) -> str:
-        """Starts a Ray head with its dashboard; returns the URL of dashboard and job API once it takes jobs."""
+        """Starts a Ray head with its dashboard; returns the URL of dashboard and job API once they answer."""
         self._ray_temp = Path(tempfile.mkdtemp(prefix="dubmill-", dir="/tmp"))  # short: a socket's path has at most 107 characters
         dashboard = free_port(DASHBOARD_PORT)
         command: list[str | Path] = ray_command(self._ray_temp, dashboard, cpus or os.cpu_count() or 1)

@@ -1,0 +1,238 @@
+"""Starting and ending Ray and Airflow on this machine: all of what was started, and nothing else."""
+
+import importlib
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from io import StringIO
+from pathlib import Path
+
+import pytest
+import yaml
+
+from schemas import settings
+from schemas.settings import check_settings
+
+LOCAL = Path(__file__).parents[2] / "docker" / "local"
+sys.path.insert(0, str(LOCAL))
+services = importlib.import_module("services")  # plain scripts: the folder `docker` is no package
+dag_runs = importlib.import_module("dag_runs")
+up = importlib.import_module("up")
+demo = importlib.import_module("demo")
+
+WAIT_S = 20.0
+EVERYWHERE = "0.0.0.0"  # noqa: S104 - the address that nothing of ours may listen on
+SETTINGS_CLASSES = {
+    "ingest_corpus": settings.IngestSettings,
+    "train_landmark_generator": settings.LandmarkGeneratorTraining,
+    "train_renderer": settings.RendererTraining,
+    "bulk_dubbing": settings.BulkDubSettings,
+}
+
+
+@pytest.fixture
+def bystander() -> Iterator[subprocess.Popen[bytes]]:
+    """A process of somebody else that must live on."""
+    process = subprocess.Popen(["sleep", "120"])
+    yield process
+    process.kill()
+    process.wait()
+
+
+def test_stop_ends_all_descendants_and_nobody_else(tmp_path: Path, bystander: subprocess.Popen[bytes]) -> None:
+    with services.Services(tmp_path) as started:
+        # One child that leaves the session, one that forgets its environment, one that ignores being asked.
+        script = "setsid sleep 120 & env -i /bin/sleep 120 & (trap '' TERM; while :; do /bin/sleep 1; done) & wait"
+        started.start("family", ["sh", "-c", script], os.environ)
+        _wait_until(lambda: len(_family(started)) >= 4)
+        family = _family(started)
+    assert [process for process in family if _lives(process)] == []
+    assert bystander.poll() is None
+
+
+def test_a_service_that_ends_by_itself_is_named_with_its_log(tmp_path: Path) -> None:
+    with services.Services(tmp_path) as started:
+        service = started.start("scheduler", ["sh", "-c", "echo no database; exit 3"], os.environ)
+        service.process.wait()
+        with pytest.raises(services.ServiceError, match=rf"scheduler ended by itself with exit code 3; see {service.log}\."):
+            started.wait_for("Airflow", lambda: True)
+        assert service.log.read_text() == "no database\n"
+
+
+def test_one_folder_is_used_by_one_run_at_a_time(tmp_path: Path) -> None:
+    with services.Services(tmp_path), pytest.raises(services.ServiceError, match="Another run is using"), services.Services(tmp_path):
+        pass
+    with services.Services(tmp_path):  # free again
+        pass
+
+
+def test_what_a_killed_run_left_behind_is_ended_by_the_next(tmp_path: Path, bystander: subprocess.Popen[bytes]) -> None:
+    leftover = subprocess.Popen(["sleep", "120"], env={**os.environ, services.MARK: str(tmp_path.resolve())}, start_new_session=True)
+    with services.Services(tmp_path):
+        assert leftover.wait(WAIT_S) == -signal.SIGKILL
+    assert bystander.poll() is None
+
+
+def test_listening_sockets_are_found_with_their_addresses(tmp_path: Path) -> None:
+    with services.Services(tmp_path) as started:
+        for name, address in (("inside", "127.0.0.1"), ("outside", EVERYWHERE)):
+            started.start(name, [sys.executable, "-m", "http.server", "--bind", address, str(services.free_port())], os.environ)
+        _wait_until(lambda: len(started.listening()) == 2)
+        assert sorted(address for address, _ in started.listening()) == [EVERYWHERE, "127.0.0.1"]
+
+
+@pytest.mark.parametrize(
+    ("address", "inside"), [("127.0.0.1", True), ("::1", True), ("::ffff:127.0.0.1", True), (EVERYWHERE, False), ("::", False), ("10.0.0.1", False)]
+)
+def test_loopback_is_told_from_everything_else(address: str, inside: bool) -> None:
+    assert services.is_loopback(address) is inside
+
+
+def test_a_taken_port_is_replaced() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert services.free_port(port) not in (port, 0)
+    assert services.free_port(port) == port
+    assert len(set(services.free_ports(5))) == 5
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_signals_end_a_run_that_a_script_started_in_the_background(tmp_path: Path, number: int) -> None:
+    script = f"""
+import os, sys, time
+sys.path.insert(0, {str(LOCAL)!r})
+import services
+from pathlib import Path
+try:
+    with services.ended_by_signals(), services.Services(Path({str(tmp_path)!r})) as started:
+        started.start("child", ["sleep", "120"], os.environ)
+        print("started", flush=True)
+        time.sleep(60)
+except KeyboardInterrupt:
+    print("ended", flush=True)
+"""
+    command = f'trap "" INT; exec {sys.executable} -c "$0"'  # as sh does for a command with & behind it
+    process = subprocess.Popen(["sh", "-c", command, script], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "started\n"
+    process.send_signal(number)
+    assert process.communicate(timeout=WAIT_S)[0] == "ended\n"
+    assert services.processes_of(tmp_path.resolve()) == []
+
+
+def test_the_password_is_kept_and_private(tmp_path: Path) -> None:
+    password = services.admin_password(tmp_path)
+    assert len(password) >= 16
+    assert services.admin_password(tmp_path) == password
+    assert stat.S_IMODE((tmp_path / "passwords.json").stat().st_mode) == 0o600
+
+
+def test_nothing_leads_away_from_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "ray://elsewhere:10001")
+    monkeypatch.setenv("no_proxy", "intranet")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    ray, airflow = services.ray_environment(), services.airflow_environment(tmp_path, tmp_path / "settings", "http://127.0.0.1:8266", 8081)
+    for environment in (ray, airflow):
+        assert "RAY_ADDRESS" not in environment
+        assert environment["NO_PROXY"] == "intranet,127.0.0.1,localhost"
+    assert ray["RAY_AUTH_MODE"] == "disabled"
+    assert json.loads(airflow["AIRFLOW_CONN_RAY_DEFAULT"]) == {"conn_type": "http", "host": "127.0.0.1", "port": 8266}
+    assert airflow["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"] == "http://127.0.0.1:8081/execution/"
+
+
+def test_a_ray_head_is_on_loopback_only_runs_jobs_and_ends_whole(tmp_path: Path) -> None:
+    import httpx
+
+    with services.Services(tmp_path) as started:
+        url = started.start_ray(cpus=1)
+        assert {services.is_loopback(address) for address, _ in started.listening()} == {True}
+        client = httpx.Client(base_url=url, trust_env=False, timeout=60)
+        job = {"submission_id": "t.a1", "entrypoint": f"{sys.executable} -c 'import schemas; print(schemas.__name__)'"}
+        # A head answers before it takes jobs; the operator waits for that too.
+        _wait_until(lambda: services._answers(lambda: (client.post("/api/jobs/", json=job), client.get("/api/jobs/t.a1").is_success)[1]), 120)
+        _wait_until(lambda: client.get("/api/jobs/t.a1").json()["status"] == "SUCCEEDED", 60)
+        assert "schemas\n" in client.get("/api/jobs/t.a1/logs").json()["logs"]
+        family, temp = _family(started), started._ray_temp
+    assert [process for process in family if _lives(process)] == []
+    assert not temp.exists()
+    assert (tmp_path / "logs" / "ray").is_dir()
+
+
+def test_the_first_settings_are_valid_and_never_written_over(tmp_path: Path) -> None:
+    up.write_first_settings(tmp_path)
+    _require_valid(tmp_path / "settings")
+    kept = tmp_path / "settings" / "ingest_corpus.yaml"
+    kept.write_text("store: /elsewhere\n")
+    up.write_first_settings(tmp_path)
+    assert kept.read_text() == "store: /elsewhere\n"
+
+
+@pytest.mark.parametrize("budget", ["full", "tiny"])
+def test_the_demos_settings_are_valid(tmp_path: Path, budget: str) -> None:
+    demo.write_settings_files(demo.Demo(tmp_path, demo.BUDGETS[budget], tmp_path / "clips", tmp_path / "speech.wav"))
+    _require_valid(tmp_path / "settings")
+
+
+@pytest.mark.parametrize("options", [["--clips", "nowhere"], ["--speech", "nowhere.wav"]])
+def test_a_demo_of_files_that_are_not_there_ends_with_one_sentence(tmp_path: Path, options: list[str]) -> None:
+    done = subprocess.run([sys.executable, LOCAL / "demo.py", "--out", tmp_path / "out", *options], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("demo: ")
+    assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_of_airflows_log_only_the_telling_lines_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    operator = "[airflow.task.operators.dags.operators.ray_job.RayJobOperator] loc=ray_job.py:141"
+    lines = [
+        "2026-01-01T00:00:00Z [info     ] DAG bundles loaded [airflow.dag_processing] loc=manager.py:304\n",
+        f"2026-01-01T00:00:00Z [info     ] progress 1/3 batch a     {operator}\n",
+        f"2026-01-01T00:00:00Z [info     ] progress 2/3 batch b     {operator}\n",  # too soon after the first
+        f"2026-01-01T00:00:00Z [warning  ] Ray at http://127.0.0.1:8265 does not answer; trying again in 1.0 s. {operator}\n",
+        "airflow.sdk.exceptions.AirflowException: Ray job a.b.g0.a1 failed: The disk is full.\n",
+    ]
+    log = StringIO()
+    sentence = dag_runs._follow(iter(lines), log, "ingest_corpus")
+    assert sentence == "Ray job a.b.g0.a1 failed: The disk is full."
+    assert log.getvalue() == "".join(lines)
+    assert capsys.readouterr().out.splitlines() == [
+        "  ingest_corpus: progress 1/3 batch a",
+        "  ingest_corpus: Ray at http://127.0.0.1:8265 does not answer; trying again in 1.0 s.",
+    ]
+
+
+def test_runs_of_the_demo_get_folders_of_their_own(tmp_path: Path) -> None:
+    first, second = demo._new_folder(tmp_path), demo._new_folder(tmp_path)
+    assert (first.name, second.name) == ("1", "2")
+    for folder in (first, second):
+        demo._point_latest_at(folder)
+    assert (tmp_path / "latest").resolve() == second
+
+
+def _require_valid(folder: Path) -> None:
+    assert {file.stem for file in folder.glob("*.yaml")} == set(SETTINGS_CLASSES)
+    for dag_id, kind in SETTINGS_CLASSES.items():
+        check_settings(kind, yaml.safe_load((folder / f"{dag_id}.yaml").read_text()))
+
+
+def _family(started: object) -> list[int]:
+    return started._processes()  # type: ignore[attr-defined,no-any-return]
+
+
+def _lives(process: int) -> bool:
+    return services._session(process) is not None
+
+
+def _wait_until(is_so: Callable[[], bool], limit_s: float = WAIT_S) -> None:
+    deadline = time.monotonic() + limit_s
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
