@@ -37,7 +37,7 @@ TEETH_SHARE = 0.24
 """Height of the drawn upper teeth, of the mouth's half width."""
 THROAT = (14.0, 12.0, 28.0)
 TONGUE = (58.0, 54.0, 112.0)
-TEETH = (146.0, 182.0, 204.0)
+TEETH = (146.0, 168.0, 200.0)
 """Colours of the inside of a mouth, BGR."""
 
 
