@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from enum import StrEnum
+from json import dumps as json_text
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,7 +28,11 @@ from schemas.settings import (
 from tasks.progress import Progress, show_progress
 
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, rich_markup_mode=None, help="Talking-head footage in; training data, models and dubbed video out."
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Talking-head footage in; training data, models and dubbed video out.",
 )
 corpus = typer.Typer(no_args_is_help=True, help="Look at a corpus store, check it, choose clips from it.")
 train = typer.Typer(no_args_is_help=True, help="Train one of the two networks on a corpus store.")
@@ -58,11 +63,12 @@ def _settings(kind: type[AnySettings], file: str | None, **options: object) -> A
     return check_settings(kind, values | {name: value for name, value in options.items() if value is not None})
 
 
-def _say(summary: Settings, as_json: bool) -> None:
+def _say(summary: Settings | dict[str, Any], as_json: bool) -> None:
+    values = summary.model_dump(mode="json") if isinstance(summary, Settings) else summary
     if as_json:
-        print(summary.model_dump_json())
+        print(json_text(values, ensure_ascii=False))
         return
-    for name, value in summary.model_dump(mode="json").items():
+    for name, value in values.items():
         print(f"{name.replace('_', ' ')}: {_text(value)}")
 
 
@@ -107,35 +113,30 @@ def ingest(
 
 
 @corpus.command("stats", epilog="Example: dubmill corpus stats corpus/")
-def corpus_stats(store: Store, json: Json = False) -> None:
+def stats(store: Store, json: Json = False) -> None:
     """Counts, hours and why footage was turned away."""
-    from tasks.corpus.stats import store_stats
+    from tasks.corpus.stats import corpus_stats
 
-    _say(store_stats(store), json)
+    _say(corpus_stats(store), json)
 
 
 @corpus.command("show", epilog="Example: dubmill corpus show corpus/ 0123456789abcdef-s0t0")
-def corpus_show(
-    store: Store, clip_id: Annotated[str | None, typer.Argument(help="A clip; without it, all clips are listed.")] = None, json: Json = False
-) -> None:
-    """One clip with all its measures, or the list of clips."""
-    from tasks.corpus.stats import show_clips
+def show(store: Store, clip_id: Annotated[str, typer.Argument(help="A clip's id, as in the clips tables.")], json: Json = False) -> None:
+    """All that the store knows of one clip."""
+    from tasks.corpus.stats import show_clip
 
-    for clip in show_clips(store, clip_id):
-        _say(clip, json) if clip_id or json else print(clip.line)
+    _say(show_clip(store, clip_id), json)
 
 
 @corpus.command("verify", epilog="Example: dubmill corpus verify corpus/")
-def corpus_verify(store: Store, json: Json = False) -> None:
+def verify(store: Store, json: Json = False) -> None:
     """Reads back every row and every picture; names each fault."""
     from tasks.corpus.verify import verify_store
 
     with show_progress("verify") as progress:
         faults = verify_store(store, progress)
     if json:
-        import json as json_module
-
-        print(json_module.dumps({"store": store, "faults": faults}))
+        print(json_text({"store": store, "faults": faults}))
     else:
         print("\n".join(faults) if faults else f"{store} is sound: every row and every picture was read back.")
     if faults:
@@ -143,7 +144,7 @@ def corpus_verify(store: Store, json: Json = False) -> None:
 
 
 @corpus.command("snapshot", epilog="Example: dubmill corpus snapshot corpus/ --name first")
-def corpus_snapshot(
+def snapshot(
     store: Store,
     name: Annotated[str | None, typer.Option(help="Name of the snapshot; default: made from its content.")] = None,
     settings: SettingsFile = None,
@@ -153,12 +154,12 @@ def corpus_snapshot(
     from tasks.corpus.snapshot import freeze_snapshot
     from tasks.corpus.store import CorpusStore
 
-    snapshot = freeze_snapshot(CorpusStore.open(store), _settings(SnapshotSettings, settings, name=name))
+    frozen = freeze_snapshot(CorpusStore.open(store), _settings(SnapshotSettings, settings, name=name))
     if json:
-        print(snapshot.model_dump_json())
+        print(frozen.model_dump_json())
         return
-    counts = {split: sum(clip.split == split for clip in snapshot.clips) for split in ("train", "val", "test")}
-    print(f"snapshot {snapshot.name}: {_text(counts)}; split by {snapshot.split_by}; left out: {_text(snapshot.left_out)}")
+    counts = {split: sum(clip.split == split for clip in frozen.clips) for split in ("train", "val", "test")}
+    print(f"snapshot {frozen.name}: {_text(counts)}; split by {frozen.split_by}; left out: {_text(frozen.left_out)}")
 
 
 @train.command("landmark-generator", epilog="Example: dubmill train landmark-generator --store corpus/ --out models/landmarks --preset small --steps 2000")
@@ -215,7 +216,7 @@ def train_renderer(
 
 @checkpoint.command("import", epilog="Example: dubmill checkpoint import landmark_generator.pth --kind landmark-generator --out landmarks.safetensors")
 def checkpoint_import(
-    published: Annotated[Path, typer.Argument(help="A published .pth of IP_LAP or LIP_MASK.")],
+    published: Annotated[str, typer.Argument(help="A published .pth of IP_LAP or LIP_MASK.")],
     kind: Annotated[Kind, typer.Option(help="Which network it holds.")],
     out: Annotated[str, typer.Option(help="The .safetensors file to write.")],
     json: Json = False,

@@ -46,11 +46,7 @@ def imported_names(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("floor", FLOORS)
 def test_imports_point_down(floor: str) -> None:
-    against = {
-        str(path.relative_to(ROOT)): names
-        for path in sorted((ROOT / floor).rglob("*.py"))
-        if (names := imported_names(path) & MAY_NOT_IMPORT[floor])
-    }
+    against = {str(path.relative_to(ROOT)): names for path in sorted((ROOT / floor).rglob("*.py")) if (names := imported_names(path) & MAY_NOT_IMPORT[floor])}
     assert against == {}
 
 
