@@ -10,8 +10,8 @@ OUT/state/tensorboard/      the metrics for TensorBoard
 
 import json
 import logging
-import pickle
 from dataclasses import dataclass
+from pickle import UnpicklingError  # what torch raises for a file that holds more than weights; nothing is unpickled here
 from typing import Any, Literal
 
 import fsspec
@@ -77,7 +77,7 @@ def read_run(out: str, kind: Kind) -> SavedRun | None:
         with places.local_copy(location) as path:
             values = torch.load(path, map_location="cpu", weights_only=True)
         run = SavedRun(**{**values, "position": Position(**values["position"])})
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, TypeError, KeyError) as error:
+    except (OSError, RuntimeError, EOFError, UnpicklingError, TypeError, KeyError) as error:
         raise CheckpointError(f"The training state {location} cannot be read; train without --resume, or into another folder.") from error
     if run.kind != kind:
         raise CheckpointError(f"The training state {location} is of a {run.kind}, not of a {kind}.")

@@ -1,0 +1,109 @@
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from tasks.corpus.store import CorpusStore
+from tasks.mel_windows import mel_windows, window_starts
+from tasks.training.footage import Footage, lay_end_to_end, read_lessons
+from tasks.training.samples import LandmarkSamples, RendererSamples, choose_windows, samples_in_batch
+from tests.training_corpus import BATCH, SNAPSHOT, sketch_of
+
+
+@pytest.fixture(scope="module")
+def footage(corpus: CorpusStore) -> Footage:
+    return read_lessons(corpus, corpus.snapshot(SNAPSHOT)).train
+
+
+def test_a_batch_follows_from_seed_step_and_size(footage: Footage) -> None:
+    again = choose_windows(footage, 1, 7, 16, 15)
+    first = choose_windows(footage, 1, 7, 16, 15)
+    assert all(np.array_equal(one, other) for one, other in zip(vars(first).values(), vars(again).values(), strict=True))
+    for other in (choose_windows(footage, 2, 7, 16, 15), choose_windows(footage, 1, 8, 16, 15)):
+        assert not np.array_equal(first.references, other.references)
+
+
+def test_references_lie_outside_the_window_and_repeat_only_where_they_must(footage: Footage) -> None:
+    windows = choose_windows(footage, 0, 0, 40, 15)
+    frames = footage.frames[windows.clips]
+    for start, references, count in zip(windows.starts, windows.references, frames, strict=True):
+        assert not set(references) & set(range(start, start + 5))
+        assert references.min() >= 0
+        assert references.max() < count
+        assert len(set(references)) == min(15, count - 5)
+
+
+def test_windows_keep_their_sound_within_the_clip(footage: Footage) -> None:
+    windows = choose_windows(footage, 0, 3, 40, 3)
+    assert (windows.starts >= 2).all()
+    assert (windows.starts + 5 <= footage.frames[windows.clips] - 2).all()
+
+
+def test_each_epoch_sees_every_clip_once(footage: Footage) -> None:
+    seen = np.concatenate([choose_windows(footage, 5, step, 2, 3).clips for step in range(6)])
+    for epoch in seen.reshape(-1, footage.clips):
+        assert sorted(epoch) == list(range(footage.clips))
+
+
+def test_a_batch_larger_than_the_corpus_has_every_window_once(footage: Footage) -> None:
+    windows = choose_windows(footage, 0, 0, 10_000, 3)
+    pairs = set(zip(windows.clips.tolist(), windows.starts.tolist(), strict=True))
+    assert len(pairs) == len(windows.clips) == samples_in_batch(footage, 10_000) == (30 - 8) + (40 - 8) + 1
+
+
+@pytest.mark.parametrize("workers", [2, 3])
+def test_parts_of_workers_make_the_whole_batch(footage: Footage, workers: int) -> None:
+    samples = LandmarkSamples(footage, 15)
+    whole = samples.batch(0, 4, 8)
+    parts = [samples.batch(0, 4, 8, rank, workers) for rank in range(workers)]
+    for tensor, pieces in zip(whole, zip(*parts, strict=True), strict=True):
+        assert torch.equal(tensor, torch.cat(list(pieces)))
+
+
+def test_landmark_batches_hold_what_the_clips_hold(corpus: CorpusStore, footage: Footage) -> None:
+    clips = sorted(corpus.read_clips((clip.batch, clip.clip_id) for clip in corpus.snapshot(SNAPSHOT).clips if clip.split == "train"), key=lambda c: c.clip_id)
+    batch = LandmarkSamples(footage, 4).batch(0, 2, 12)
+    windows = choose_windows(footage, 0, 2, 12, 4)
+    assert [tuple(tensor.shape) for tensor in batch] == [(12, 5, 1, 80, 16), (12, 5, 2, 74), (12, 5, 2, 57), (12, 4, 2, 74), (12, 4, 2, 57)]
+    for sample, (clip, start) in enumerate(zip(windows.clips, windows.starts, strict=True)):
+        frames = np.arange(start, start + 5)
+        np.testing.assert_array_equal(batch.content[sample], clips[clip].content[frames])
+        np.testing.assert_array_equal(batch.mels[sample], mel_windows(clips[clip].mel, window_starts(frames)))
+        np.testing.assert_array_equal(batch.reference_pose[sample], clips[clip].pose[windows.references[sample]])
+
+
+def test_mel_windows_beyond_a_clip_are_silent(footage: Footage) -> None:
+    last = np.array([29])
+    window = footage.mel_windows(np.array([0]), last)[0, 0]
+    assert (window[:, -1] == -4).all()
+    assert (window[:, 0] > -4).all()
+
+
+def test_renderer_batches_hold_faces_sketches_and_sound(corpus: CorpusStore, footage: Footage) -> None:
+    read: list[tuple[str, int, int]] = []
+
+    def face_picture(shard: str, offset: int, size: int) -> np.ndarray:
+        read.append((shard, offset, size))
+        return corpus.face_picture(shard, offset, size)
+
+    batch = RendererSamples(footage, 3, 128, face_picture).batch(0, 1, 4)
+    windows = choose_windows(footage, 0, 1, 4, 3)
+    assert len(read) == 4 * (1 + 3)
+    assert [tuple(tensor.shape) for tensor in batch] == [(4, 3, 128, 128), (4, 5, 3, 128, 128), (4, 3, 3, 128, 128), (4, 3, 3, 128, 128), (4, 1, 80, 16)]
+    row = footage.first_frame[windows.clips[0]] + windows.starts[0] + 2
+    face = corpus.face_picture(footage.shards[0], footage.picture_offset[row], footage.picture_size[row])
+    np.testing.assert_array_equal(batch.face[0].permute(1, 2, 0), face)
+    assert batch.unit_pictures().face.max() <= 1
+
+
+def test_sketches_follow_the_crop(corpus: CorpusStore, make_samples: Callable[[int], RendererSamples]) -> None:
+    samples = make_samples(1)
+    sketch = samples._sketch(0)
+    np.testing.assert_array_equal(sketch, sketch_of(corpus))
+
+
+@pytest.fixture
+def make_samples(corpus: CorpusStore) -> Callable[[int], RendererSamples]:
+    clip = list(corpus.read_clips([(BATCH, f"{0:016x}-s0t0")]))
+    return lambda references: RendererSamples(lay_end_to_end(clip), references, 128, corpus.face_picture)
