@@ -44,15 +44,15 @@ class Budget:
 FULL = Budget(
     clips=8,
     clip_seconds=(4.0, 5.0),
-    landmark_steps=400,
+    landmark_steps=240,
     landmark_batch=16,
     landmark_rate=1e-3,
-    renderer_steps=150,
+    renderer_steps=90,
     renderer_batch=4,
     renderer_rate=2e-4,
-    renderer_warm_up_epochs=2.0,
-    validations=8,
-    validation_samples=16,
+    renderer_warm_up_epochs=20.0,
+    validations=6,
+    validation_samples=8,
     references=10,
 )
 """Ten minutes on two cores without a GPU."""
@@ -146,8 +146,9 @@ def _run(options: argparse.Namespace) -> None:
     began = time.monotonic()
     print(f"Everything of this run lies in {folder}", flush=True)
     with Services(folder) as started:
+        ray_url = started.begin_ray()  # it comes up while the footage is made
         demo = _with_footage(options, folder)
-        _run_dags(demo, started)
+        _run_dags(demo, started, ray_url)
     with _stage(demo, "page"):
         _write_page(demo)
     _point_latest_at(folder)
@@ -188,12 +189,13 @@ def _with_footage(options: argparse.Namespace, folder: Path) -> Demo:
     return demo
 
 
-def _run_dags(demo: Demo, started: Services) -> None:
-    """Starts Ray, prepares Airflow's database, and runs the four DAGs one after the other."""
+def _run_dags(demo: Demo, started: Services, ray_url: str) -> None:
+    """Prepares Airflow's database, waits for Ray, and runs the four DAGs one after the other."""
     with _stage(demo, "start of Ray and Airflow"):
         write_settings_files(demo)
-        environment = services.airflow_environment(demo.folder / "airflow", demo.settings, started.start_ray()) | {"DUBMILL_TASK_RETRIES": "0"}
+        environment = services.airflow_environment(demo.folder / "airflow", demo.settings, ray_url) | {"DUBMILL_TASK_RETRIES": "0"}
         services.migrate_airflow(started, environment)
+        started.wait_for_ray(ray_url)
     with _stage(demo, "ingest_corpus"):
         run_dag(started, environment, "ingest_corpus")
         _write_job_list(demo)

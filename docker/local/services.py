@@ -111,13 +111,21 @@ class Services:
 
     def start_ray(self, cpus: int | None = None) -> str:
         """Starts a Ray head with its dashboard; returns the URL of dashboard and job API once they answer."""
+        url = self.begin_ray(cpus)
+        self.wait_for_ray(url)
+        return url
+
+    def begin_ray(self, cpus: int | None = None) -> str:
+        """As `start_ray`, without waiting: something else can be done until `wait_for_ray`."""
         self._ray_temp = Path(tempfile.mkdtemp(prefix="dubmill-", dir="/tmp"))  # short: a socket's path has at most 107 characters
         dashboard = free_port(DASHBOARD_PORT)
         command: list[str | Path] = ray_command(self._ray_temp, dashboard, cpus or os.cpu_count() or 1)
         self.start("ray", command, ray_environment(), with_group=False)
-        url = f"http://{LOOPBACK}:{dashboard}"
+        return f"http://{LOOPBACK}:{dashboard}"
+
+    def wait_for_ray(self, url: str) -> None:
+        """Waits until the Ray head at that URL answers."""
         self.wait_for("Ray", lambda: httpx.get(f"{url}/api/jobs/", trust_env=False).is_success)
-        return url
 
     def start_airflow(self, environment: Mapping[str, str]) -> None:
         """Prepares Airflow's database, starts its four components and waits until all of them are well."""
