@@ -2,7 +2,6 @@
 
 import importlib
 import os
-import subprocess
 import sys
 from enum import StrEnum
 from json import dumps as json_text
@@ -321,7 +320,8 @@ def demo(
     if not runner.is_file():
         raise StoreError("The demo runs from a checkout of dubmill, and this installation is none.")
     options = [f"--{name}={value.absolute()}" for name, value in (("clips", clips), ("speech", speech), ("out", out)) if value]
-    raise typer.Exit(subprocess.run([sys.executable, str(runner), *options], check=False).returncode)
+    # In place of this process: the demo gets Ctrl-C and SIGTERM itself, and ends what it started.
+    os.execv(sys.executable, [sys.executable, str(runner), *options])  # noqa: S606
 
 
 def main() -> None:

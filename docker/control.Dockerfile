@@ -3,7 +3,7 @@
 FROM python:3.11-slim-bookworm
 
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
-RUN useradd --create-home --uid 50000 dubmill && mkdir -p /opt/dubmill /opt/airflow && chown dubmill /opt/dubmill /opt/airflow
+RUN useradd --create-home --uid 50000 dubmill && mkdir -p /opt/dubmill /opt/airflow/logs /opt/airflow/private && chown -R dubmill /opt/dubmill /opt/airflow
 USER 50000
 WORKDIR /opt/dubmill
 
@@ -13,6 +13,7 @@ RUN PYTHON=python3 locks/install.sh control /opt/dubmill/.venv-airflow without-c
 
 COPY --chown=dubmill schemas ./schemas
 COPY --chown=dubmill dags ./dags
+COPY --chown=dubmill docker/fill_bucket.py ./
 
 ENV PATH=/opt/dubmill/.venv-airflow/bin:$PATH \
     PYTHONPATH=/opt/dubmill \

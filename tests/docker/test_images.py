@@ -1,14 +1,18 @@
 """The Dockerfiles and the compose file: parsed, linted, and held to what DESIGN asks of them."""
 
 import re
+import runpy
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pytest
 import yaml
+
+from schemas.settings import BulkDubSettings, IngestSettings, LandmarkGeneratorTraining, RendererTraining, check_settings, read_settings
 
 DOCKER = Path(__file__).parents[2] / "docker"
 DOCKERFILES = sorted(DOCKER.glob("*.Dockerfile"))
@@ -50,13 +54,22 @@ def test_what_an_image_copies_is_there() -> None:
 
 def test_services_depend_on_services_that_are_there(compose: dict[str, Any]) -> None:
     services = compose["services"]
-    assert {"postgres", "s3", "ray-head", "ray-worker", "airflow-api-server", "airflow-scheduler", "airflow-dag-processor", "airflow-triggerer"} <= set(
-        services
-    )
+    assert {
+        "postgres",
+        "s3",
+        "ray-head",
+        "ray-worker",
+        "ray-worker-cpu",
+        "airflow-api-server",
+        "airflow-scheduler",
+        "airflow-dag-processor",
+        "airflow-triggerer",
+    } <= set(services)
     for name, service in services.items():
         assert set(service.get("depends_on", {})) <= set(services), name
         for volume in service.get("volumes", []):
-            assert volume.split(":")[0] in compose["volumes"], name
+            place = volume.split(":")[0]
+            assert place in compose["volumes"] or (DOCKER / place).is_dir(), name
         assert set(service.get("secrets", [])) <= set(compose["secrets"]), name
 
 
@@ -82,3 +95,25 @@ def test_no_secret_has_a_value_in_the_compose_file(compose: dict[str, Any]) -> N
     example = (DOCKER / "compose.env.example").read_text(encoding="utf-8")
     wanted = set(re.findall(r"\$\{(\w+):\?", (DOCKER / "compose.yaml").read_text(encoding="utf-8")))
     assert all(re.search(rf"^{name}=$", example, re.MULTILINE) for name in wanted)
+
+
+def test_the_settings_files_for_the_bucket_are_settings() -> None:
+    kinds = {
+        "ingest_corpus": IngestSettings,
+        "train_landmark_generator": LandmarkGeneratorTraining,
+        "train_renderer": RendererTraining,
+        "bulk_dubbing": BulkDubSettings,
+    }
+    files = {path.stem: path for path in (DOCKER / "settings").glob("*.yaml")}
+    assert set(files) == set(kinds)
+    for name, kind in kinds.items():
+        check_settings(kind, read_settings(str(files[name])))
+
+
+def test_the_bucket_is_filled_once_and_kept(tmp_path: Path) -> None:
+    prefix = f"memory://dubmill-{tmp_path.name}/settings"
+    fill = runpy.run_path(str(DOCKER / "fill_bucket.py"))["fill"]
+    assert fill(DOCKER / "settings", prefix) == ["bulk_dubbing.yaml", "ingest_corpus.yaml", "train_landmark_generator.yaml", "train_renderer.yaml"]
+    fsspec.filesystem("memory").pipe_file(f"/dubmill-{tmp_path.name}/settings/ingest_corpus.yaml", b"store: mine\n")
+    assert fill(DOCKER / "settings", prefix) == []
+    assert read_settings(f"{prefix}/ingest_corpus.yaml") == {"store": "mine"}
