@@ -279,7 +279,7 @@ def inspect(video: Annotated[str, typer.Argument(help="A video that dubmill made
     _say(read_dub_stamp(video), json)
 
 
-Html = Annotated[Path, typer.Option("--html", help="The page to write.")]
+Html = Annotated[str, typer.Option("--html", help="The page to write: a path or URI.")]
 
 
 @report.command("corpus", epilog="Example: dubmill report corpus corpus/ --html corpus.html")

@@ -15,7 +15,6 @@ class Reason(StrEnum):
     SILENT_AUDIO = "silent-audio"
     TOO_SHORT = "too-short"
     NO_FACE = "no-face"
-    FACE_TOO_SMALL = "face-too-small"
     TIME_LIMIT = "time-limit"
     WORKER_LOST = "worker-lost"
     OUTPUT_UNWRITABLE = "output-unwritable"
@@ -33,7 +32,6 @@ EXPLANATIONS: dict[Reason, str] = {
     Reason.SILENT_AUDIO: "its sound track is silent; give a file with speech",
     Reason.TOO_SHORT: "it is too short to use; give a longer piece",
     Reason.NO_FACE: "no face was found in it; give footage of a face seen from the front",
-    Reason.FACE_TOO_SMALL: "its faces are too small; give footage in which the face is larger",
     Reason.TIME_LIMIT: "it took longer than its time limit; raise the limit or cut it into pieces",
     Reason.WORKER_LOST: "the worker that handled it died; run again, and if it dies again look at the file",
     Reason.OUTPUT_UNWRITABLE: "the result could not be written; check the output's place and its free space",
