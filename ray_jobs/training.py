@@ -26,6 +26,8 @@ from tasks.training.state import read_finished, read_run, read_summary, state_lo
 
 POLL_S = 0.5
 """Seconds between two looks at how far the workers are."""
+PATIENT_THREADS = {"OMP_WAIT_POLICY": "PASSIVE"}
+"""Threads that wait sleep: where other work shares the cores, threads that spin made a step on CPUs twice as long."""
 
 AnyTraining = TypeVar("AnyTraining", bound=TrainingSettings)
 Train = Callable[[AnyTraining, Progress, Session], TrainingSummary]
@@ -48,7 +50,13 @@ def run_by_ray(kind: Kind, train: Train[AnyTraining], settings: AnyTraining, pro
             train_loop_config={"train": train, "settings": settings, "board": board},
             scaling_config=_scaling(settings),
             # A failed run is tried again by whoever submitted the job, and then resumes.
-            run_config=RunConfig(name=kind, storage_path=folder, storage_filesystem=filesystem, failure_config=FailureConfig(max_failures=0)),
+            run_config=RunConfig(
+                name=kind,
+                storage_path=folder,
+                storage_filesystem=filesystem,
+                failure_config=FailureConfig(max_failures=0),
+                worker_runtime_env={"env_vars": PATIENT_THREADS},
+            ),
         )
         _fit(trainer, board)
     return read_summary(settings.out)
