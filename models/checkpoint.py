@@ -14,12 +14,11 @@ from torch import Tensor, nn
 
 from models.landmark_generator import LandmarkGenerator
 from models.renderer import Renderer
-from schemas.checkpoints import CheckpointHeader, Kind, LandmarkGeneratorSize, RendererSize
+from schemas.checkpoints import HEADER_KEY, CheckpointHeader, Kind, LandmarkGeneratorSize, RendererSize
 from schemas.errors import CheckpointError, StoreError
+from schemas.locations import reachable, without_secrets
 from schemas.settings import CropSettings, MelSettings
 
-HEADER_KEY = "dubmill"
-"""The name of our header among the metadata of a safetensors file."""
 LENGTH_BYTES = 8
 """A safetensors file begins with the length of its JSON header, little-endian, unsigned."""
 LONGEST_HEADER_BYTES = 100_000_000
@@ -41,14 +40,15 @@ def save_checkpoint(location: str, network: nn.Module, header: CheckpointHeader)
 def write_tensors(location: str, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
     """Writes a safetensors file whole. Raises StoreError when the place cannot be written."""
     content = safetensors.torch.save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, {"format": "pt"} | metadata)
-    filesystem, path = fsspec.core.url_to_fs(location)
     try:
-        if "file" in _protocols(filesystem):
-            _write_local(Path(path), content)
-        else:
-            filesystem.pipe_file(path, content)  # object stores show an object when it is whole
+        with reachable(location):
+            filesystem, path = fsspec.core.url_to_fs(location)
+            if "file" in _protocols(filesystem):
+                _write_local(Path(path), content)
+            else:
+                filesystem.pipe_file(path, content)  # object stores show an object when it is whole
     except OSError as error:
-        raise StoreError(f"The checkpoint {location} cannot be written: {error.strerror or error}.") from error
+        raise StoreError(f"The checkpoint {without_secrets(location)} cannot be written: {error.strerror or error}.") from error
 
 
 def read_header(location: str) -> CheckpointHeader:
@@ -57,7 +57,7 @@ def read_header(location: str) -> CheckpointHeader:
     Raises CheckpointError when the file is missing, is no safetensors file, or is not one of dubmill's.
     """
     try:
-        with fsspec.open(location, "rb") as file:
+        with reachable(location, CheckpointError), fsspec.open(location, "rb") as file:
             length = int.from_bytes(file.read(LENGTH_BYTES), "little")
             content = file.read(length) if length <= LONGEST_HEADER_BYTES else b""
     except OSError as error:
@@ -68,10 +68,12 @@ def read_header(location: str) -> CheckpointHeader:
 def read_tensors(location: str) -> dict[str, Tensor]:
     """The tensors of a safetensors file by name, on the CPU. Raises CheckpointError when it is missing or is none."""
     try:
-        with fsspec.open(location, "rb") as file:
-            return safetensors.torch.load(file.read())
+        with reachable(location, CheckpointError), fsspec.open(location, "rb") as file:
+            content = file.read()
     except OSError as error:
         raise _unreadable(location, error) from error
+    try:
+        return safetensors.torch.load(content)
     except SafetensorError as error:
         raise CheckpointError(f"{location} is not a whole safetensors file; give a checkpoint that dubmill wrote or imported.") from error
 
@@ -167,5 +169,5 @@ def _protocols(filesystem: Any) -> tuple[str, ...]:
 
 def _unreadable(location: str, error: OSError) -> CheckpointError:
     if isinstance(error, FileNotFoundError):
-        return CheckpointError(f"The checkpoint {location} is not there.")
-    return CheckpointError(f"The checkpoint {location} cannot be read: {error.strerror or error}.")
+        return CheckpointError(f"The checkpoint {without_secrets(location)} is not there.")
+    return CheckpointError(without_secrets(f"The checkpoint {location} cannot be read: {error.strerror or error}."))

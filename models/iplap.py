@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from pickle import UnpicklingError  # what torch raises for a file that holds more than weights; nothing is unpickled here
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import fsspec
 import torch
@@ -21,6 +21,7 @@ from models.landmark_generator import LandmarkGenerator
 from models.renderer import Renderer
 from schemas.checkpoints import CheckpointHeader, Kind, LandmarkGeneratorSize, RendererSize
 from schemas.errors import CheckpointError
+from schemas.locations import reachable, without_secrets
 from schemas.settings import CropSettings
 
 TRAINED_WITH = CropSettings(padding="iplap-train")
@@ -190,15 +191,22 @@ def read_published_tensors(location: str) -> PublishedTensors:
     A bare state dict is taken too. Raises CheckpointError when the file is missing, damaged or not a checkpoint.
     """
     try:
-        with fsspec.open(location, "rb") as file:
-            content = torch.load(file, map_location="cpu", weights_only=True)
+        with reachable(location, CheckpointError), fsspec.open(location, "rb") as file:
+            content = _loaded(file, location)
     except FileNotFoundError as error:
-        raise CheckpointError(f"The checkpoint {location} is not there.") from error
+        raise CheckpointError(f"The checkpoint {without_secrets(location)} is not there.") from error
+    except OSError as error:
+        raise CheckpointError(without_secrets(f"The checkpoint {location} cannot be read: {error.strerror or error}.")) from error
+    return _published_tensors(content, location)
+
+
+def _loaded(file: IO[bytes], location: str) -> Any:
+    try:
+        return torch.load(file, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
         raise CheckpointError(f"{location} is not a checkpoint, or holds more than weights and is refused because it could run code.") from error
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except (RuntimeError, EOFError, ValueError, KeyError) as error:
         raise CheckpointError(f"{location} is not a checkpoint that torch can read, or it is cut off.") from error
-    return _published_tensors(content, location)
 
 
 def _published_tensors(content: Any, location: str) -> PublishedTensors:

@@ -10,16 +10,11 @@ from typing import TypeVar
 from pydantic import BaseModel
 
 from schemas.errors import DubmillError
+from schemas.job_log import ERROR_PREFIX, PROGRESS_PREFIX, RESULT_PREFIX
 from schemas.settings import check_settings, read_settings
 from tasks import places
 from tasks.progress import Progress
 
-PROGRESS_PREFIX = "progress "
-"""Begins a line that tells how far a job is: `progress <done>/<total> <note>`; whoever follows the log reads it."""
-RESULT_PREFIX = "result "
-"""Begins the line that holds the job's summary as JSON, for whoever has only the log."""
-ERROR_PREFIX = "error "
-"""Begins the one sentence with which a job ends that the user can mend."""
 LINE_EVERY_S = 1.0
 """Seconds between two progress lines: often enough for a bar, seldom enough for a log."""
 

@@ -6,6 +6,8 @@ from pydantic import Field
 
 from schemas.settings import CropSettings, MelSettings, Settings
 
+HEADER_KEY = "dubmill"
+"""The name of our header among the metadata of a safetensors file."""
 Kind = Literal["landmark-generator", "renderer"]
 
 

@@ -1,15 +1,18 @@
 """Every setting of dubmill. One class a command; one flat YAML file each, the same for command line, Ray job and DAG."""
 
-from typing import Literal, Self, TypeVar
+from typing import Annotated, Literal, Self, TypeVar
 
 import fsspec
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError
 
 from schemas.errors import SettingsError
+from schemas.locations import absolute_location, reachable, without_secrets
 
 SCHEMA_VERSION = 1
 """Grows when a table changes its meaning; part of every batch's name."""
+LOCATION: dict[str, JsonValue] = {"location": True}
+"""Marks a field that names places (paths or URIs), which mean something else, or nothing, on another machine."""
 
 
 class Settings(BaseModel):
@@ -21,11 +24,26 @@ class Settings(BaseModel):
         """The same settings with some fields changed, checked again. Changes that are None are left out."""
         return check_settings(type(self), self.model_dump() | {name: value for name, value in changes.items() if value is not None})
 
+    def locations(self) -> dict[str, tuple[str, ...]]:
+        """The places that these settings name, by the field that names them; fields that name none are left out."""
+        marked = [name for name, field in type(self).model_fields.items() if field.json_schema_extra == LOCATION]
+        values = {name: getattr(self, name) for name in marked}
+        return {name: (value,) if isinstance(value, str) else tuple(value) for name, value in values.items() if value}
+
+    def with_absolute_locations(self) -> Self:
+        """The same settings for a process of this machine that runs in another folder: paths become absolute, URIs stay."""
+        places = {name: tuple(map(absolute_location, named)) for name, named in self.locations().items()}
+        return self.replaced(**{name: named[0] if isinstance(getattr(self, name), str) else named for name, named in places.items()})
+
+
+Padding = Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)]
+"""A crop's padding as a share; above 2 the face would be a fifth of the picture and less."""
+
 
 class CropSettings(Settings):
     """The crop of a face: one setting for corpus, checkpoints and dubbing."""
 
-    padding: float | Literal["iplap-train", "iplap-dub"] = Field(
+    padding: Padding | Literal["iplap-train", "iplap-dub"] = Field(
         default=0.08, description="share of the longer side of the points' bounds, or one of the original's two crops"
     )
     anchor: Literal["all-points"] = Field(default="all-points", description="the points that the box bounds")
@@ -56,10 +74,10 @@ class FormatSettings(Settings):
 class IngestSettings(Settings):
     """`dubmill ingest`: footage in, a batch of clips in the store out."""
 
-    sources: tuple[str, ...] = Field(default=(), description="folders, files or s3:// prefixes")
-    store: str = Field(description="folder or s3:// prefix of the corpus store")
+    sources: tuple[str, ...] = Field(default=(), description="folders, files or s3:// prefixes", json_schema_extra=LOCATION)
+    store: str = Field(description="folder or s3:// prefix of the corpus store", json_schema_extra=LOCATION)
     layout: Literal["auto", "folder"] = Field(default="auto", description="how sources are arranged")
-    speakers: str | None = Field(default=None, description="CSV file with the columns source, speaker")
+    speakers: str | None = Field(default=None, description="CSV file with the columns source, speaker", json_schema_extra=LOCATION)
     crop: CropSettings = CropSettings()
     picture: Literal["png", "webp", "jpeg"] = "png"
     segment_s: float = Field(default=10.0, ge=1.0, le=60.0, description="the longest clip, in seconds")
@@ -90,8 +108,8 @@ class SnapshotSettings(Settings):
 class TrainingSettings(Settings):
     """What both trainers share."""
 
-    store: str = Field(description="corpus store to train on")
-    out: str = Field(description="folder for the weights and the state that resuming needs")
+    store: str = Field(description="corpus store to train on", json_schema_extra=LOCATION)
+    out: str = Field(description="folder for the weights and the state that resuming needs", json_schema_extra=LOCATION)
     snapshot: str | None = Field(default=None, description="name of a snapshot in the store; default: one is frozen first")
     preset: Literal["published", "small"] = Field(default="published", description="network sizes: the paper's, or small for CPUs and tests")
     steps: int = Field(default=20000, ge=1)
@@ -125,15 +143,28 @@ class RendererTraining(TrainingSettings):
     perceptual_weight: float = 4.0
     adversarial_weight: float = 0.25
     feature_matching_weight: float = 2.5
-    perceptual_weights: str | None = Field(default=None, description="VGG-19 features (.safetensors), or a published renderer checkpoint that carries them")
+    perceptual_weights: str | None = Field(
+        default=None,
+        description="VGG-19 features (.safetensors), or a published renderer checkpoint that carries them",
+        json_schema_extra=LOCATION,
+    )
+
+
+def _rate_as_text(value: object) -> object:
+    """YAML, JSON and Parquet have `fps: 25` as a number; 25.0 is the same rate."""
+    return f"{value:g}" if isinstance(value, int | float) else value
+
+
+OutputRate = Annotated[Literal["source", "25"], BeforeValidator(_rate_as_text)]
+"""Frame rate of an output: the source's, or the 25 that the networks work at."""
 
 
 class DubSettings(Settings):
     """`dubmill dub`: one video and one speech to one dubbed video."""
 
-    landmark_generator: str = Field(description="checkpoint (.safetensors)")
-    renderer: str = Field(description="checkpoint (.safetensors)")
-    fps: Literal["source", "25"] = Field(default="source", description="frame rate of the output")
+    landmark_generator: str = Field(description="checkpoint (.safetensors)", json_schema_extra=LOCATION)
+    renderer: str = Field(description="checkpoint (.safetensors)", json_schema_extra=LOCATION)
+    fps: OutputRate = Field(default="source", description="frame rate of the output")
     references: int = Field(default=25, ge=1, le=100, description="reference pictures for the renderer")
     landmark_references: int = Field(default=15, ge=1, le=100, description="reference landmarks for the landmark generator")
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -145,8 +176,8 @@ class DubSettings(Settings):
 class BulkDubSettings(DubSettings):
     """`dubmill bulk-dub`: a list of jobs."""
 
-    jobs: str = Field(description="CSV, JSONL or Parquet with job_id, video, speech, out")
-    out: str = Field(description="folder or s3:// prefix for outputs and results")
+    jobs: str = Field(description="CSV, JSONL or Parquet with job_id, video, speech, out", json_schema_extra=LOCATION)
+    out: str = Field(description="folder or s3:// prefix for outputs and results", json_schema_extra=LOCATION)
     workers: int | None = Field(default=None, ge=1, description="actors; default: one a GPU, or one on CPU")
 
 
@@ -164,21 +195,27 @@ def check_settings(kind: type[AnySettings], values: object) -> AnySettings:
 
 def read_settings(location: str) -> dict[str, object]:
     """The plain values of a flat YAML settings file at a path or URI."""
+    shown = without_secrets(location)
     try:
-        with fsspec.open(location, "rt", encoding="utf-8") as file:
-            values = yaml.safe_load(file)
+        with reachable(location, SettingsError), fsspec.open(location, "rb") as file:
+            content = file.read()
+        values = yaml.safe_load(content.decode("utf-8"))
     except FileNotFoundError as error:
-        raise SettingsError(f"The settings file {location} is not there.") from error
+        raise SettingsError(f"The settings file {shown} is not there.") from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise SettingsError(f"The settings file {location} cannot be read: {str(error).splitlines()[0]}.") from error
+        raise SettingsError(without_secrets(f"The settings file {location} cannot be read: {_first_line(error)}.")) from error
     if values is None:
         return {}
     if not isinstance(values, dict):
-        raise SettingsError(f"The settings file {location} is not a list of names and values.")
+        raise SettingsError(f"The settings file {shown} is not a list of names and values.")
     return values
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def write_settings(settings: Settings, location: str) -> None:
     """Writes settings as the flat YAML file that `read_settings` reads."""
-    with fsspec.open(location, "wt", encoding="utf-8") as file:
+    with reachable(location, SettingsError), fsspec.open(location, "wt", encoding="utf-8") as file:
         yaml.safe_dump(settings.model_dump(mode="json"), file, allow_unicode=True, sort_keys=False)

@@ -11,19 +11,25 @@ from typing import Any
 import fsspec
 
 from schemas.errors import StoreError
+from schemas.locations import is_remote, local_path, reachable, without_secrets
 
-OBJECT_STORE_CLIENTS = frozenset({"botocore", "aiobotocore", "aiohttp", "google", "gcsfs", "azure", "adlfs"})
-"""Libraries under fsspec whose errors are not OSErrors."""
-
-
-def is_remote(location: str) -> bool:
-    """Whether a location is a URI such as s3://bucket/key; file:// and plain paths are local."""
-    return "://" in location and not location.startswith("file://")
-
-
-def local_path(location: str) -> Path:
-    """The path of a local location (plain or file://)."""
-    return Path(location.removeprefix("file://")).expanduser()
+__all__ = [
+    "exists",
+    "is_remote",
+    "join",
+    "list_names",
+    "local_copy",
+    "local_path",
+    "name_of",
+    "open_to_read",
+    "reachable",
+    "read_bytes",
+    "read_many",
+    "read_range",
+    "total_bytes",
+    "write_bytes",
+    "writing",
+]
 
 
 def join(location: str, *names: str) -> str:
@@ -34,17 +40,6 @@ def join(location: str, *names: str) -> str:
 def name_of(location: str) -> str:
     """The last part of a location."""
     return PurePosixPath(location).name
-
-
-@contextmanager
-def reachable(location: str) -> Iterator[None]:
-    """Within it an object store that cannot be reached or lacks credentials is a StoreError; OSErrors stay as they are."""
-    try:
-        yield
-    except Exception as error:
-        if type(error).__module__.partition(".")[0] not in OBJECT_STORE_CLIENTS:
-            raise
-        raise StoreError(f"{location} cannot be reached: {error}.") from error
 
 
 def exists(location: str) -> bool:
@@ -172,4 +167,4 @@ def _upload(path: Path, location: str) -> None:
 
 
 def _unwritable(location: str, error: OSError) -> StoreError:
-    return StoreError(f"{location} cannot be written: {error.strerror or error}.")
+    return StoreError(without_secrets(f"{location} cannot be written: {error.strerror or error}."))

@@ -11,7 +11,7 @@ import numpy as np
 from markupsafe import Markup
 from pydantic import ValidationError
 
-from schemas.checkpoints import CheckpointHeader
+from schemas.checkpoints import HEADER_KEY, CheckpointHeader
 from schemas.errors import StoreError
 from schemas.jobs import TrainingSummary
 from tasks import places
@@ -22,8 +22,8 @@ KINDS = {"landmark-generator": "landmark generator", "renderer": "renderer"}
 NOT_CURVES = ("step", "split", "phase", "epoch", "epochs")
 """Numbers of a metrics row that are no losses."""
 MOST_PICTURES = 6
-HEADER_KEY = "dubmill"
-"""Where a weights file keeps its header; read here without torch, which `models.checkpoint` imports."""
+LONGEST_HEADER_BYTES = 100_000_000
+"""The limit of the safetensors format; a larger number means that the file is something else."""
 EXPLANATIONS = {
     "velocity": "difference of the landmarks' steps from frame to frame",
     "warp": "perceptual distance of the warped reference to the real face",
@@ -133,11 +133,11 @@ def _read_header(out: str) -> CheckpointHeader | None:
     if not names:
         return None
     location = places.join(out, names[0])
-    length = int.from_bytes(places.read_range(location, 0, 8), "little")
     try:
-        metadata = json.loads(places.read_range(location, 8, length))["__metadata__"]
-        return CheckpointHeader.model_validate_json(metadata[HEADER_KEY])
-    except (ValueError, KeyError, TypeError, ValidationError) as error:
+        length = int.from_bytes(places.read_range(location, 0, 8), "little")
+        content = places.read_range(location, 8, length) if length <= LONGEST_HEADER_BYTES else b""
+        return CheckpointHeader.model_validate_json(json.loads(content)["__metadata__"][HEADER_KEY])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, ValidationError) as error:
         raise StoreError(f"The weights {location} do not say what they are: they were not written by dubmill, or are damaged.") from error
 
 

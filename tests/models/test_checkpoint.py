@@ -1,4 +1,5 @@
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import fsspec
@@ -7,7 +8,8 @@ import safetensors.torch
 import torch
 
 from models import LandmarkGenerator, Renderer, load_landmark_generator, load_renderer
-from models.checkpoint import read_header, require_same_format, save_checkpoint
+from models.checkpoint import read_header, read_tensors, require_same_format, save_checkpoint
+from models.iplap import import_iplap
 from schemas.checkpoints import CheckpointHeader
 from schemas.errors import CheckpointError, StoreError
 from schemas.settings import CropSettings, MelSettings
@@ -138,3 +140,16 @@ def test_another_crop_is_refused(renderer_header: CheckpointHeader) -> None:
         require_same_format(renderer_header, CropSettings(padding="iplap-dub"), MelSettings(), "the corpus")
     with pytest.raises(CheckpointError, match=r"size 128, but the landmark generator has size 256"):
         require_same_format(renderer_header, CropSettings(padding=0.1, size=256), MelSettings(), "the landmark generator")
+
+
+@pytest.mark.parametrize("read", [read_header, read_tensors, load_renderer, lambda location: import_iplap(location, "renderer", "unused")])
+def test_a_place_that_cannot_be_reached_is_one_sentence(read: Callable[[str], object]) -> None:
+    for location in ("foo://bucket/weights", "s3://"):
+        with pytest.raises(CheckpointError, match=r"^(foo://bucket/weights|s3://) cannot be reached: .*\.$") as caught:
+            read(location)
+        assert "\n" not in str(caught.value)
+
+
+def test_weights_for_a_place_that_is_not_known(small_renderer: Renderer, renderer_header: CheckpointHeader) -> None:
+    with pytest.raises(StoreError, match=r"^foo://bucket/weights cannot be reached: Protocol not known: foo\.$"):
+        save_checkpoint("foo://bucket/weights", small_renderer, renderer_header)

@@ -5,7 +5,18 @@ from pathlib import Path
 import pytest
 
 from schemas.errors import SettingsError
-from schemas.settings import CropSettings, DubSettings, IngestSettings, check_settings, read_settings, write_settings
+from schemas.settings import (
+    BulkDubSettings,
+    CropSettings,
+    DubSettings,
+    IngestSettings,
+    LandmarkGeneratorTraining,
+    RendererTraining,
+    Settings,
+    check_settings,
+    read_settings,
+    write_settings,
+)
 
 
 def test_settings_come_back_from_their_file(tmp_path: Path) -> None:
@@ -50,3 +61,48 @@ def test_the_format_of_ingest_holds_what_a_store_freezes() -> None:
     settings = IngestSettings(store="s", picture="jpeg", segment_s=5, batch_sources=3, workers=2)
     assert settings.format == IngestSettings(store="t", picture="jpeg", segment_s=5).format
     assert settings.format != IngestSettings(store="s", picture="png", segment_s=5).format
+
+
+@pytest.mark.parametrize("padding", [-0.7, 2.1, float("nan"), float("inf"), "iplap"])
+def test_a_crop_that_cuts_nothing_or_no_face_is_refused(padding: object) -> None:
+    with pytest.raises(SettingsError, match=r"crop\.padding"):
+        check_settings(IngestSettings, {"store": "s", "crop": {"padding": padding}})
+
+
+@pytest.mark.parametrize("padding", [0, 0.08, 2, "iplap-train", "iplap-dub"])
+def test_every_crop_that_works_is_taken(padding: object) -> None:
+    assert check_settings(CropSettings, {"padding": padding}).padding == padding
+
+
+@pytest.mark.parametrize(
+    ("settings", "fields"),
+    [
+        (IngestSettings(sources=("a", "s3://b/c"), store="d", speakers="e"), {"sources": ("a", "s3://b/c"), "store": ("d",), "speakers": ("e",)}),
+        (IngestSettings(store="d"), {"store": ("d",)}),
+        (LandmarkGeneratorTraining(store="a", out="b"), {"store": ("a",), "out": ("b",)}),
+        (RendererTraining(store="a", out="b", perceptual_weights="c"), {"store": ("a",), "out": ("b",), "perceptual_weights": ("c",)}),
+        (
+            BulkDubSettings(landmark_generator="a", renderer="b", jobs="c", out="d"),
+            {"landmark_generator": ("a",), "renderer": ("b",), "jobs": ("c",), "out": ("d",)},
+        ),
+    ],
+)
+def test_settings_know_which_of_them_are_places(settings: Settings, fields: dict[str, tuple[str, ...]]) -> None:
+    assert settings.locations() == fields
+
+
+def test_absolute_locations_mean_the_same_in_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/anna")
+    settings = IngestSettings(sources=("films", "s3://b/c", "~/clips", "/data"), store="file://store", batch_sources=3)
+    absolute = settings.with_absolute_locations()
+    assert absolute.sources == (f"{tmp_path}/films", "s3://b/c", "/home/anna/clips", "/data")
+    assert absolute == settings.replaced(sources=absolute.sources, store=f"{tmp_path}/store")
+
+
+@pytest.mark.parametrize("location", ["foo://bucket/settings.yaml", "https://anna:hidden@127.0.0.1:9/settings.yaml?signature=hidden"])
+def test_a_place_that_cannot_be_reached_is_one_sentence_without_secrets(location: str) -> None:
+    with pytest.raises(SettingsError, match=r"settings\.yaml .*\.$") as caught:
+        read_settings(location)
+    assert "\n" not in str(caught.value)
+    assert "hidden" not in str(caught.value)

@@ -1,0 +1,51 @@
+"""Locations: paths of this machine and URIs such as s3://bucket/key; and what is said when one cannot be reached."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from schemas.errors import DubmillError, StoreError
+
+OBJECT_STORE_CLIENTS = frozenset({"botocore", "aiobotocore", "aiohttp", "google", "gcsfs", "azure", "adlfs"})
+"""Libraries under fsspec whose errors are not OSErrors."""
+SECRETS = ((re.compile(r"://[^/\s@]+@"), "://"), (re.compile(r"(://[^\s?]+)\?[^\s'\"]+"), r"\1"))
+"""Where a URI may hold secrets: a user and password before the host, a signature after the question mark."""
+
+
+def is_remote(location: str) -> bool:
+    """Whether a location is a URI such as s3://bucket/key; file:// and plain paths are local."""
+    return "://" in location and not location.startswith("file://")
+
+
+def local_path(location: str) -> Path:
+    """The path of a local location (plain or file://)."""
+    return Path(location.removeprefix("file://")).expanduser()
+
+
+def absolute_location(location: str) -> str:
+    """A location that means the same in any folder of this machine: URIs stay as they are, paths become absolute."""
+    return location if is_remote(location) else str(local_path(location).absolute())
+
+
+def without_secrets(text: str) -> str:
+    """A text in which URIs hold neither user, password nor query."""
+    for pattern, shown in SECRETS:
+        text = pattern.sub(shown, text)
+    return text
+
+
+@contextmanager
+def reachable(location: str, error_kind: type[DubmillError] = StoreError) -> Iterator[None]:
+    """Within it a place that cannot be reached is an error of that kind, in one sentence without secrets; OSErrors stay as they are.
+
+    That is an object store that does not answer or lacks credentials, and a URI of a kind that is not known.
+    Only what speaks to the place belongs within: a ValueError there is taken as one about the location.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not isinstance(error, ValueError | ImportError) and type(error).__module__.partition(".")[0] not in OBJECT_STORE_CLIENTS:
+            raise
+        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        raise error_kind(without_secrets(f"{location} cannot be reached: {reason}.")) from error
