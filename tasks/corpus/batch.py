@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
 
-from schemas.jobs import BatchPlan
+from schemas.jobs import BatchPlan, PlannedSource
+from schemas.reasons import Reason
 from schemas.settings import IngestSettings, Settings
 from schemas.tables import AUDIO, CLIPS, LANDMARKS, REJECTS
 from tasks import places
@@ -35,34 +36,47 @@ class BatchCounts(Settings):
     rejects: dict[str, int] = Field(default_factory=dict, description="by reason")
 
 
-def write_batch(settings: IngestSettings, plan: BatchPlan, progress: Progress = silent) -> BatchCounts:
+def write_batch(settings: IngestSettings, plan: BatchPlan, progress: Progress = silent, lost: frozenset[str] = frozenset()) -> BatchCounts:
     """Cuts the sources of a plan and writes the batch to the store.
 
     A finished batch is left as it is. A retry (`retry_of`) is made beside the store and moved in only if its outcome differs.
     The same plan gives the same rows and pictures wherever it is run. Raises StoreError when the store cannot be written.
     progress: told the sources done, of those of the plan.
+    lost: URIs of sources that are not touched and are turned away, because they killed the workers that did.
     """
     cv2.setNumThreads(1)  # one batch a core; OpenCV would take them all
     if places.exists(layout.table_location(settings.store, layout.CLIPS, plan.batch)):
         return BatchCounts(batch=plan.batch, written=False)
     if plan.retry_of is None:
-        return _write(settings, plan, progress)
+        return _write(settings, plan, progress, lost)
     with tempfile.TemporaryDirectory(prefix="dubmill-retry-") as folder:
-        counts = _write(settings.replaced(store=folder), plan, progress)
+        counts = _write(settings.replaced(store=folder), plan, progress, lost)
         if _same_outcome(CorpusStore(folder, plan.format), CorpusStore(settings.store, plan.format), plan):
             return BatchCounts(batch=plan.batch, written=False)
         _move_in(folder, settings.store, plan.batch)
     return counts
 
 
-def _write(settings: IngestSettings, plan: BatchPlan, progress: Progress) -> BatchCounts:
+def try_source(settings: IngestSettings, source: PlannedSource) -> None:
+    """Cuts a source and keeps nothing of it. A worker that comes to the end shows that the source kills none."""
+    cv2.setNumThreads(1)
+    with FaceMesh() as mesh:
+        for _ in cut_source(source, settings, mesh.find):
+            pass
+
+
+def _write(settings: IngestSettings, plan: BatchPlan, progress: Progress, lost: frozenset[str]) -> BatchCounts:
     places.write_bytes(layout.plan_location(settings.store, plan.batch), plan.model_dump_json(indent=2).encode())
     with FaceMesh() as mesh, _batch_files(settings, plan) as files:
         for done, source in enumerate(plan.sources):
             progress(done, len(plan.sources), places.name_of(source.uri))
-            for piece in cut_source(source, settings, mesh.find):
+            for piece in [_lost(source)] if source.uri in lost else cut_source(source, settings, mesh.find):
                 files.add(piece)
         return files.counts()
+
+
+def _lost(source: PlannedSource) -> Reject:
+    return Reject(source.uri, None, "worker", Reason.WORKER_LOST, "Each worker that handled it died.")
 
 
 class _BatchFiles:

@@ -5,11 +5,11 @@ from collections.abc import Iterable
 
 from schemas.jobs import IngestSummary
 from schemas.settings import IngestSettings
-from tasks.corpus.batch import BatchCounts, write_batch
+from tasks.corpus.batch import BatchCounts, try_source, write_batch
 from tasks.corpus.plan import IngestPlan, plan_batches
 from tasks.progress import Progress
 
-__all__ = ["BatchCounts", "IngestPlan", "ingest_here", "plan_batches", "summarize", "write_batch"]
+__all__ = ["BatchCounts", "IngestPlan", "ingest_here", "plan_batches", "summarize", "try_source", "write_batch"]
 
 
 def ingest_here(settings: IngestSettings, progress: Progress) -> IngestSummary:
