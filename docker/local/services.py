@@ -88,7 +88,10 @@ class Services:
         self.stop()
 
     def start(self, name: str, command: Sequence[str | Path], environment: Mapping[str, str], *, with_group: bool = True) -> Service:
-        """Starts a component in a session of its own, so that a Ctrl-C on the terminal reaches only this process."""
+        """Starts a component in a session of its own, so that a Ctrl-C on the terminal reaches only this process.
+
+        `with_group`: the whole group is asked to end, and what it writes (settings, database, logs) is its owner's alone.
+        """
         log = self.logs / f"{name}.log"
         with log.open("ab") as file:
             process = subprocess.Popen(
@@ -99,7 +102,7 @@ class Services:
                 env=self.marked(environment),
                 cwd=self.folder,
                 start_new_session=True,
-                umask=0o077,
+                umask=0o077 if with_group else -1,  # a corpus and dubbed videos are files like any other
             )
         service = Service(name, process, log, with_group)
         self._started.append(service)
