@@ -1,11 +1,12 @@
 """One source becomes clips: pieces of at most a segment in which one face is followed, with its crops and its sound."""
 
+import errno
 import hashlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,13 @@ import numpy.typing as npt
 
 from schemas.errors import MediaError, StoreError
 from schemas.jobs import PlannedSource
-from schemas.reasons import Reason
+from schemas.reasons import RETRYABLE, Reason
 from schemas.settings import FormatSettings, IngestSettings
 from tasks import places
 from tasks.audio import SAMPLE_RATE, loudness_db, read_waveform
+from tasks.corpus.discover import NAME_NOT_UTF8
 from tasks.corpus.faces import CutFrame, cut_face
+from tasks.corpus.spool import FrameSpool
 from tasks.faces.tracks import FaceFrame, follow_faces
 from tasks.media.decode import Frame, read_frames
 from tasks.media.probe import MediaInfo, probe
@@ -31,6 +34,8 @@ SILENT_DB = -80.0
 CONTENT_HASH_LENGTH = 16
 MAX_GAP_FRAMES = 5
 """Longest gap in which a face is interpolated: 0.2 s, a blink of the detector and not a turn of the head."""
+FOOTAGE_PER_TIME_LIMIT_S = 600.0
+"""The time limit holds for so much footage; a longer source has as many times more."""
 
 FloatArray = npt.NDArray[np.float32]
 Picture = npt.NDArray[np.uint8]
@@ -81,6 +86,8 @@ def cut_source(source: PlannedSource, settings: IngestSettings, find: Find) -> I
     """Clips and rejects of one source, at least one of either, one clip in memory at a time. Never raises for what a file is like.
 
     find: landmarks of a BGR picture or None (`FaceMesh.find`). What comes before damage in a file is kept, the damage a reject.
+    A source that is turned away for a retryable reason gives that reject alone: how much came before a time limit depends on
+    how busy the machine was, and the next try makes it again.
     """
     try:
         with _local(source) as path:
@@ -99,18 +106,41 @@ def _cut_file(path: Path, source: PlannedSource, settings: IngestSettings, find:
         content_hash = _content_hash(path)
     with _stage("audio", path, source):
         waveform = _sound(path, info)
-    with _stage("decode", path, source):
-        frames = _in_time(read_frames(path, settings.format.fps), started_s, settings.clip_time_limit_s)
-        faces = _Counted(follow_faces(frames, find, MAX_GAP_FRAMES))
-        found = False
-        for segment in segments(faces, settings.format):
-            found = True
+    limit_s = time_limit_s(settings.clip_time_limit_s, info.duration_s)
+    frames = _in_time(read_frames(path, settings.format.fps, threads=1), started_s, limit_s)  # an actor has one core
+    faces = _Counted(follow_faces(frames, find, MAX_GAP_FRAMES))
+    with FrameSpool() as spool:
+        with _stage("decode", path, source):
+            held, damage = _put_aside(segments(faces, settings.format), spool)
+        for segment, cut in zip(held, spool.pieces(), strict=True):
             clip_id = f"{content_hash}-s{segment.number}t{segment.track}"
-            yield _clip_or_reject(clip_id, source, info, segment, waveform)
+            yield _clip_or_reject(clip_id, source, info, replace(segment, frames=cut), waveform)
+    if damage is not None:
+        with _stage("decode", path, source):
+            raise damage
     if not faces.count:
         raise TurnedAwayError("decode", Reason.DAMAGED, "No picture could be decoded.")
-    if not found:
+    if not held:
         raise TurnedAwayError("faces", Reason.NO_FACE, f"No face was found in {faces.count} frames.")
+
+
+def time_limit_s(limit_s: float, duration_s: float | None) -> float:
+    """The time limit of a source of that length; `limit_s` where it is short or unknown."""
+    return limit_s * max(1.0, (duration_s or 0.0) / FOOTAGE_PER_TIME_LIMIT_S)
+
+
+def _put_aside(cut: Iterable[Segment], spool: FrameSpool) -> tuple[list[Segment], MediaError | None]:
+    """Puts the frames of all segments aside; gives the segments without them, and the damage after which there were no more."""
+    held: list[Segment] = []
+    try:
+        for segment in cut:
+            spool.put(segment.frames)
+            held.append(replace(segment, frames=()))
+    except MediaError as error:
+        if error.reason in RETRYABLE:
+            raise
+        return held, error
+    return held, None
 
 
 def segments(faces: Iterable[FaceFrame], store_format: FormatSettings) -> Iterator[Segment]:
@@ -222,6 +252,10 @@ def _in_time(frames: Iterable[Frame], started_s: float, limit_s: float) -> Itera
 @contextmanager
 def _local(source: PlannedSource) -> Iterator[Path]:
     """The source as a local file; TurnedAwayError when it cannot be fetched."""
+    if source.version == NAME_NOT_UTF8:
+        raise TurnedAwayError("probe", Reason.MISSING, f"The name of {source.uri} is not UTF-8; rename it.")
+    if _leads_in_circles(source.uri):
+        raise TurnedAwayError("probe", Reason.MISSING, f"The link {source.uri} leads in circles.")
     copy = places.local_copy(source.uri)
     try:
         path = copy.__enter__()
@@ -233,6 +267,16 @@ def _local(source: PlannedSource) -> Iterator[Path]:
         yield path
     finally:
         copy.__exit__(None, None, None)
+
+
+def _leads_in_circles(uri: str) -> bool:
+    if places.is_remote(uri):
+        return False
+    try:
+        places.local_path(uri).stat()
+    except OSError as error:
+        return error.errno == errno.ELOOP
+    return False
 
 
 @contextmanager

@@ -1,16 +1,19 @@
 """Finding sources: media files in folders, single files, and s3:// prefixes. Nothing is opened, only listed."""
 
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 import fsspec
 
 from schemas.errors import StoreError
 from schemas.jobs import PlannedSource
 from tasks import places
-from tasks.corpus.speakers import SpeakerList, default_speaker
+from tasks.corpus.speakers import SourceNames, SpeakerList, default_speaker
+
+logger = logging.getLogger(__name__)
 
 # fmt: off
 VIDEO_SUFFIXES = frozenset({
@@ -21,16 +24,22 @@ VIDEO_SUFFIXES = frozenset({
 """Containers of moving pictures that ffmpeg reads. Folders of footage also hold notes, sound and pictures: those are no sources."""
 VERSION_KEYS = ("ETag", "etag", "md5Hash", "contentHash", "LastModified", "last_modified", "mtime")
 """What object stores call the thing that changes with a file's content, best first."""
+MISSING = "missing"
+"""The version of a link that leads nowhere: still a source, turned away until it is mended."""
+NAME_NOT_UTF8 = "name-not-utf-8"
+"""The version of a file that no table can name: still a source, turned away until it is renamed."""
 
 
 def discover(locations: tuple[str, ...], speakers: SpeakerList) -> Iterator[PlannedSource]:
-    """Every source under the given folders, files and prefixes, one at a time, in the order of their names.
+    """Every source under the given folders, files and prefixes, in the order of their names.
 
     Symbolic links are followed and the source is recorded under the path that they lead to; hidden files are left out. A file
     that is given by itself is a source whatever its suffix. Raises StoreError for a place that is not there or cannot be listed.
     """
-    for location in locations:
-        yield from (_discover_remote if places.is_remote(location) else _discover_local)(location, speakers)
+    listed = [source for location in locations for source in (_list_remote if places.is_remote(location) else _list_local)(location)]
+    for source, named in zip(listed, speakers.match([source.names for source in listed]), strict=True):
+        speaker = named or default_speaker(source.names.relative)
+        yield PlannedSource(uri=source.names.uri, size=source.size, version=source.version, speaker=speaker)
 
 
 def is_video_name(name: str) -> bool:
@@ -38,13 +47,21 @@ def is_video_name(name: str) -> bool:
     return not name.startswith(".") and PurePosixPath(name).suffix.lower() in VIDEO_SUFFIXES
 
 
-def _discover_local(location: str, speakers: SpeakerList) -> Iterator[PlannedSource]:
+class _Listed(NamedTuple):
+    """A source whose speaker is not settled yet."""
+
+    names: SourceNames
+    size: int
+    version: str
+
+
+def _list_local(location: str) -> Iterator[_Listed]:
     root = places.local_path(location).absolute()
     if root.is_dir():
         for path in _walk(root, frozenset()):
-            yield _local_source(path, path.relative_to(root).as_posix(), speakers)
+            yield _local_source(path, path.relative_to(root).as_posix())
     elif root.exists():
-        yield _local_source(root, root.name, speakers)
+        yield _local_source(root, root.name)
     else:
         raise StoreError(f"The source {location} is not there.")
 
@@ -61,26 +78,41 @@ def _walk(folder: Path, above: frozenset[str]) -> Iterator[Path]:
     for entry in entries:
         if entry.name.startswith("."):
             continue
-        if entry.is_dir():
+        if _is_folder(entry):
             yield from _walk(Path(entry.path), above | {real})
         elif is_video_name(entry.name):
             yield Path(entry.path)
 
 
-def _local_source(path: Path, relative: str, speakers: SpeakerList) -> PlannedSource:
-    uri = str(path.resolve())
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads in circles or through a folder that may not be entered
+        return False
+
+
+def _local_source(path: Path, relative: str) -> _Listed:
+    uri = os.path.realpath(path)
     try:
         status = path.stat()
         size, version = status.st_size, str(status.st_mtime_ns)
-    except OSError:  # a link that leads nowhere: still a source, turned away as missing until it is mended
-        size, version = 0, "missing"
-    speaker = speakers.find(relative, str(path), uri) or default_speaker(relative)
-    return PlannedSource(uri=uri, size=size, version=version, speaker=speaker)
+    except OSError:
+        size, version = 0, MISSING
+    names = SourceNames(_spelled(uri), _spelled(str(path)), _spelled(relative))
+    if names.uri != uri:
+        logger.warning("The name of %s is not UTF-8; it is turned away until it is renamed.", names.uri)
+        version = NAME_NOT_UTF8
+    return _Listed(names, size, version)
 
 
-def _discover_remote(location: str, speakers: SpeakerList) -> Iterator[PlannedSource]:
-    filesystem, root = fsspec.core.url_to_fs(location)
+def _spelled(name: str) -> str:
+    r"""The name with bytes that are not UTF-8 as \xff; tables cannot hold them otherwise."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def _list_remote(location: str) -> Iterator[_Listed]:
     with places.reachable(location):
+        filesystem, root = fsspec.core.url_to_fs(location)
         filesystem.invalidate_cache()
         found = filesystem.find(root, detail=True)
     if not found:
@@ -89,14 +121,13 @@ def _discover_remote(location: str, speakers: SpeakerList) -> Iterator[PlannedSo
         relative = PurePosixPath(path).relative_to(root).as_posix()
         alone = relative == "."
         if alone or (is_video_name(places.name_of(path)) and not _has_hidden_folder(relative)):
-            yield _remote_source(filesystem.unstrip_protocol(path), found[path], places.name_of(path) if alone else relative, speakers)
+            yield _remote_source(filesystem.unstrip_protocol(path), found[path], places.name_of(path) if alone else relative)
 
 
 def _has_hidden_folder(relative: str) -> bool:
     return any(part.startswith(".") for part in PurePosixPath(relative).parts)
 
 
-def _remote_source(uri: str, entry: dict[str, Any], relative: str, speakers: SpeakerList) -> PlannedSource:
+def _remote_source(uri: str, entry: dict[str, Any], relative: str) -> _Listed:
     version = next((str(entry[key]).strip('"') for key in VERSION_KEYS if entry.get(key)), "")
-    speaker = speakers.find(relative, uri) or default_speaker(relative)
-    return PlannedSource(uri=uri, size=int(entry["size"]), version=version, speaker=speaker)
+    return _Listed(SourceNames(uri, uri, relative), int(entry["size"]), version)

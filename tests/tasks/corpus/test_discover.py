@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from schemas.errors import SettingsError, StoreError
-from tasks.corpus.discover import discover
+from tasks.corpus.discover import NAME_NOT_UTF8, discover
 from tasks.corpus.speakers import SpeakerList
 
 
@@ -63,7 +63,62 @@ def test_a_list_of_speakers_goes_before_folders(tree: Path, tmp_path: Path) -> N
     listed.write_text(f"\ufeffspeaker,source,note\nBert,alone.mp4,x\nClara,anna/a.mov,\nDora,{tree}/anna/day one/b.MKV,\n", encoding="utf-8")
     speakers = SpeakerList.read(str(listed))
     assert sorted(found(tree, speakers=speakers).values()) == ["Bert", "Clara", "Dora"]
-    assert found(tree / "anna", speakers=speakers)[str(tree / "anna/a.mov")] == "a", "relative to another root it is another name"
+
+
+def listed_speakers(tmp_path: Path, *rows: str) -> SpeakerList:
+    (tmp_path / "speakers.csv").write_text("\n".join(("source,speaker", *rows)))
+    return SpeakerList.read(str(tmp_path / "speakers.csv"))
+
+
+def test_a_listed_path_may_begin_above_the_given_folder(tree: Path, tmp_path: Path) -> None:
+    speakers = listed_speakers(tmp_path, "root/anna/a.mov,Clara", "root/alone.mp4,Bert")
+    assert sorted(found(tree, speakers=speakers).values()) == ["Bert", "Clara", "day one"]
+    assert found(tree / "anna", speakers=speakers)[str(tree / "anna/a.mov")] == "Clara"
+
+
+def test_the_end_of_a_path_counts_through_links_and_only_whole_names(tree: Path, tmp_path: Path) -> None:
+    (tree / "anna" / "linked.mp4").symlink_to(tree / "alone.mp4")
+    assert found(tree / "anna", speakers=listed_speakers(tmp_path, "root/anna/linked.mp4,Bert"))[str(tree / "alone.mp4")] == "Bert"
+    assert "Bert" not in found(tree, speakers=listed_speakers(tmp_path, "oot/alone.mp4,Bert")).values()
+
+
+def test_rows_that_fit_no_source_or_several_are_told(tree: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("one", "two"):
+        (tree / name / "corpus").mkdir(parents=True)
+        (tree / name / "corpus" / "c01.mp4").touch()
+    speakers = listed_speakers(tmp_path, "corpus/c01.mp4,Bert", "gone.mp4,Clara", "alone.mp4,Dora")
+    assert "Bert" not in found(tree, speakers=speakers).values()
+    assert "2 of the 3 sources in the list of speakers were not found, or fit several: corpus/c01.mp4, gone.mp4." in caplog.text
+    caplog.clear()
+    found(tree, speakers=listed_speakers(tmp_path, "alone.mp4,Dora"))
+    assert caplog.text == ""
+
+
+def test_links_to_themselves_are_missing_and_nothing_else_is_lost(tree: Path) -> None:
+    (tree / "self.mp4").symlink_to(tree / "self.mp4")
+    (tree / "folder").symlink_to(tree / "folder")
+    (tree / "there.mp4").symlink_to(tree / "back.mp4")
+    (tree / "back.mp4").symlink_to(tree / "there.mp4")
+    sources = list(discover((str(tree),), SpeakerList()))
+    assert {Path(source.uri).name for source in sources if source.version == "missing"} == {"self.mp4", "there.mp4", "back.mp4"}
+    assert len(sources) == 6
+
+
+def test_a_name_that_is_not_utf8_is_escaped_and_nothing_else_is_lost(tree: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = tree / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    (folder / os.fsdecode(b"\xff.mp4")).touch()
+    sources = {source.uri: source for source in discover((str(tree),), SpeakerList())}
+    escaped = str(tree) + "/caf\\xe9/\\xff.mp4"
+    assert len(sources) == 4
+    assert (sources[escaped].version, sources[escaped].speaker) == (NAME_NOT_UTF8, "caf\\xe9")
+    assert sources[escaped].model_dump_json()
+    assert "is not UTF-8" in caplog.text
+
+
+def test_a_kind_of_place_that_is_not_known_is_one_sentence() -> None:
+    with pytest.raises(StoreError, match="nowhere://footage cannot be reached"):
+        list(discover(("nowhere://footage",), SpeakerList()))
 
 
 @pytest.mark.parametrize(
