@@ -87,12 +87,13 @@ def _groups(sources: list[PlannedSource], size: int) -> Iterator[list[PlannedSou
 
 
 def _retries(store: CorpusStore, finished: list[BatchPlan], found: dict[str, PlannedSource]) -> list[BatchPlan]:
-    """A batch for each source whose last outcome was nothing but retryable rejects: alone, since each is written only if it changes."""
+    """A batch for each source that was last turned away for a retryable reason: alone, since each is written only if it changes."""
     last: dict[SourceVersion, BatchPlan] = {}
     for plan in sorted(finished, key=lambda plan: plan.attempt):
         last |= {_version(source): plan for source in plan.sources}
-    rejects = store.rejects().select(["batch", "source", "retryable"]).to_pylist()
-    refused = {(row["batch"], row["source"]) for row in rejects}
-    refused -= {(row["batch"], row["source"]) for row in rejects if not row["retryable"]}
+    rejects = store.rejects().select(["batch", "source", "clip_id", "retryable"]).to_pylist()
+    # Only those of sources: a clip turned away for good says nothing of whether the whole source could be read.
+    refused = {(row["batch"], row["source"]) for row in rejects if row["clip_id"] is None and row["retryable"]}
+    refused -= {(row["batch"], row["source"]) for row in rejects if row["clip_id"] is None and not row["retryable"]}
     again = [(source, last[_version(source)]) for _, source in sorted(found.items()) if _version(source) in last]
     return [plan_batch([source], store.format, plan.attempt + 1, plan.batch) for source, plan in again if (plan.batch, source.uri) in refused]

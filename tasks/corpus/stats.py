@@ -1,7 +1,8 @@
 """What a corpus store holds, in numbers, and all that it knows of one clip."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
+import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
@@ -28,19 +29,43 @@ class CorpusStats(Settings):
     bytes: int = Field(description="size of everything in the store")
 
 
-def corpus_stats(uri: str) -> CorpusStats:
-    """Reads the tables of a store; StoreError when there is none or it cannot be read."""
-    store = CorpusStore.open(uri)
+class Totals(NamedTuple):
+    """What a store holds in all. Content that lies in it under two names counts once."""
+
+    batches: int
+    unfinished: int
+    sources: int
+    clips: int
+    frames: int
+    duration_s: float
+
+
+def totals(store: CorpusStore, clips: pa.Table) -> Totals:
+    """Counts the plans of a store and the rows of its `clips()`, of which `frames` and `duration_s` are needed."""
     batches, plans = set(store.batches()), store.plans()
-    clips, rejects = store.clips(("speaker", "frames", "duration_s")), store.rejects()
-    return CorpusStats(
-        store=store.uri,
+    return Totals(
         batches=len(batches),
         unfinished=sum(plan.batch not in batches for plan in plans),
         sources=len({source.uri for plan in plans if plan.batch in batches for source in plan.sources}),
         clips=len(clips),
         frames=pc.sum(clips["frames"]).as_py() or 0,
-        hours=(pc.sum(clips["duration_s"]).as_py() or 0.0) / 3600,
+        duration_s=pc.sum(clips["duration_s"]).as_py() or 0.0,
+    )
+
+
+def corpus_stats(uri: str) -> CorpusStats:
+    """Reads the tables of a store; StoreError when there is none or it cannot be read."""
+    store = CorpusStore.open(uri)
+    clips, rejects = store.clips(("speaker", "frames", "duration_s")), store.rejects()
+    held = totals(store, clips)
+    return CorpusStats(
+        store=store.uri,
+        batches=held.batches,
+        unfinished=held.unfinished,
+        sources=held.sources,
+        clips=held.clips,
+        frames=held.frames,
+        hours=held.duration_s / 3600,
         speakers=_count(clips["speaker"]),
         rejects=_count(rejects["reason"]),
         retryable=pc.sum(rejects["retryable"]).as_py() or 0,

@@ -62,15 +62,14 @@ class CorpusStore:
         """Opens a store; StoreError when there is none or its settings cannot be read."""
         try:
             values = json.loads(places.read_bytes(places.join(uri, layout.SETTINGS)))
-            version = values.pop("schema_version", None)
-            store_format = check_settings(FormatSettings, values)
+            version = values.pop("schema_version")
+            if version != SCHEMA_VERSION:  # before the settings: another version may have other ones
+                raise StoreError(f"The corpus store {uri} has tables of version {version}; this dubmill reads version {SCHEMA_VERSION}.")
+            return cls(uri, check_settings(FormatSettings, values))
         except (FileNotFoundError, NotADirectoryError) as error:
             raise StoreError(f"There is no corpus store at {uri}.") from error
-        except (OSError, ValueError, AttributeError, SettingsError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, SettingsError) as error:
             raise StoreError(f"The corpus store {uri} cannot be opened: its {layout.SETTINGS} cannot be read.") from error
-        if version != SCHEMA_VERSION:
-            raise StoreError(f"The corpus store {uri} has tables of version {version}; this dubmill reads version {SCHEMA_VERSION}.")
-        return cls(uri, store_format)
 
     @classmethod
     def create_or_open(cls, uri: str, store_format: FormatSettings) -> Self:
@@ -112,9 +111,17 @@ class CorpusStore:
         return _first_of_each_clip(pa.concat_tables([_with_batch(schema.empty_table(), ""), *tables]))
 
     def rejects(self) -> pa.Table:
-        """Rejects of all finished batches, with a column `batch` besides, in order of batch name."""
-        tables = [_with_batch(self.table(layout.REJECTS, batch), batch) for batch in self.batches()]
-        return pa.concat_tables([_with_batch(REJECTS.empty_table(), ""), *tables])
+        """The rejects that hold, of all finished batches, with a column `batch` besides, in order of batch name.
+
+        Those of a source whose later try had another outcome are left out: that try's batch says how it is now.
+        """
+        batches = self.batches()
+        finished = set(batches)
+        replaced = {(plan.retry_of, source.uri) for plan in self.plans() if plan.batch in finished for source in plan.sources}
+        tables = [_with_batch(self.table(layout.REJECTS, batch), batch) for batch in batches]
+        rejects = pa.concat_tables([_with_batch(REJECTS.empty_table(), ""), *tables])
+        keys = zip(rejects["batch"].to_pylist(), rejects["source"].to_pylist(), strict=True)
+        return rejects.filter(pa.array([key not in replaced for key in keys], pa.bool_()))
 
     def read_clips(self, clips: Iterable[tuple[str, str]]) -> Iterator[ClipArrays]:
         """Arrays of the clips given as (batch, clip_id), one clip in memory at a time.

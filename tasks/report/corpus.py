@@ -12,6 +12,7 @@ import pyarrow as pa
 from schemas.jobs import Snapshot
 from schemas.reasons import EXPLANATIONS, Reason
 from schemas.settings import FormatSettings
+from tasks.corpus.stats import totals
 from tasks.corpus.store import ClipArrays, CorpusStore
 from tasks.faces.sketch import draw_sketch
 from tasks.report.page import picture_uri, write_page
@@ -101,17 +102,16 @@ def corpus_facts(store_uri: str) -> CorpusFacts:
     """Reads what the page says. Raises StoreError when there is no store or it cannot be read."""
     store = CorpusStore.open(store_uri)
     clips = store.clips(CLIP_COLUMNS)
-    finished = set(store.batches())
-    sources = {source.uri for plan in store.plans() if plan.batch in finished for source in plan.sources}
+    held = totals(store, clips)
     speakers = _speakers(clips)
     return CorpusFacts(
         store=store.uri,
         format=store.format,
-        sources=len(sources),
+        sources=held.sources,
         sources_kept=len(set(clips["source"].to_pylist())),
-        clips=len(clips),
-        frames=sum(clips["frames"].to_pylist()),
-        duration_s=sum(clips["duration_s"].to_pylist()),
+        clips=held.clips,
+        frames=held.frames,
+        duration_s=held.duration_s,
         rejects=_reject_groups(store.rejects()),
         speakers=speakers[:MOST_SPEAKERS],
         other_speakers=max(len(speakers) - MOST_SPEAKERS, 0),

@@ -31,6 +31,12 @@ def test_a_store_of_another_version_or_without_sense_is_refused(tmp_path: Path) 
     (tmp_path / "settings.json").write_text(json.dumps({"schema_version": 99}))
     with pytest.raises(StoreError, match="tables of version 99"):
         CorpusStore.open(str(tmp_path))
+    (tmp_path / "settings.json").write_text(json.dumps({"schema_version": 99, "a_field_of_tomorrow": 1, "picture": "avif"}))
+    with pytest.raises(StoreError, match="tables of version 99"):
+        CorpusStore.open(str(tmp_path))
+    (tmp_path / "settings.json").write_text("{}")
+    with pytest.raises(StoreError, match="cannot be read"):
+        CorpusStore.open(str(tmp_path))
     (tmp_path / "settings.json").write_text("half")
     with pytest.raises(StoreError, match="cannot be read"):
         CorpusStore.open(str(tmp_path))
