@@ -34,6 +34,11 @@ def shard_name(batch: str, number: int) -> str:
     return f"{batch}-{number:03d}.tar"
 
 
+def batch_of_shard(shard: str) -> str:
+    """The batch that a shard belongs to, by its file name."""
+    return shard.rpartition("-")[0]
+
+
 def snapshot_location(store: str, name: str) -> str:
     """The file of a snapshot."""
     return places.join(store, SNAPSHOTS, f"{name}.json")

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import IO, Self
 
+import fsspec
+
+from schemas.errors import StoreError
 from tasks import places
 from tasks.corpus import layout
 
@@ -27,6 +30,7 @@ class ShardWriter:
     """Writes the pictures of clips to shards of about `shard_mb`; a clip is never split over two.
 
     A context manager. A full shard is published at once, the last one on leaving; after an error, the one under way is dropped.
+    Leaving without an error removes shards of that batch that a killed run with smaller shards left behind.
     Members are `<clip_id>.<frame>.<suffix>`, with the same owner and time always: the same pictures make the same file.
     """
 
@@ -56,6 +60,26 @@ class ShardWriter:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._close(kind, error, trace)
+        if kind is None:
+            self._remove_leftovers()
+
+    def _remove_leftovers(self) -> None:
+        """Those beyond the last one written; the others were overwritten."""
+        written = {layout.shard_name(self._batch, number) for number in range(self._number)}
+        for name in places.list_names(places.join(self._store, layout.FACES), ".tar"):
+            if layout.batch_of_shard(name) == self._batch and name not in written:
+                _remove(layout.shard_location(self._store, name))
+
+
+def _remove(location: str) -> None:
+    try:
+        with places.reachable(location):
+            filesystem, path = fsspec.core.url_to_fs(location)
+            filesystem.rm_file(path)
+    except FileNotFoundError:
+        return  # another machine that writes the same batch was quicker
+    except OSError as error:
+        raise StoreError(f"The leftover {location} cannot be removed: {error.strerror or error}.") from error
 
 
 class _OpenShard:

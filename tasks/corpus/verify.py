@@ -33,14 +33,16 @@ def verify_store(uri: str, progress: Progress) -> list[str]:
     """Faults of a store, each a sentence; none: it is sound. Raises StoreError when there is no store.
 
     Looks for missing and cut files, damaged pages, pictures and sound, byte ranges that miss their picture, rows that are not
-    where they should be, values that are no numbers, and sources of a finished batch that are neither kept nor turned away.
+    where they should be, values that are no numbers, sources of a finished batch that are neither kept nor turned away, and
+    shards of a finished batch that no clip lies in.
     """
     store = CorpusStore.open(uri)
     batches = store.batches()
     faults = list(_plan_faults(store, batches))
+    shards = _shards_by_batch(store)
     for done, batch in enumerate(batches):
         progress(done, len(batches), f"batch {batch}")
-        faults += [f"Batch {batch}: {fault}" for fault in _batch_faults(store, batch)]
+        faults += [f"Batch {batch}: {fault}" for fault in _batch_faults(store, batch, shards.get(batch, []))]
     progress(len(batches), len(batches), "batches")
     return faults
 
@@ -58,7 +60,14 @@ def _plan_faults(store: CorpusStore, batches: list[str]) -> Iterator[str]:
             yield f"Batch {batch}: its plan has another format than the store."
 
 
-def _batch_faults(store: CorpusStore, batch: str) -> Iterator[str]:
+def _shards_by_batch(store: CorpusStore) -> dict[str, list[str]]:
+    by_batch: dict[str, list[str]] = {}
+    for shard in places.list_names(places.join(store.uri, layout.FACES), ".tar"):
+        by_batch.setdefault(layout.batch_of_shard(shard), []).append(shard)
+    return by_batch
+
+
+def _batch_faults(store: CorpusStore, batch: str, shards: list[str]) -> Iterator[str]:
     tables: dict[str, pa.Table] = {}
     for folder in (layout.CLIPS, layout.REJECTS):
         try:
@@ -74,6 +83,8 @@ def _batch_faults(store: CorpusStore, batch: str) -> Iterator[str]:
         yield from _audio_faults(store, batch, clips)
         yield from _landmark_faults(store, batch, clips)
         yield from _picture_faults(store, clips)
+        used = {clip["faces_shard"] for clip in clips.values()}
+        yield from (f"No clip lies in the face shard {shard}; a killed run left it behind." for shard in shards if shard not in used)
     if len(tables) == len((layout.CLIPS, layout.REJECTS)):
         yield from _source_faults(store, batch, tables)
 

@@ -1,4 +1,5 @@
 import io
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -92,6 +93,12 @@ def test_rows_that_are_too_few(store: Path, folder: str) -> None:
     table = pq.read_table(path)
     pq.write_table(table.slice(0, len(table) - 1), path)
     assert f"The table {folder} has" in faults(store)
+
+
+def test_a_shard_in_which_no_clip_lies(store: Path) -> None:
+    shutil.copy(shard_of(store), store / "faces" / f"{clips_table(store).stem}-001.tar")
+    shutil.copy(shard_of(store), store / "faces" / "0123456789abcdef-000.tar")  # of a run at work
+    assert faults(store) == f"Batch {clips_table(store).stem}: No clip lies in the face shard {clips_table(store).stem}-001.tar; a killed run left it behind."
 
 
 def test_a_source_that_is_lost(store: Path) -> None:
