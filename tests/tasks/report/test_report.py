@@ -172,6 +172,13 @@ def test_damaged_run_is_one_sentence(landmark_generator_dir: Path, tmp_path: Pat
         training_report(landmark_generator_dir, tmp_path / "page.html")
 
 
+@pytest.mark.parametrize("content", [b"", b"\xff" * 64, b"\xff" * 7 + b"\x7f", b"\x40\x42\x0f" + bytes(5) + b"[" * 1_000_000])
+def test_weights_that_are_something_else_are_one_sentence(landmark_generator_dir: Path, tmp_path: Path, content: bytes) -> None:
+    (landmark_generator_dir / "landmark-generator.safetensors").write_bytes(content)
+    with pytest.raises(StoreError, match="do not say what they are"):
+        training_report(landmark_generator_dir, tmp_path / "page.html")
+
+
 def test_reports_load_without_torch() -> None:
     block = "import sys\nfor name in ('torch', 'mediapipe', 'ray'): sys.modules[name] = None\nimport tasks.report"
     assert subprocess.run([sys.executable, "-c", block], cwd=Path(__file__).parents[3], capture_output=True).returncode == 0
