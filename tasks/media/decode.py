@@ -1,5 +1,6 @@
 """Any video to upright BGR frames at a constant rate, one at a time, forwards or backwards; still pictures too."""
 
+import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -203,17 +204,16 @@ def _decode_from(source: _Source, target_s: Fraction) -> Iterator[_Timed]:
 
 
 def _packets(source: _Source) -> Iterator[Packet]:
-    """The stream's packets; a file that cannot be read on ends there. The last, empty one flushes the decoder."""
-    try:
+    """The stream's packets; a file that cannot be read on ends there."""
+    with contextlib.suppress(av.FFmpegError):
         yield from source.container.demux(source.stream)
-    except av.FFmpegError:
-        yield Packet()
 
 
 def _decode(source: _Source, packets: Iterator[Packet]) -> Iterator[VideoFrame]:
-    for packet in packets:
+    # An empty packet would end the decoding: those in the middle are left out, one comes at the end.
+    for packet in chain((packet for packet in packets if packet.size), [None]):
         try:
-            yield from source.stream.decode(packet if packet.size else None)
+            yield from source.stream.decode(packet)
         except av.FFmpegError:
             continue  # a damaged packet: the decoder goes on with the next
 

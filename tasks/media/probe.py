@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 import av
@@ -127,9 +127,11 @@ def _measured_rate(container: InputContainer, stream: VideoStream) -> Fraction:
 
 
 def _first_frame(container: InputContainer, stream: VideoStream) -> VideoFrame | None:
-    for packet in islice(container.demux(stream), PACKETS_PROBED):
+    # An empty packet would end the decoding.
+    packets = (packet for packet in islice(container.demux(stream), PACKETS_PROBED) if packet.size)
+    for packet in chain(packets, [None]):
         try:
-            for frame in packet.decode():
+            for frame in stream.decode(packet):
                 return frame
         except av.FFmpegError:
             continue

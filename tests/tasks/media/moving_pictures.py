@@ -1,5 +1,6 @@
 """Videos whose every picture says which one it is, by its brightness."""
 
+import struct
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -58,6 +59,16 @@ def write_pictures(
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return path
+
+
+def empty_packet(path: Path, number: int) -> None:
+    """Makes a packet of an MP4 or QuickTime video empty in its index; its bytes go to the packet before."""
+    content = bytearray(path.read_bytes())
+    sizes_at = content.index(b"stsz") + 16
+    at = sizes_at + 4 * number
+    before, size = struct.unpack(">II", content[at - 4 : at + 4])
+    content[at - 4 : at + 4] = struct.pack(">II", before + size, 0)
+    path.write_bytes(content)
 
 
 def steady(count: int, fps: Fraction | int, start_s: float = 0) -> list[Fraction]:

@@ -16,7 +16,7 @@ from schemas.errors import MediaError
 from schemas.reasons import Reason
 from tasks.media import decode
 from tasks.media.decode import read_frames, read_frames_backwards, read_picture
-from tests.tasks.media.moving_pictures import number_of, numbered_picture, numbers_of, steady, write_pictures
+from tests.tasks.media.moving_pictures import empty_packet, number_of, numbered_picture, numbers_of, steady, write_pictures
 
 VARIABLE_TIMES_S = [0.0, 0.03, 0.07, 0.10, 0.50, 0.52, 0.53, 0.55, 1.21, 1.25]
 
@@ -99,7 +99,7 @@ def test_memory_does_not_grow_with_the_video(tmp_path: Path) -> None:
     gc.collect()
     gc.disable()
     try:
-        alive = [sum(isinstance(thing, av.VideoFrame) for thing in gc.get_objects()) for _ in read_frames(path, 25, threads=1)]
+        alive = [sum(type(thing) is av.VideoFrame for thing in gc.get_objects()) for _ in read_frames(path, 25, threads=1)]
     finally:
         gc.enable()
     assert len(alive) == 56
@@ -144,6 +144,14 @@ def test_damaged_packets_are_skipped(tmp_path: Path) -> None:
     assert len(shown) == 50
     assert shown[:20] == list(range(20))
     assert shown[30:] == list(range(30, 50))
+
+
+@pytest.mark.parametrize("empty", [1, 23, 48])
+def test_an_empty_packet_does_not_end_the_video(tmp_path: Path, empty: int) -> None:
+    path = write_pictures(tmp_path / "v.mov", steady(50, 25), codec="mjpeg", pixels="yuvj420p")
+    empty_packet(path, empty)
+    assert numbers_of(read_frames(path, 25)) == [number - (number == empty) for number in range(50)]
+    assert numbers_of(read_frames_backwards(path, 25, 20, 50)) == [number - (number == empty) for number in range(49, 19, -1)]
 
 
 def test_a_stream_that_ends_early_ends_early(tmp_path: Path) -> None:
