@@ -1,25 +1,19 @@
 """Sound: 16 kHz mono waveforms, the mel spectrogram of the numeric contract, loudness, and lossless storage."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
-import av
 import numpy as np
 import numpy.typing as npt
 import soundfile
 import soxr
-from av.audio.frame import AudioFrame
-from av.audio.resampler import AudioResampler
-from av.audio.stream import AudioStream
-from av.container import InputContainer
 
-from schemas.errors import MediaError
-from schemas.reasons import Reason
 from schemas.settings import MelSettings
-from tasks.media.container import audio_stream, open_container
+from tasks.media.container import open_container
 from tasks.media.encode import Sound
+from tasks.media.sound import INT16_SCALE, Block, SoundReader
 
 SAMPLE_RATE = 16000
 """Hz of every waveform."""
@@ -36,8 +30,10 @@ MEL_BLOCK = 4096
 
 QUIETEST_DB = -100.0
 SILENCE_DB = -40.0
-SILENCE_PIECE_S = 0.04
-INT16_SCALE = 32768.0
+SILENCE_PIECE = round(0.04 * SAMPLE_RATE)
+"""Samples of a piece that is silent or not."""
+MEASURED_BLOCK = 1024 * SILENCE_PIECE
+"""Samples measured at a time, to bound memory; whole pieces."""
 
 Waveform = npt.NDArray[np.float32]
 """(n,) float32 in -1..1, 16 kHz, mono."""
@@ -47,22 +43,26 @@ def read_waveform(path: str | Path, start_s: float | None = None) -> Waveform:
     """The sound of a file or of a video's sound track as (n,) float32, 16 kHz mono (contract: Audio).
 
     16-bit PCM at its own rate, mean of the channels, soxr HQ. With `start_s` the waveform begins at that time of the
-    file's clock: earlier sound is cut, a sound track that begins later is padded with zeros; None: begins with its first sample.
+    file's clock and stays with it: earlier sound is cut, a sound track that begins later is padded with zeros, gaps are
+    zeros and overlaps are cut; None: begins with its first sample, one sample after the other as the original does.
     Raises MediaError: MISSING, UNREADABLE, NOT_MEDIA, DAMAGED, NO_AUDIO (no sound track, or not a sample in it).
     """
     with open_container(path) as container:
-        sound = _SoundReader(path, container, "s16")
-        waveform = _to_waveform(sound.blocks(), sound.rate)
-        if start_s is None:
-            return waveform
-        return _shifted(waveform, round((sound.start_s - start_s) * SAMPLE_RATE))
+        sound = SoundReader(path, container, "s16", start_s)
+        return _joined(_resampled(sound.blocks(), sound.rate))
 
 
-def read_sound(path: str | Path) -> Sound:
-    """The sound of a file at its own rate and channels. Raises MediaError as `read_waveform`."""
+def read_sound(path: str | Path, start_s: float | None = None, stop_s: float | None = None) -> Sound:
+    """The sound of a file at its own rate and channels, `start_s` as in `read_waveform`.
+
+    `stop_s`: where reading ends, on the file's clock or, without `start_s`, from the first sample. Raises MediaError as `read_waveform`.
+    """
     with open_container(path) as container:
-        sound = _SoundReader(path, container, "flt")
-        return Sound(np.concatenate(list(sound.blocks())), sound.rate)
+        sound = SoundReader(path, container, "flt", start_s)
+        blocks = sound.blocks()
+        if stop_s is not None:
+            blocks = _until(blocks, round((stop_s - (start_s or 0)) * sound.rate))
+        return Sound(_joined(blocks).reshape(-1, sound.channels), sound.rate)
 
 
 def mel_spectrogram(waveform: Waveform) -> npt.NDArray[np.float32]:
@@ -83,20 +83,16 @@ def loudness_db(waveform: Waveform) -> float:
     """Root mean square level in dB of full scale; -100 for silence and for nothing."""
     if not len(waveform):
         return QUIETEST_DB
-    power = float(np.mean(np.square(waveform, dtype=np.float64)))
+    power = sum(float(np.square(block, dtype=np.float64).sum()) for block in _blocks(waveform)) / len(waveform)
     return max(QUIETEST_DB, 10 * float(np.log10(max(power, 1e-12))))
 
 
 def silence_share(waveform: Waveform) -> float:
     """Share (0..1) of 40 ms pieces that are more than 40 dB under full scale; 1 for nothing."""
-    piece = round(SILENCE_PIECE_S * SAMPLE_RATE)
     if not len(waveform):
         return 1.0
-    padded = np.pad(np.asarray(waveform, dtype=np.float64), (0, -len(waveform) % piece)).reshape(-1, piece)
-    sizes = np.full(len(padded), piece)
-    sizes[-1] = len(waveform) - piece * (len(padded) - 1)
-    power = np.square(padded).sum(axis=1) / sizes
-    return float(np.mean(power < 10 ** (SILENCE_DB / 10)))
+    pieces = -(-len(waveform) // SILENCE_PIECE)
+    return sum(_silent_pieces(block) for block in _blocks(waveform)) / pieces
 
 
 def encode_flac(waveform: Waveform) -> bytes:
@@ -113,69 +109,49 @@ def decode_flac(coded: bytes) -> Waveform:
     return (samples / INT16_SCALE).astype(np.float32)
 
 
-class _SoundReader:
-    """Decodes a container's sound in blocks of (n, channels) float32; the encoder's priming samples are dropped."""
-
-    def __init__(self, path: str | Path, container: InputContainer, sample_format: str) -> None:
-        stream = audio_stream(container)
-        if stream is None:
-            raise MediaError(Reason.NO_AUDIO, f"{path} has no sound.")
-        self._format = sample_format
-        self._frames = _decoded(container, stream)
-        first = next(self._frames, None)
-        if first is None:
-            raise MediaError(Reason.NO_AUDIO, f"{path} has a sound track without a single sample that can be decoded.")
-        self._first = first
-        self.rate = first.sample_rate
-        self.start_s = float(first.pts * first.time_base) if first.pts is not None and first.time_base else 0.0
-
-    def blocks(self) -> Iterator[npt.NDArray[np.float32]]:
-        """All of the sound, once."""
-        resampler = AudioResampler(format=self._format, layout=self._first.layout, rate=self.rate)
-        yield from (self._samples(block) for block in resampler.resample(self._first))
-        for frame in self._frames:
-            yield from (self._samples(block) for block in resampler.resample(frame))
-        yield from (self._samples(block) for block in resampler.resample(None))
-
-    def _samples(self, frame: AudioFrame) -> npt.NDArray[np.float32]:
-        samples = frame.to_ndarray().reshape(frame.samples, -1)
-        return samples.astype(np.float32) / np.float32(INT16_SCALE if self._format == "s16" else 1)
+def _blocks(waveform: Waveform) -> Iterator[Waveform]:
+    return (waveform[begin : begin + MEASURED_BLOCK] for begin in range(0, len(waveform), MEASURED_BLOCK))
 
 
-def _decoded(container: InputContainer, stream: AudioStream) -> Iterator[AudioFrame]:
-    packets = container.demux(stream)
-    while True:
-        try:
-            packet = next(packets, None)
-        except av.FFmpegError:
-            return  # cut off: what came before is the sound
-        if packet is None:
-            return
-        try:
-            frames = packet.decode()
-        except av.FFmpegError:
-            continue  # a damaged packet: the decoder goes on with the next
-        yield from (frame for frame in frames if frame.samples)
+def _silent_pieces(waveform: Waveform) -> int:
+    """How many 40 ms pieces are silent; a short last one counts by its own samples."""
+    squared = np.square(waveform, dtype=np.float64)
+    begins = np.arange(0, len(waveform), SILENCE_PIECE)
+    sizes = np.minimum(len(waveform) - begins, SILENCE_PIECE)
+    return int(np.count_nonzero(np.add.reduceat(squared, begins) / sizes < 10 ** (SILENCE_DB / 10)))
 
 
-def _to_waveform(blocks: Iterator[npt.NDArray[np.float32]], rate: int) -> Waveform:
+def _resampled(blocks: Iterator[Block], rate: int) -> Iterator[Waveform]:
+    """Blocks of a sound as pieces of its 16 kHz mono waveform."""
     mono = (block.mean(axis=1) for block in blocks)
     if rate == SAMPLE_RATE:
-        return np.concatenate(list(mono))
+        yield from mono
+        return
     resampler = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
-    pieces, samples = [], 0
+    read = made = 0
     for block in mono:
-        samples += len(block)
-        pieces.append(resampler.resample_chunk(block))
-    pieces.append(resampler.resample_chunk(np.zeros(0, dtype=np.float32), last=True))
-    waveform = np.concatenate(pieces)
-    length = -(-samples * SAMPLE_RATE // rate)
-    return np.pad(waveform[:length], (0, max(0, length - len(waveform))))
+        read += len(block)
+        piece = resampler.resample_chunk(block)
+        made += len(piece)
+        yield piece
+    length = -(-read * SAMPLE_RATE // rate)
+    rest = resampler.resample_chunk(np.zeros(0, dtype=np.float32), last=True)[: length - made]
+    yield np.pad(rest, (0, length - made - len(rest)))
 
 
-def _shifted(waveform: Waveform, later: int) -> Waveform:
-    """The waveform begun `later` samples later (padded) or, where negative, earlier (cut)."""
-    return np.pad(waveform, (later, 0)) if later > 0 else waveform[-later:]
+def _joined(blocks: Iterable[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
+    """Blocks as one flat array, without ever holding the sound twice."""
+    joined = bytearray()
+    for block in blocks:
+        joined += np.ascontiguousarray(block).data.cast("B") if block.size else b""
+    return np.frombuffer(joined, dtype=np.float32)
+
+
+def _until(blocks: Iterator[Block], samples: int) -> Iterator[Block]:
+    """The first samples of a sound; what follows is not decoded."""
+    while samples > 0 and (block := next(blocks, None)) is not None:
+        yield block[:samples]
+        samples -= len(block)
 
 
 def _emphasised(waveform: Waveform, begin: int, end: int) -> npt.NDArray[np.float64]:

@@ -95,8 +95,8 @@ def _sound(path: Path, info: MediaInfo, longest_s: float) -> Sound | None:
 
     if not info.has_audio:
         return None
-    sound = read_sound(path)
-    return Sound(sound.samples[: round(longest_s * sound.sample_rate)], sound.sample_rate)
+    sound = read_sound(path, info.start_s, info.start_s + longest_s)
+    return sound if len(sound.samples) else None
 
 
 def _at_most(picture: npt.NDArray[np.uint8], height: int, *, even: bool = False) -> npt.NDArray[np.uint8]:

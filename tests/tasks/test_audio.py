@@ -1,6 +1,9 @@
 """Waveforms, mel spectrograms and measures of sound, against the numeric contract and against ffmpeg and librosa themselves."""
 
 import subprocess
+import tracemalloc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
@@ -80,25 +83,162 @@ def test_a_long_sound_is_resampled_as_in_one_piece(tmp_path: Path) -> None:
     assert np.abs(waveform - expected).max() < 1e-4
 
 
-def write_late_sound(path: Path, late_s: float) -> Path:
-    """A video file whose sound begins late, with a click."""
+def write_clicks(path: Path, times_s: list[float], piece_s: float = 1.0) -> Path:
+    """Pieces of silence, each of which begins with a click, at times of the file's clock."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("pcm_s16le", rate=16000, layout="mono")
-        samples = np.zeros((1, 16000), dtype=np.int16)
+        samples = np.zeros((1, round(piece_s * 16000)), dtype=np.int16)
         samples[0, 0] = 30000
-        frame = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
-        frame.sample_rate, frame.time_base, frame.pts = 16000, Fraction(1, 16000), round(late_s * 16000)
-        container.mux(stream.encode(frame))
+        for time_s in times_s:
+            frame = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
+            frame.sample_rate, frame.time_base, frame.pts = 16000, Fraction(1, 16000), round(time_s * 16000)
+            container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return path
 
 
+def clicks(waveform: np.ndarray) -> list[int]:
+    return np.flatnonzero(waveform > 0.5).tolist()
+
+
+@contextmanager
+def memory_below(megabytes: float) -> Iterator[None]:
+    tracemalloc.start()
+    try:
+        yield
+        assert tracemalloc.get_traced_memory()[1] < megabytes * 1e6
+    finally:
+        tracemalloc.stop()
+
+
 def test_sound_that_starts_late_is_padded_not_shifted(tmp_path: Path) -> None:
-    path = write_late_sound(tmp_path / "s.mkv", 0.5)
+    path = write_clicks(tmp_path / "s.mkv", [0.5])
     assert read_waveform(path)[0] > 0.9
     padded = read_waveform(path, start_s=0.0)
-    assert (len(padded), int(padded.argmax())) == (24000, 8000)
-    assert int(read_waveform(path, start_s=0.25).argmax()) == 4000
+    assert (len(padded), clicks(padded)) == (24000, [8000])
+    assert clicks(read_waveform(path, start_s=0.25)) == [4000]
+
+
+def test_sound_after_a_gap_stays_in_time(tmp_path: Path) -> None:
+    path = write_clicks(tmp_path / "s.mkv", [0.5, 3.5, 5.0])
+    assert clicks(read_waveform(path, start_s=0.0)) == [8000, 56000, 80000]
+    assert clicks(read_sound(path, start_s=0.0).samples[:, 0]) == [8000, 56000, 80000]
+    assert clicks(read_waveform(path, start_s=1.0)) == [40000, 64000]
+    assert clicks(read_waveform(path)) == [0, 16000, 32000]  # the original knows no times
+
+
+def test_sound_after_an_overlap_stays_in_time(tmp_path: Path) -> None:
+    path = write_clicks(tmp_path / "s.mkv", [0.0, 0.5, 1.5, 1.6])
+    waveform = read_waveform(path, start_s=0.0)
+    assert (len(waveform), clicks(waveform)) == (41600, [0, 24000])
+
+
+def test_times_that_are_rounded_do_no_harm(tmp_path: Path) -> None:
+    times_s = [index + (0.015 if index % 2 else 0) for index in range(6)]
+    assert clicks(read_waveform(write_clicks(tmp_path / "s.mkv", times_s), start_s=0.0)) == [16000 * index for index in range(6)]
+
+
+@pytest.mark.parametrize("times_s", [[7200], [0, 7200]])
+def test_a_broken_clock_does_not_fill_the_memory(tmp_path: Path, times_s: list[float]) -> None:
+    path = write_clicks(tmp_path / "s.mkv", times_s, piece_s=0.1)
+    with memory_below(10):
+        assert len(read_waveform(path, start_s=0.0)) == 1600 * (len(times_s) - 1)
+        assert len(read_sound(path, start_s=0.0).samples) == 1600 * (len(times_s) - 1)
+    assert len(read_waveform(path)) == 1600 * len(times_s)
+
+
+def test_gaps_together_are_no_longer_than_the_media(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_clicks(tmp_path / "s.mkv", [0, 20, 40, 60], piece_s=0.1)
+    monkeypatch.setattr("tasks.media.sound.LONGEST_SILENCE_S", 30)
+    assert len(clicks(read_waveform(path, start_s=0.0))) == 4
+    wild = path.read_bytes().replace(b"\x44\x89\x88", b"\xec\x8a\x88")  # no duration is said
+    path.write_bytes(wild)
+    assert clicks(read_waveform(path, start_s=0.0)) == [0, 20 * 16000]
+
+
+def test_a_long_sound_is_in_memory_once(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "s.wav", sung(300.0, 8000, 2), 8000)
+    read_waveform(tmp_path / "s.wav", 0.0)
+    for start_s in (None, 0.0):
+        with memory_below(1.4 * 300 * SAMPLE_RATE * 4 / 1e6):
+            waveform = read_waveform(tmp_path / "s.wav", start_s)
+    with memory_below(10):
+        assert (loudness_db(waveform), silence_share(waveform)) == (pytest.approx(-16.39, abs=0.05), 0)
+
+
+def test_no_more_of_a_sound_is_read_than_is_wanted(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "s.wav", sung(60.0, 44100, 2), 44100)
+    whole = read_sound(tmp_path / "s.wav").samples
+    with memory_below(3):
+        assert np.array_equal(read_sound(tmp_path / "s.wav", stop_s=0.5).samples, whole[:22050])
+        assert np.array_equal(read_sound(tmp_path / "s.wav", 0.25, 0.5).samples, whole[11025:22050])
+        assert read_sound(tmp_path / "s.wav", 1.0, 0.5).samples.shape == (0, 2)
+
+
+def write_changing_sound(path: Path, *kinds: tuple[int, int]) -> Path:
+    """One second of ADTS for each rate and number of channels, one after the other."""
+    content = b""
+    for rate, channels in kinds:
+        soundfile.write(path.with_suffix(".wav"), sung(1.0, rate, channels), rate)
+        ffmpeg("-i", path.with_suffix(".wav"), "-c:a", "aac", path)
+        content += path.read_bytes()
+    path.write_bytes(content)
+    return path
+
+
+MONO_THEN_STEREO = [(44100, 1), (44100, 2)]
+STEREO_THEN_MONO = [(44100, 2), (44100, 1), (44100, 2)]
+OTHER_RATES = [(44100, 2), (22050, 2), (48000, 6), (16000, 1)]
+"""ADTS has no times: with other rates ffmpeg's guesses are wrong, so that they are read without."""
+
+
+@pytest.mark.parametrize(
+    ("kinds", "start_s"),
+    [
+        (MONO_THEN_STEREO, None),
+        (MONO_THEN_STEREO, 0.0),
+        (STEREO_THEN_MONO, None),
+        (STEREO_THEN_MONO, 0.0),
+        (OTHER_RATES, None),
+        ([(48000, 6), (16000, 1)], None),
+    ],
+)
+def test_sound_that_changes_on_the_way_is_brought_to_the_firsts_kind(tmp_path: Path, kinds: list[tuple[int, int]], start_s: float | None) -> None:
+    path = write_changing_sound(tmp_path / "s.aac", *kinds)
+    waveform, sound = read_waveform(path, start_s), read_sound(path, start_s)
+    assert len(waveform) == pytest.approx(len(kinds) * SAMPLE_RATE, abs=0.1 * len(kinds) * SAMPLE_RATE)
+    assert (sound.sample_rate, sound.samples.shape[1]) == kinds[0]
+    assert sound.duration_s == pytest.approx(len(waveform) / SAMPLE_RATE, abs=0.01)
+    for second in range(len(kinds)):
+        assert loudness_db(waveform[second * SAMPLE_RATE + 4000 : (second + 1) * SAMPLE_RATE - 4000]) > -30
+
+
+def test_an_empty_packet_does_not_end_the_sound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_clicks(tmp_path / "s.mkv", [0, 1, 2])
+    honest = av.container.InputContainer.demux
+
+    class WithEmptyPackets:
+        """A container that hands out an empty packet before each of its own, as a damaged index makes ffmpeg do."""
+
+        def __init__(self, container: av.container.InputContainer) -> None:
+            self._container = container
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self._container, name)
+
+        def __enter__(self) -> "WithEmptyPackets":
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            self._container.close()
+
+        def demux(self, stream: av.AudioStream) -> Iterator[av.Packet]:
+            for packet in honest(self._container, stream):
+                yield av.Packet()
+                yield packet
+
+    monkeypatch.setattr("tasks.audio.open_container", lambda path: WithEmptyPackets(av.open(str(path))))
+    assert clicks(read_waveform(path)) == [0, 16000, 32000]
 
 
 def test_sound_before_the_start_is_cut(tmp_path: Path) -> None:
