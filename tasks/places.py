@@ -71,8 +71,9 @@ def read_many(locations: Sequence[str]) -> list[bytes]:
     with reachable(locations[0]):
         filesystem, _ = fsspec.core.url_to_fs(locations[0])
         paths = [fsspec.core.url_to_fs(location)[1] for location in locations]
-        contents = filesystem.cat(paths) if len(paths) > 1 else {paths[0]: filesystem.cat_file(paths[0])}
-        return [bytes(contents[path]) for path in paths]
+        # Not `cat`, which takes brackets and stars in a path for a pattern.
+        contents = filesystem.cat_ranges(paths, [None] * len(paths), [None] * len(paths), on_error="raise")
+        return [bytes(content) for content in contents]
 
 
 def open_to_read(location: str) -> Any:
