@@ -2,26 +2,32 @@
 
 import asyncio
 import base64
+import ipaddress
 import json
 import os
 import shlex
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 
-from ray_jobs.job import ERROR_PREFIX, PROGRESS_PREFIX, RESULT_PREFIX
-from schemas.errors import DubmillError
+from schemas.errors import DubmillError, SettingsError
+from schemas.job_log import CLUSTER_PYTHON_VARIABLE, ERROR_PREFIX, PROGRESS_PREFIX, RESULT_PREFIX
+from schemas.locations import is_remote, local_path, without_secrets
 from schemas.settings import Settings
 from tasks.progress import Progress
 
 ADDRESS_VARIABLE = "RAY_ADDRESS"
 """Set by whoever has a cluster, and by Ray itself inside a job."""
-PYTHON_VARIABLE = "DUBMILL_CLUSTER_PYTHON"
-"""The Python of the cluster's data plane, where `python` on its PATH is another one."""
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 15.0
+"""Pauses between two tries to follow a job, doubling: a blip costs little time, a head that restarts is not run over."""
+PATIENCE_S = 600.0
+"""How long a cluster may not answer while its job is waited for: a head that restarts, a network that is away."""
 REPOSITORY = str(Path(__file__).resolve().parents[1])
 
 
@@ -59,45 +65,135 @@ def _start_here() -> None:
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     paths = [REPOSITORY, *filter(None, [os.environ.get("PYTHONPATH")])]
     os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))  # workers inherit it, and find this code wherever the driver was started
-    ray.init(include_dashboard=False, log_to_driver=False, logging_level="WARNING")
+    # Without "local", Ray would join whatever cluster was last started on this machine, also another user's.
+    ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level="WARNING")
 
 
 def submit(address: str, module: str, settings: Settings, progress: Progress, submission_id: str | None = None) -> dict[str, Any]:
     """Runs `python -m MODULE` as a job of the cluster whose job API is at `address` (http://host:8265) and waits for it.
 
     The settings travel in the command itself, so no place that both sides can read is needed for them; sources, store and outputs
-    must be such places. Gives the job's summary. Raises JobError, with the job's own sentence where it has one. Interrupted, it stops the job.
+    must be such places. Gives the job's summary. Raises SettingsError for paths that the cluster cannot read, and JobError, with the job's
+    own sentence where it has one. Interrupted, it stops the job; a connection that breaks is made again, and the job goes on.
     """
+    settings = cluster_settings(address, settings)
     client = _client(address)
-    name = client.submit_job(entrypoint=_command(module, settings), submission_id=submission_id)
+    try:
+        name = client.submit_job(entrypoint=_command(module, settings), submission_id=submission_id)
+    except _connection_faults() as error:
+        raise JobError(f"The Ray cluster at {address} did not take the job: {_first_line(error)}.") from error
     follower = _LogFollower(progress)
     try:
-        asyncio.run(follower.follow(client.tail_job_logs(name)))
-    except BaseException:
-        client.stop_job(name)
+        status = _follow_to_end(client, name, follower, address)
+    except (KeyboardInterrupt, SystemExit):
+        _stop(client, name, address)
         raise
-    status = client.get_job_status(name)
     if status != "SUCCEEDED" or follower.result is None:
         raise JobError(follower.error or f"The job {name} on {address} ended as {status}; its log there says why.")
     return follower.result
 
 
+def cluster_settings(address: str, settings: Settings) -> Settings:
+    """The settings as a job of the cluster at `address` can use them.
+
+    A cluster on loopback reads this machine's paths once they are absolute. On another machine a relative path would be one of its own
+    current folder: SettingsError names such fields.
+    """
+    if _is_loopback(address):
+        return settings.with_absolute_locations()
+    relative = {name: named for name, places in settings.locations().items() if (named := [place for place in places if not _stands_alone(place)])}
+    if relative:
+        faults = ", ".join(f"{name} ({', '.join(named)})" for name, named in relative.items())
+        raise SettingsError(
+            without_secrets(f"The cluster at {address} needs absolute paths or URIs such as s3:// that it can read, not relative ones: {faults}.")
+        )
+    return settings
+
+
+def _stands_alone(place: str) -> bool:
+    return is_remote(place) or (local_path(place).is_absolute() and not place.startswith("~"))
+
+
+def _is_loopback(address: str) -> bool:
+    host = urlsplit(address if "://" in address else f"//{address}").hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _follow_to_end(client: Any, name: str, follower: "_LogFollower", address: str) -> str:
+    """Follows a job until its status is one that does not change any more, and gives that.
+
+    A log that breaks off while the job goes on is followed again. JobError when the cluster does not answer for PATIENCE_S.
+    """
+    answered_at, pause_s = time.monotonic(), FIRST_PAUSE_S
+    while True:
+        read_before = follower.characters
+        with suppress(*_connection_faults()):  # the status tells whether that was the end
+            asyncio.run(follower.follow(client.tail_job_logs(name)))
+        try:
+            status = client.get_job_status(name)
+            if status.is_terminal():
+                follower.finish(client.get_job_logs(name))
+                return str(status.value)
+            answered_at = time.monotonic()
+        except _connection_faults() as error:
+            if time.monotonic() - answered_at > PATIENCE_S:
+                raise JobError(f"The Ray cluster at {address} no longer answers for the job {name}, which may still run: {_first_line(error)}.") from error
+        pause_s = FIRST_PAUSE_S if follower.characters > read_before else min(2 * pause_s, LONGEST_PAUSE_S)
+        time.sleep(pause_s)
+
+
+def _stop(client: Any, name: str, address: str) -> None:
+    try:
+        client.stop_job(name)
+    except _connection_faults() as error:
+        print(f"The job {name} on {address} could not be stopped and may still run: {_first_line(error)}.", file=sys.stderr)
+
+
+def _connection_faults() -> tuple[type[Exception], ...]:
+    """What Ray's client raises when a cluster does not answer, or answers with an error."""
+    import aiohttp  # a part of Ray's client; here for the same reason as Ray itself
+    from ray.exceptions import AuthenticationError
+
+    return OSError, RuntimeError, aiohttp.ClientError, AuthenticationError
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.rstrip(". ") for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
 class _LogFollower:
-    """Reads a job's log: progress lines are progress, the others are shown, the result and the error sentence are kept."""
+    """Reads a job's log: progress lines are progress, the others are shown, the result and the error sentence are kept.
+
+    Whoever follows a log again gets it from its beginning: what was read before is passed over.
+    """
 
     def __init__(self, progress: Progress) -> None:
         self.result: dict[str, Any] | None = None
         self.error: str | None = None
+        self.characters = 0
+        """Characters of the log that whole lines were read from."""
         self._progress = progress
 
     async def follow(self, pieces: AsyncIterator[str]) -> None:
-        """Reads to the log's end; a piece may hold many lines and end within one."""
-        rest = ""
+        """Reads the whole lines of a log from its beginning; a piece may hold many lines and end within one."""
+        rest, known = "", self.characters
         async for piece in pieces:
-            *lines, rest = (rest + piece).split("\n")
+            new, known = piece[known:], max(0, known - len(piece))
+            *lines, rest = (rest + new).split("\n")
             for line in lines:
-                self.read(line)
-        self.read(rest)
+                self._take(line)
+
+    def finish(self, log: str) -> None:
+        """Reads what is left of the whole log of a job that has ended; its last line may lack an end."""
+        for line in log[self.characters :].removesuffix("\n").split("\n"):
+            self._take(line)
+
+    def _take(self, line: str) -> None:
+        self.read(line)
+        self.characters += len(line) + 1
 
     def read(self, line: str) -> None:
         """Takes one line."""
@@ -120,14 +216,15 @@ class _LogFollower:
 def _client(address: str) -> Any:
     from ray.job_submission import JobSubmissionClient
 
+    faults: tuple[type[Exception], ...] = (*_connection_faults(), ValueError)
     try:
         return JobSubmissionClient(address)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise JobError(f"There is no Ray job API at {address}: {str(error).splitlines()[0]}") from error
+    except faults as error:
+        raise JobError(f"There is no Ray job API at {address}: {_first_line(error)}.") from error
 
 
 def _command(module: str, settings: Settings) -> str:
     """The command line of a job, its settings as a data: URI."""
     coded = base64.b64encode(yaml.safe_dump(settings.model_dump(mode="json"), allow_unicode=True).encode()).decode()
-    python = os.environ.get(PYTHON_VARIABLE, "python")
+    python = os.environ.get(CLUSTER_PYTHON_VARIABLE, "python")
     return shlex.join([python, "-m", module, "--settings", f"data:text/yaml;base64,{coded}"])

@@ -1,13 +1,17 @@
 import json
+import shlex
+from collections.abc import AsyncIterator
 from pathlib import Path
 
+import aiohttp
 import pytest
+from ray.job_submission import JobStatus
 
-from ray_jobs.cluster import JobError, _command, _LogFollower, submit
+from ray_jobs.cluster import JobError, _command, _LogFollower, cluster_settings, connect, submit
 from ray_jobs.job import JobProgress, job_main
-from schemas.errors import StoreError
+from schemas.errors import SettingsError, StoreError
 from schemas.jobs import IngestSummary
-from schemas.settings import IngestSettings, write_settings
+from schemas.settings import IngestSettings, check_settings, read_settings, write_settings
 from tasks.progress import Progress, silent
 
 SETTINGS = IngestSettings(sources=("/footage of 李", "s3://b/p"), store="/store")
@@ -54,8 +58,6 @@ def test_an_error_of_the_work_is_one_sentence(tmp_path: Path, capsys: pytest.Cap
 
 
 def test_settings_travel_in_the_command_itself(capsys: pytest.CaptureFixture[str]) -> None:
-    import shlex
-
     words = shlex.split(_command("ray_jobs.ingest", SETTINGS))
     assert words[1:4] == ["-m", "ray_jobs.ingest", "--settings"]
     told = []
@@ -94,3 +96,124 @@ def test_no_cluster_there_is_one_sentence() -> None:
 
 def test_a_summary_is_plain_json() -> None:
     assert json.loads(run(SETTINGS, silent).model_dump_json())["batches"] == ["a"]
+
+
+def test_a_ray_of_its_own_joins_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, object]] = []
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    for name in ("RAY_AUTH_MODE", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "RAY_DATA_DISABLE_PROGRESS_BARS", "PYTHONPATH"):
+        monkeypatch.setenv(name, "")
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setattr("ray.init", lambda **options: asked.append(options))
+    monkeypatch.setattr("ray.shutdown", lambda: None)
+    with connect():
+        assert asked[0]["address"] == "local"
+
+
+SUMMARY_LINE = "result " + run(SETTINGS, silent).model_dump_json() + "\n"
+
+
+class Cluster:
+    """A job API: each time the log is followed, as many pieces of it as `breaks` says and then a broken or ended connection."""
+
+    def __init__(self, pieces: list[str], breaks: list[tuple[int, Exception | BaseException | None]], statuses: list[str | Exception]) -> None:
+        self.pieces, self.breaks, self.statuses = pieces, iter(breaks), iter(statuses)
+        self.stopped: list[str] = []
+        self.command = ""
+
+    def submit_job(self, entrypoint: str, submission_id: str | None) -> str:
+        self.command = entrypoint
+        return "job-1"
+
+    async def tail_job_logs(self, name: str) -> AsyncIterator[str]:
+        count, error = next(self.breaks)
+        for piece in self.pieces[:count]:
+            yield piece
+        if error is not None:
+            raise error
+
+    def get_job_status(self, name: str) -> JobStatus:
+        status = next(self.statuses)
+        if isinstance(status, Exception):
+            raise status
+        return JobStatus(status)
+
+    def get_job_logs(self, name: str) -> str:
+        return "".join(self.pieces)
+
+    def stop_job(self, name: str) -> None:
+        self.stopped.append(name)
+
+
+def submit_to(cluster: Cluster, monkeypatch: pytest.MonkeyPatch, progress: Progress = silent, settings: IngestSettings = SETTINGS) -> dict[str, object]:
+    monkeypatch.setattr("ray_jobs.cluster._client", lambda address: cluster)
+    monkeypatch.setattr("ray_jobs.cluster.FIRST_PAUSE_S", 0.01)
+    return submit("http://127.0.0.1:8265", "ray_jobs.ingest", settings, progress)
+
+
+def test_a_connection_that_breaks_or_ends_early_is_made_again(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    pieces = ["hello\nprogress 1/2 a", " b\nprogress 2", "/2\n", SUMMARY_LINE]
+    cluster = Cluster(
+        pieces,
+        [(2, aiohttp.ClientConnectionError()), (2, None), (0, RuntimeError("WebSocket error")), (3, None), (4, None)],
+        [ConnectionError("away"), "RUNNING", "PENDING", "RUNNING", "SUCCEEDED"],
+    )
+    seen: list[tuple[int, int | None, str]] = []
+    summary = submit_to(cluster, monkeypatch, lambda done, total=None, note="": seen.append((done, total, note)))
+    assert summary["clips"] == 3
+    assert seen == [(1, 2, "a b"), (2, 2, "")], "no line is told twice"
+    assert capsys.readouterr().err == "hello\n"
+    assert cluster.stopped == []
+
+
+def test_a_result_that_came_after_the_connection_broke_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = Cluster(["progress 1/1\n", SUMMARY_LINE.removesuffix("\n")], [(1, OSError("reset"))], ["SUCCEEDED"])
+    assert submit_to(cluster, monkeypatch)["clips"] == 3
+
+
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt(), SystemExit(1)])
+def test_only_an_interrupt_stops_the_job(monkeypatch: pytest.MonkeyPatch, interrupt: BaseException) -> None:
+    cluster = Cluster(["progress 1/2\n"], [(1, OSError("reset")), (1, interrupt)], ["RUNNING"])
+    with pytest.raises(type(interrupt)):
+        submit_to(cluster, monkeypatch)
+    assert cluster.stopped == ["job-1"]
+
+
+def test_a_failed_job_is_its_own_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(JobError, match=r"^The store is full\.$"):
+        submit_to(Cluster(["error The store is full.\n"], [(1, None)], ["FAILED"]), monkeypatch)
+    with pytest.raises(JobError, match=r"^The job job-1 on http://127\.0\.0\.1:8265 ended as STOPPED; its log there says why\.$"):
+        submit_to(Cluster([], [(0, None)], ["STOPPED"]), monkeypatch)
+
+
+def test_a_cluster_that_stays_away_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ray_jobs.cluster.PATIENCE_S", 0.0)
+    cluster = Cluster([], [(0, OSError("reset"))], [ConnectionError("nobody answers.\nmore")])
+    with pytest.raises(JobError, match=r"^The Ray cluster at .* no longer answers for the job job-1, which may still run: nobody answers\.$"):
+        submit_to(cluster, monkeypatch)
+    assert cluster.stopped == []
+
+
+RELATIVE = IngestSettings(sources=("films", "s3://b/p"), store="corpus", speakers="/speakers.csv")
+
+
+def test_a_cluster_on_loopback_gets_absolute_paths(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    cluster = Cluster([SUMMARY_LINE], [(1, None)], ["SUCCEEDED"])
+    submit_to(cluster, monkeypatch, settings=RELATIVE)
+    told = check_settings(IngestSettings, read_settings(shlex.split(cluster.command)[-1]))
+    assert told == RELATIVE.replaced(sources=(f"{tmp_path}/films", "s3://b/p"), store=f"{tmp_path}/corpus")
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:8265", "http://localhost:8265", "http://[::1]:8265", "127.0.0.1:8265"])
+def test_what_loopback_is(address: str) -> None:
+    assert cluster_settings(address, RELATIVE).locations()["speakers"] == ("/speakers.csv",)
+
+
+@pytest.mark.parametrize("address", ["http://ray.example:8265", "https://10.0.0.7", "ray.example:8265"])
+def test_a_cluster_elsewhere_gets_no_relative_paths(address: str) -> None:
+    with pytest.raises(SettingsError, match=r"relative ones: sources \(films\), store \(corpus\)\.$"):
+        submit(address, "ray_jobs.ingest", RELATIVE, silent)
+    with pytest.raises(SettingsError, match=r"store \(~/corpus\)"):
+        cluster_settings(address, SETTINGS.replaced(store="~/corpus"))
+    assert cluster_settings(address, SETTINGS) == SETTINGS
