@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +13,11 @@ from ray_jobs import ingest
 from schemas.errors import StoreError
 from schemas.settings import IngestSettings, write_settings
 from tasks.corpus.ingest import ingest_here
+from tasks.corpus.store import CorpusStore
+from tasks.corpus.verify import verify_store
 from tasks.progress import silent
 from tests.footage import make_talking_clip
+from tests.ray_jobs import killing_sources
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -65,3 +69,31 @@ def test_an_error_in_a_worker_is_the_job_s_one_sentence(footage: Path, tmp_path:
     monkeypatch.setattr(ingest, "_written", lambda *arguments: iter([row]))
     with pytest.raises(StoreError, match="cannot be written"):
         ingest.run(settings_for(footage, tmp_path / "third"), silent)
+
+
+def test_a_source_that_kills_its_worker_is_turned_away_alone(footage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sources = tmp_path / "sources"
+    sources.mkdir()
+    for name in ("1 deadly", "3 moody"):
+        (sources / f"{name}.mp4").write_text("no video")
+    shutil.copy(footage / "bert.mp4", sources / "2 good.mp4")
+    settings = settings_for(sources, tmp_path / "store").replaced(batch_sources=2)
+    planned = [batch.batch for batch in ingest.plan_batches(settings).batches]
+    for name in ("BatchActor", "batch_row", "survives"):
+        monkeypatch.setattr(ingest, name if name == "BatchActor" else f"_{name}", getattr(killing_sources, name))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    told: list[tuple[int, int | None]] = []
+    summary = ingest.run(settings, lambda done, total=None, note="": told.append((done, total)))
+
+    store = CorpusStore.open(settings.store)
+    assert summary.batches == tuple(store.batches()) == tuple(sorted(planned))
+    assert told[-1] == (3, 3)
+    kept = [Path(source).name for source in store.clips(["source"])["source"].to_pylist()]
+    refused = {Path(row["source"]).name: (row["stage"], row["reason"], row["retryable"]) for row in store.rejects().to_pylist()}
+    assert kept == ["2 good.mp4"]
+    assert refused == {
+        "1 deadly.mp4": ("worker", "worker-lost", True),
+        "3 moody.mp4": ("worker", "worker-lost", True),
+    }
+    assert verify_store(settings.store, silent) == []
+    assert len(ingest.plan_batches(settings).batches) == 2, "what was lost is tried again"
