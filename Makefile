@@ -9,9 +9,13 @@ CONTROL := .venv-airflow/bin/python
 LOCAL_SCRIPTS := docker/local/services.py docker/local/dag_runs.py docker/local/up.py docker/local/demo.py
 
 # Your own footage and speech for the demo: make demo CLIPS=folder SPEECH=file
+# Handed to the recipe in its environment, as they are: a path may hold quotes and dollar signs.
 CLIPS ?=
 SPEECH ?=
 OUT ?=
+override export CLIPS := $(value CLIPS)
+override export SPEECH := $(value SPEECH)
+override export OUT := $(value OUT)
 
 help:
 	@echo "make setup   both environments, from the locks (the other targets do it too)"
@@ -34,6 +38,8 @@ lint: setup
 	$(DATA) -m mypy dags
 	MYPYPATH=docker/local $(DATA) -m mypy $(LOCAL_SCRIPTS)
 
+# Threads that wait for work sleep: on few cores those that spin take them from Ray's other workers.
+test: export OMP_WAIT_POLICY := PASSIVE
 test: setup
 	@echo "test: all of tests/ but tests/dags, in the data environment (.venv)"
 	$(DATA) -m pytest tests --ignore=tests/dags
@@ -50,7 +56,7 @@ up: setup
 	@exec $(DATA) docker/local/up.py
 
 demo: setup
-	@CLIPS="$(CLIPS)" SPEECH="$(SPEECH)" OUT="$(OUT)" && exec $(DATA) docker/local/demo.py $${CLIPS:+"--clips=$$CLIPS"} $${SPEECH:+"--speech=$$SPEECH"} $${OUT:+"--out=$$OUT"}
+	@exec $(DATA) docker/local/demo.py $${CLIPS:+"--clips=$$CLIPS"} $${SPEECH:+"--speech=$$SPEECH"} $${OUT:+"--out=$$OUT"}
 
 lock:
 	locks/compile.sh

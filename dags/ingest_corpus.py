@@ -1,8 +1,10 @@
 """The DAG `ingest_corpus`: new footage into the corpus store."""
 
 import os
+from typing import Any
 
-from airflow.sdk import DAG
+from airflow.sdk import DAG, task
+from airflow.sdk.exceptions import AirflowSkipException
 
 from dags.assets import CORPUS
 from dags.defaults import RESULTS_FOLDER, START_DATE, TASK_DEFAULTS, settings_param
@@ -17,9 +19,19 @@ changes, and known sources are not read again.
 
 * **Schedule:** none unless the environment variable `DUBMILL_INGEST_SCHEDULE` gives one, for example `@daily` or `0 3 * * *`.
 * **Parameter `settings`:** the YAML file of `dubmill ingest --settings`.
-* **Publishes** the asset `corpus`, with the counts of the run: sources, known, batches, clips, frames, rejects.
+* **Publishes** the asset `corpus`, with the counts of the run: sources, known, batches, clips, frames, rejects. The task
+  `publish` is skipped when the run brought no clip: without anything new to learn from, no training starts.
 * **When it fails:** the task's log ends with the job's last lines. A retry finds a running job again.
 """
+
+
+@task(outlets=[CORPUS])  # type: ignore[untyped-decorator]  # Airflow is not in the environment that checks types
+def publish(ingested: dict[str, Any], *, outlet_events: Any = None) -> None:
+    """Tells of new clips: an event of the asset with the counts of the run. Without any it is skipped, and nothing follows."""
+    if not ingested["clips"]:
+        raise AirflowSkipException("There is no new clip, so nothing is trained anew.")
+    outlet_events[CORPUS].extra = ingested
+
 
 with DAG(
     "ingest_corpus",
@@ -33,11 +45,11 @@ with DAG(
     tags=["dubmill", "corpus"],
     doc_md=DOCUMENTATION,
 ) as dag:
-    RayJobOperator(
+    ingest = RayJobOperator(
         task_id="ingest",
         job="ingest",
         settings="{{ params.settings }}",
         settings_class=IngestSettings,
         results=RESULTS_FOLDER,
-        outlets=[CORPUS],
     )
+    publish(ingest.output)

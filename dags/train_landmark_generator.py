@@ -15,7 +15,8 @@ and leaves `landmark-generator.safetensors` in the folder `out` of the settings.
 * **Runs** when the asset `corpus` was published, or by hand.
 * **Parameter `settings`:** the YAML file of `dubmill train landmark-generator --settings`.
 * **Publishes** the asset `landmark-generator`, with the checkpoint's URI, its step and its losses on held-out clips.
-* **When it fails:** the task's log ends with the job's last lines. `resume: true` in the settings goes on from the last state.
+* **When it fails:** the task's log ends with the job's last lines. A retry goes on from the last state of its own run; a new
+  run, or a cleared task, starts afresh.
 """
 
 with DAG(

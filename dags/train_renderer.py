@@ -15,7 +15,8 @@ Runs the Ray job `ray_jobs.train_renderer`: freezes a snapshot of the corpus unl
 * **Runs** when the asset `corpus` was published, or by hand.
 * **Parameter `settings`:** the YAML file of `dubmill train renderer --settings`.
 * **Publishes** the asset `renderer`, with the checkpoint's URI, its step and its losses on held-out clips.
-* **When it fails:** the task's log ends with the job's last lines. `resume: true` in the settings goes on from the last state.
+* **When it fails:** the task's log ends with the job's last lines. A retry goes on from the last state of its own run; a new
+  run, or a cleared task, starts afresh.
 """
 
 with DAG(

@@ -16,20 +16,21 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 
 from dags.operators.ray_jobs_api import RayAddress, RayJob, RayJobsApi, RayJobsError
 from schemas.errors import SettingsError
+from schemas.job_log import CLUSTER_PYTHON_VARIABLE, ERROR_PREFIX, RUN_VARIABLE
 from schemas.settings import Settings, check_settings, read_settings
 
 POLL_S = 2.0
 """Seconds between two looks at a job."""
+LONGEST_LOG_PAUSE_S = 30.0
+"""Seconds between two looks at the log of a job that prints nothing; each look brings the whole log."""
+LOG_CHARACTERS_A_SECOND = 100_000
+"""How much of logs to read on average: a long log is looked at less often."""
 PATIENCE_S = 600.0
 """Seconds to wait for a Ray that does not answer: a head that restarts, a network that is away."""
 STOP_PATIENCE_S = 4.0
 """Seconds to wait when a job must be stopped: Airflow kills the process about five seconds after it asks."""
 SHOWN_LINES = 20
 """Last lines of a failed job's log that its error carries."""
-JOB_ERROR_PREFIX = "error "
-"""Begins the one sentence with which a job ends that a person can mend."""
-JOB_PYTHON = "DUBMILL_CLUSTER_PYTHON"
-"""Environment variable: the Python that runs jobs on the cluster; `python`, that of the image, when unset."""
 
 
 class RayJobOperator(BaseOperator):  # type: ignore[misc]
@@ -37,7 +38,8 @@ class RayJobOperator(BaseOperator):  # type: ignore[misc]
 
     The submission id is made of dag, run, task, map index and generation (a clear begins a new one), and of a count of
     failed attempts. So a retry, or a task whose process died, finds its job again: one that runs is followed, one that
-    succeeded is not run twice, one that failed or was stopped gets the next id.
+    succeeded is not run twice, one that failed or was stopped gets the next id. The job finds what its attempts have in
+    common in its environment, as RUN_VARIABLE: a training goes on from the state of an attempt that was killed, and from no other.
 
     Args:
         job: module under `ray_jobs`.
@@ -81,10 +83,11 @@ class RayJobOperator(BaseOperator):  # type: ignore[misc]
         address = ray_address(self.connection_id)
         api = RayJobsApi(address, self.patience_s, self.log.warning)
         try:
-            submission_id, is_there = self._choose_id(api, submission_stem(context["ti"]))
+            stem = submission_stem(context["ti"])
+            submission_id, is_there = self._choose_id(api, stem)
             self._followed = (address, submission_id)
             if not is_there:
-                self._submit(api, submission_id)
+                self._submit(api, submission_id, stem)
             self._require_success(self._follow(api, submission_id), api)
         except RayJobsError as error:
             raise AirflowException(str(error)) from error
@@ -124,24 +127,21 @@ class RayJobOperator(BaseOperator):  # type: ignore[misc]
             attempt += 1
         return f"{stem}.a{attempt}", False
 
-    def _submit(self, api: RayJobsApi, submission_id: str) -> None:
-        command = [os.environ.get(JOB_PYTHON, "python"), "-m", f"ray_jobs.{self.job}"]
+    def _submit(self, api: RayJobsApi, submission_id: str, stem: str) -> None:
+        command = [os.environ.get(CLUSTER_PYTHON_VARIABLE, "python"), "-m", f"ray_jobs.{self.job}"]
         entrypoint = shlex.join([*command, "--settings", self.settings, "--result", self._result_location(submission_id)])
         self.log.info("Submitting Ray job %s: %s", submission_id, entrypoint)
-        api.submit(submission_id, entrypoint)
+        api.submit(submission_id, entrypoint, {RUN_VARIABLE: stem})
 
     def _follow(self, api: RayJobsApi, submission_id: str) -> RayJob:
         """Waits for the end of a job and brings its new log lines into this task's log."""
-        shown = 0
+        log = _JobLog(api, submission_id, self.poll_s)
         while True:
             job = api.find(submission_id)
             if job is None:
                 raise AirflowException(f"Ray no longer knows job {submission_id}: its head was restarted; a retry submits it afresh.")
-            text = api.logs(submission_id)
-            whole = len(text) if job.is_over else text.rfind("\n") + 1  # a half-written line is left for the next look
-            for line in text[shown:whole].splitlines():
+            for line in log.new_lines(job.is_over):
                 self.log.info("%s", line)
-            shown = max(shown, whole)
             if job.is_over:
                 return job
             time.sleep(self.poll_s)
@@ -165,11 +165,33 @@ class RayJobOperator(BaseOperator):  # type: ignore[misc]
         return {name: len(value) if isinstance(value, list) else value for name, value in result.items()}
 
 
+class _JobLog:
+    """The log of a job that runs, line by line. It is asked for less and less often while it brings nothing new."""
+
+    def __init__(self, api: RayJobsApi, submission_id: str, poll_s: float) -> None:
+        self._api, self._submission_id, self._poll_s = api, submission_id, poll_s
+        self._pause_s = poll_s
+        self._due_at = 0.0
+        self._shown = 0
+
+    def new_lines(self, is_over: bool) -> list[str]:
+        """Whole lines that are new, all that are left when the job is over; none while it is too early for another look."""
+        if not is_over and time.monotonic() < self._due_at:
+            return []
+        text = self._api.logs(self._submission_id)
+        whole = len(text) if is_over else text.rfind("\n") + 1  # a half-written line is left for the next look
+        lines = text[self._shown : whole].splitlines()
+        self._shown = max(self._shown, whole)
+        self._pause_s = self._poll_s if lines else 2 * self._pause_s
+        self._due_at = time.monotonic() + min(max(self._pause_s, len(text) / LOG_CHARACTERS_A_SECOND), LONGEST_LOG_PAUSE_S)
+        return lines
+
+
 def _failure(job: RayJob, lines: Sequence[str]) -> str:
     """One sentence on why a job did not succeed: its own, where it ended with one, else Ray's."""
     if job.status == "STOPPED":
         return f"Ray job {job.submission_id} was stopped before its end."
-    told = [line.removeprefix(JOB_ERROR_PREFIX) for line in lines if line.startswith(JOB_ERROR_PREFIX)]
+    told = [line.removeprefix(ERROR_PREFIX) for line in lines if line.startswith(ERROR_PREFIX)]
     if told:
         return f"Ray job {job.submission_id} failed: {told[-1]}"
     reason = job.message.strip().partition("\n")[0].partition(", last available logs")[0] or "Ray gives no reason"

@@ -1,6 +1,6 @@
 """Ray's job API over REST: all the control plane knows of the data plane, so it needs no ray of its own."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 from urllib.parse import quote
@@ -68,11 +68,12 @@ class RayJobsApi:
         """Closes the connections."""
         self._client.close()
 
-    def submit(self, submission_id: str, entrypoint: str) -> None:
+    def submit(self, submission_id: str, entrypoint: str, environment: Mapping[str, str]) -> None:
         """Starts a job, unless one of that id is there: what counts is that Ray has it, however often it was asked."""
+        job = {"submission_id": submission_id, "entrypoint": entrypoint, "runtime_env": {"env_vars": dict(environment)}}
 
         def try_once() -> None:
-            response = self._once("POST", "/api/jobs/", json={"submission_id": submission_id, "entrypoint": entrypoint})
+            response = self._once("POST", "/api/jobs/", json=job)
             # Ray answers 500 to an id that it has, to a head that is still starting and to real faults: look the id up.
             if response.is_success or self._once("GET", _path(submission_id)).is_success:
                 return

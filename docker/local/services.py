@@ -24,6 +24,8 @@ from types import FrameType
 
 import httpx
 
+from schemas.job_log import CLUSTER_PYTHON_VARIABLE
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 DATA_PYTHON = REPOSITORY / ".venv" / "bin" / "python"
 AIRFLOW = REPOSITORY / ".venv-airflow" / "bin" / "airflow"
@@ -236,7 +238,7 @@ def airflow_environment(home: Path, settings_folder: Path, ray_url: str, port: i
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
         "AIRFLOW_CONN_RAY_DEFAULT": json.dumps({"conn_type": "http", "host": LOOPBACK, "port": int(ray_url.rsplit(":", 1)[1])}),
         "DUBMILL_SETTINGS": str(settings_folder),
-        "DUBMILL_CLUSTER_PYTHON": str(DATA_PYTHON),
+        CLUSTER_PYTHON_VARIABLE: str(DATA_PYTHON),
     }
 
 
@@ -245,8 +247,16 @@ def migrate_airflow(services: Services, environment: Mapping[str, str]) -> None:
     log = services.logs / "migrate.log"
     Path(environment["AIRFLOW_HOME"]).mkdir(parents=True, exist_ok=True, mode=0o700)
     with log.open("ab") as file:
-        environment = services.marked(environment)
-        done = subprocess.run([AIRFLOW, "db", "migrate"], check=False, env=environment, stdout=file, stderr=subprocess.STDOUT, umask=0o077)
+        done = subprocess.run(
+            [AIRFLOW, "db", "migrate"],
+            check=False,
+            env=services.marked(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # the session of what carries the mark is ended, which must not be that of whoever called
+            umask=0o077,
+        )
     if done.returncode != 0:
         raise ServiceError(f"Airflow's database could not be made; see {log}.")
 

@@ -16,7 +16,7 @@ atexit.register(shutil.rmtree, os.environ["AIRFLOW_HOME"], ignore_errors=True)
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 os.environ["AIRFLOW__CORE__DAGS_FOLDER"] = str(REPOSITORY / "dags")
 os.environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = f"sqlite:///{os.environ['AIRFLOW_HOME']}/airflow.db"
-for name in ("DUBMILL_SETTINGS", "DUBMILL_RESULTS", "DUBMILL_INGEST_SCHEDULE", "DUBMILL_TASK_RETRIES"):
+for name in ("DUBMILL_SETTINGS", "DUBMILL_RESULTS", "DUBMILL_INGEST_SCHEDULE", "DUBMILL_TASK_RETRIES", "DUBMILL_CLUSTER_PYTHON"):
     os.environ.pop(name, None)
 
 

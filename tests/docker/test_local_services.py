@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import shutil
 import signal
 import socket
 import stat
@@ -77,6 +78,18 @@ def test_what_a_killed_run_left_behind_is_ended_by_the_next(tmp_path: Path, byst
     with services.Services(tmp_path):
         assert leftover.wait(WAIT_S) == -signal.SIGKILL
     assert bystander.poll() is None
+
+
+def test_airflows_database_is_made_in_a_session_that_is_not_the_callers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    airflow = tmp_path / "airflow-of-the-test"
+    airflow.write_text(f"#!{sys.executable}\nimport os\nprint(os.getsid(0), os.environ[{services.MARK!r}])\n")
+    airflow.chmod(0o755)
+    monkeypatch.setattr(services, "AIRFLOW", airflow)
+    with services.Services(tmp_path) as started:
+        services.migrate_airflow(started, {"AIRFLOW_HOME": str(tmp_path / "airflow")})
+    session, mark = (tmp_path / "logs" / "migrate.log").read_text().split()
+    assert mark == str(tmp_path.resolve())
+    assert int(session) != os.getsid(0)
 
 
 def test_listening_sockets_are_found_with_their_addresses(tmp_path: Path) -> None:
@@ -236,3 +249,15 @@ def _wait_until(is_so: Callable[[], bool], limit_s: float = WAIT_S) -> None:
     while not is_so():
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+def test_paths_for_the_demo_may_hold_quotes_spaces_and_dollar_signs(tmp_path: Path) -> None:
+    show = tmp_path / "show"
+    show.write_text(f"#!{sys.executable}\nimport json, sys\nprint(json.dumps(sys.argv[2:]))\n")
+    show.chmod(0o755)
+    clips, speech = """it's "my" $HOME `id` footage""", "s peech.wav"
+    command = ["make", "--silent", "--old-file=setup", "demo", f"DATA={show}", f"CLIPS={clips}"]
+    done = subprocess.run(command, cwd=LOCAL.parents[1], env={**os.environ, "SPEECH": speech, "OUT": ""}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == [f"--clips={clips}", f"--speech={speech}"]

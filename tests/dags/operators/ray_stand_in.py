@@ -4,7 +4,7 @@ import json
 import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Self
+from typing import Any, Self
 
 
 @dataclass
@@ -16,6 +16,7 @@ class StandInJob:
     logs: str = ""
     message: str = ""
     looks: int = 0
+    environment: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -68,7 +69,7 @@ class RayStandIn:
         handler.end_headers()
         handler.wfile.write(payload)
 
-    def _respond(self, handler: BaseHTTPRequestHandler, method: str, body: dict[str, str] | None) -> tuple[int, object]:
+    def _respond(self, handler: BaseHTTPRequestHandler, method: str, body: dict[str, Any] | None) -> tuple[int, object]:
         if self.broken_answers:
             self.broken_answers -= 1
             return 503, "the head is starting"
@@ -79,11 +80,11 @@ class RayStandIn:
             return self._submit(body or {})
         return self._about(parts)
 
-    def _submit(self, body: dict[str, str]) -> tuple[int, object]:
+    def _submit(self, body: dict[str, Any]) -> tuple[int, object]:
         submission_id = body["submission_id"]
         if submission_id in self.jobs:
             return 500, f"Traceback (most recent call last):\n  ...\nValueError: Job with submission_id {submission_id} already exists."
-        self.jobs[submission_id] = StandInJob(body["entrypoint"], list(self.course), self.logs, self.message)
+        self.jobs[submission_id] = StandInJob(body["entrypoint"], list(self.course), self.logs, self.message, environment=body["runtime_env"]["env_vars"])
         return (500, "Traceback\nTimeoutError") if self.submit_answers_error else (200, {"submission_id": submission_id})
 
     def _about(self, parts: list[str]) -> tuple[int, object]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from airflow.sdk import Asset
@@ -15,7 +15,8 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from dags.operators import ray_job
 from dags.operators.ray_job import RayJobOperator, submission_stem
-from dags.operators.ray_jobs_api import RayAddress
+from dags.operators.ray_jobs_api import RayAddress, RayJobsApi
+from schemas.job_log import RUN_VARIABLE
 from schemas.settings import IngestSettings
 from tests.dags.operators.ray_stand_in import RayStandIn, StandInJob
 
@@ -46,6 +47,13 @@ class Run:
     @property
     def stem(self) -> str:
         return submission_stem(self.task)
+
+    def name_of(self, task: Task) -> str:
+        """The name of the run that the latest job of a task, which fails, has in its environment."""
+        self.ray.course = ["FAILED"]
+        with pytest.raises(AirflowException, match="failed"):
+            self.operator().execute({**self.context, "ti": task})
+        return list(self.ray.jobs.values())[-1].environment[RUN_VARIABLE]
 
     def operator(self, **changes: Any) -> RayJobOperator:
         values: dict[str, Any] = {
@@ -128,6 +136,34 @@ def test_a_retry_after_a_failed_job_takes_the_next_id(run: Run, ended: str) -> N
     run.ray.jobs[f"{run.stem}.a1"] = _job([ended])
     run.operator().execute(run.context)
     assert list(run.ray.jobs) == [f"{run.stem}.a1", f"{run.stem}.a2"]
+
+
+def test_attempts_share_the_name_of_a_run_and_a_clear_or_another_dag_run_has_its_own(run: Run) -> None:
+    first = run.name_of(run.task)
+    assert run.name_of(replace(run.task, try_number=2)) == first
+    assert len(run.ray.jobs) == 2
+    cleared = run.name_of(replace(run.task, max_tries=5))
+    next_run = run.name_of(replace(run.task, run_id="asset_triggered__2026-01-02T00:00:00+00:00"))
+    assert len({first, cleared, next_run}) == 3
+
+
+def test_a_job_that_prints_nothing_is_asked_for_its_log_less_and_less_often(run: Run) -> None:
+    run.write_result()
+    run.ray.course = ["RUNNING"] * 40 + ["SUCCEEDED"]
+    run.operator().execute(run.context)
+    looks = run.ray.requests
+    assert sum(request.endswith("/logs") for request in looks) < 12
+    assert len(looks) - sum(request.endswith("/logs") for request in looks) > 40  # its status is looked at as before
+
+
+def test_a_long_log_is_read_less_often_and_whole_in_the_end() -> None:
+    log = ray_job._JobLog(cast(RayJobsApi, _Logs(["a\n" * 50_000] * 2 + ["a\n" * 50_001])), "job", poll_s=0.01)
+    assert len(log.new_lines(is_over=False)) == 50_000
+    time.sleep(0.05)
+    assert log.new_lines(is_over=False) == []  # too early: no look
+    time.sleep(1)
+    assert log.new_lines(is_over=False) == []  # nothing new
+    assert log.new_lines(is_over=True) == ["a"]
 
 
 def test_a_failed_job_raises_its_own_sentence_and_last_lines(run: Run) -> None:
@@ -254,6 +290,16 @@ def test_the_submission_id_fits_file_names_and_urls() -> None:
 def test_the_address_comes_from_the_airflow_connection(monkeypatch: pytest.MonkeyPatch, connection: str, url: str, token: str | None) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_RAY_TEST", connection)
     assert ray_job.ray_address("ray_test") == RayAddress(url, token)
+
+
+class _Logs:
+    """Gives one text after another as the log of a job."""
+
+    def __init__(self, texts: list[str]) -> None:
+        self._texts = iter(texts)
+
+    def logs(self, _: str) -> str:
+        return next(self._texts)
 
 
 def _job(statuses: list[str]) -> StandInJob:
