@@ -71,8 +71,12 @@ def _written(settings: IngestSettings, batches: list[BatchPlan]) -> Iterator[Row
 
 
 def _spread(settings: IngestSettings, batches: list[BatchPlan], workers: int) -> Iterator[Row]:
-    """Batches on a pool of actors. A batch whose worker dies is begun by no other, and is missing from what comes out."""
+    """Batches on a pool of actors. A batch whose worker dies is begun by no other, and is missing from what comes out.
+
+    Raises StoreError when workers die before they begin.
+    """
     import ray
+    from ray.exceptions import ActorDiedError
 
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False  # the job has progress lines of its own
@@ -87,7 +91,10 @@ def _spread(settings: IngestSettings, batches: list[BatchPlan], workers: int) ->
         max_restarts=len(batches),  # each death takes a batch with it, so this is enough
         max_task_retries=0,
     )
-    yield from written.iter_rows()
+    try:
+        yield from written.iter_rows()
+    except ActorDiedError as error:
+        raise StoreError("Workers die before they begin a batch; look at the cluster's memory and its logs, then run again.") from error
 
 
 def _written_without_lost(settings: IngestSettings, batches: list[BatchPlan], workers: int) -> Iterator[Row]:
