@@ -24,10 +24,17 @@ def window_starts(frames: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     return np.trunc(MEL_FPS * (frames - 2) / VIDEO_FPS).astype(np.int64)
 
 
-def mel_windows(mel: FloatArray, starts: npt.NDArray[np.int64]) -> FloatArray:
-    """Windows of a mel spectrogram (frames, 80) as the networks take them: (n, 1, 80, 16), silence outside the sound."""
+def mel_windows(
+    mel: FloatArray, starts: npt.NDArray[np.int64], first: npt.NDArray[np.int64] | None = None, frames: npt.NDArray[np.int64] | None = None
+) -> FloatArray:
+    """Windows of a mel spectrogram (frames, 80) as the networks take them: (n, 1, 80, 16), silence outside the sound.
+
+    Where `mel` holds several sounds laid end to end, each window's own begins at row first (n,) and is frames (n,) long;
+    starts (n,) count from there.
+    """
     indices = starts[:, None] + np.arange(WINDOW_FRAMES)
-    inside = (indices >= 0) & (indices < len(mel))
+    inside = (indices >= 0) & (indices < (len(mel) if frames is None else frames[:, None]))
+    rows = indices if first is None else indices + first[:, None]
     windows = np.full((*indices.shape, mel.shape[1]), SILENCE, dtype=np.float32)
-    windows[inside] = mel[indices[inside]]
+    windows[inside] = mel[rows[inside]]
     return windows.transpose(0, 2, 1)[:, None]

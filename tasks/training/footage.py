@@ -10,7 +10,7 @@ import numpy.typing as npt
 from schemas.errors import StoreError
 from schemas.jobs import Snapshot, SnapshotClip
 from tasks.corpus.store import ClipArrays, CorpusStore
-from tasks.mel_windows import SILENCE, WINDOW_FRAMES, window_starts
+from tasks.mel_windows import mel_windows, window_starts
 
 LOG = logging.getLogger(__name__)
 
@@ -54,11 +54,7 @@ class Footage:
 
     def mel_windows(self, clips: IntArray, frames: IntArray) -> FloatArray:
         """The mel windows (n, 1, 80, 16) of video frames (n,) in clips (n,), silence outside a clip."""
-        positions = window_starts(frames)[:, None] + np.arange(WINDOW_FRAMES)
-        inside = (positions >= 0) & (positions < self.mel_frames[clips][:, None])
-        rows = np.where(inside, positions, 0) + self.first_mel[clips][:, None]
-        windows = np.where(inside[..., None], self.mel[rows], np.float32(SILENCE))
-        return np.ascontiguousarray(windows.transpose(0, 2, 1)[:, None])
+        return np.ascontiguousarray(mel_windows(self.mel, window_starts(frames), self.first_mel[clips], self.mel_frames[clips]))
 
 
 def lay_end_to_end(clips: Sequence[ClipArrays]) -> Footage:

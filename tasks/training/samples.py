@@ -204,7 +204,7 @@ class RendererSamples(Samples[RendererBatch]):
         return _channels_first([self._sketch(row) for row in rows.tolist()], frames.shape)
 
     def _sketch(self, row: int) -> Picture:
-        x0, y0, x1, y1 = (int(edge) for edge in self.footage.boxes[row])
+        x0, y0, x1, y1 = self.footage.boxes[row].tolist()  # of whole pixels, or not, as the crop's padding has it
         return draw_sketch(self.footage.pose[row], self.footage.content[row], (y1 - y0, x1 - x0), self.size)
 
 

@@ -20,6 +20,12 @@ def test_a_window_is_bands_by_frames_of_the_mel() -> None:
     assert np.array_equal(windows[1, 0], mel[9:25].T)
 
 
+def test_sounds_laid_end_to_end_do_not_run_into_each_other() -> None:
+    mel = np.concatenate([np.full((20, 80), 1), np.full((30, 80), 2)]).astype(np.float32)
+    windows = mel_windows(mel, np.array([12, -6]), first=np.array([0, 20]), frames=np.array([20, 30]))[:, 0, 0]
+    assert windows.tolist() == [[1] * 8 + [SILENCE] * 8, [SILENCE] * 6 + [2] * 10]
+
+
 def test_outside_the_sound_is_silence() -> None:
     mel = np.zeros((20, 80), dtype=np.float32)
     before, after, beyond = mel_windows(mel, np.array([-6, 12, 400]))[:, 0]

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from tasks.corpus.store import CorpusStore
+from tasks.faces.sketch import draw_sketch
 from tasks.mel_windows import mel_windows, window_starts
 from tasks.training.footage import Footage, lay_end_to_end, read_lessons
 from tasks.training.samples import LandmarkSamples, RendererSamples, choose_windows, samples_in_batch
@@ -101,6 +102,15 @@ def test_sketches_follow_the_crop(corpus: CorpusStore, make_samples: Callable[[i
     samples = make_samples(1)
     sketch = samples._sketch(0)
     np.testing.assert_array_equal(sketch, sketch_of(corpus))
+
+
+def test_the_sketch_has_the_ratio_of_the_uncut_box(corpus: CorpusStore, make_samples: Callable[[int], RendererSamples]) -> None:
+    samples = make_samples(1)
+    samples.footage.boxes[0] = (10.875, 20.0, 110.0, 140.875)  # as with `iplap-train`; cut to whole pixels it would be 100 by 120
+    clip = next(iter(corpus.read_clips([(BATCH, f"{0:016x}-s0t0")])))
+    uncut, cut = (draw_sketch(clip.pose[0], clip.content[0], ratio, 128) for ratio in ((120.875, 99.125), (120, 100)))
+    assert not np.array_equal(uncut, cut)
+    np.testing.assert_array_equal(samples._sketch(0), uncut)
 
 
 @pytest.fixture
