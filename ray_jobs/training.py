@@ -1,5 +1,6 @@
 """How a trainer becomes a Ray Train job: as many workers as the settings say, each a part of every batch."""
 
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,14 +16,14 @@ from ray.train.torch import TorchTrainer
 from ray_jobs.cluster import connect
 from schemas.checkpoints import Kind
 from schemas.errors import DubmillError, SettingsError
+from schemas.job_log import RUN_VARIABLE
 from schemas.jobs import TrainingSummary
 from schemas.settings import TrainingSettings
-from tasks import places
 from tasks.corpus.store import CorpusStore
 from tasks.progress import Progress
 from tasks.training.corpus import choose_snapshot
 from tasks.training.session import Session
-from tasks.training.state import read_finished, read_run, read_summary, state_location
+from tasks.training.state import read_finished, read_summary, saved_run_to_resume, state_location
 
 POLL_S = 0.5
 """Seconds between two looks at how far the workers are."""
@@ -36,18 +37,21 @@ Train = Callable[[AnyTraining, Progress, Session], TrainingSummary]
 def run_by_ray(kind: Kind, train: Train[AnyTraining], settings: AnyTraining, progress: Progress) -> TrainingSummary:
     """Trains with `settings.workers` Ray Train workers and gives the summary that rank 0 left in `settings.out`.
 
-    The snapshot is chosen here, once, so that all workers read the same. `store` and `out` must be places that every worker sees.
+    The snapshot is chosen here, once, so that all workers read the same; so is whether to go on from a state: with the environment
+    variable RUN_VARIABLE, from that run's own, whatever `resume` says. The settings' places must be such as every worker sees.
     Raises what the trainer raises.
     """
-    saved = read_run(settings.out, kind) if settings.resume else None
+    run_name = os.environ.get(RUN_VARIABLE, "")
+    settings = settings.with_absolute_locations()  # a worker's current folder is another
+    saved = saved_run_to_resume(settings, kind, run_name)
     if (finished := read_finished(settings.out, saved, settings.steps)) is not None:
         return finished
     snapshot = choose_snapshot(CorpusStore.open(settings.store), settings, saved)
-    settings = settings.replaced(snapshot=snapshot.name, store=_everywhere(settings.store), out=_everywhere(settings.out))
+    settings = settings.replaced(snapshot=snapshot.name, resume=saved is not None)
     with connect(), _followed(progress) as board, _notes(settings.out) as (filesystem, folder):
         trainer = TorchTrainer(
             _work,
-            train_loop_config={"train": train, "settings": settings, "board": board},
+            train_loop_config={"train": train, "settings": settings, "board": board, "run_name": run_name},
             scaling_config=_scaling(settings),
             # A failed run is tried again by whoever submitted the job, and then resumes.
             run_config=RunConfig(
@@ -70,6 +74,7 @@ def _work(config: dict[str, Any]) -> None:
         world_size=context.get_world_size(),
         device=ray.train.torch.get_device(),
         on_report=lambda metrics: ray.train.report(dict(metrics)),
+        run_name=config["run_name"],
     )
     board = config["board"]
 
@@ -85,18 +90,16 @@ def _work(config: dict[str, Any]) -> None:
 
 def _scaling(settings: TrainingSettings) -> ScalingConfig:
     """A GPU a worker where the settings and the cluster have them; on CPUs the largest node's cores, shared out."""
-    has_gpus = ray.cluster_resources().get("GPU", 0) >= settings.workers
-    if settings.device == "cuda" and not has_gpus:
-        raise SettingsError(f"The settings ask for device cuda and {settings.workers} workers, but the Ray cluster has fewer GPUs; set device to auto or cpu.")
-    if settings.device != "cpu" and has_gpus:
+    gpus = int(ray.cluster_resources().get("GPU", 0))
+    if settings.device == "cuda" or (settings.device == "auto" and gpus):
+        if gpus < settings.workers:
+            raise SettingsError(
+                f"The settings ask for {settings.workers} workers on device {settings.device}, but the Ray cluster has {gpus} GPUs;"
+                " give fewer workers, or set device to cpu."
+            )
         return ScalingConfig(num_workers=settings.workers, use_gpu=True)
     cores = max(int(node["Resources"].get("CPU", 1)) for node in ray.nodes() if node["Alive"])
     return ScalingConfig(num_workers=settings.workers, resources_per_worker={"CPU": max(1, cores // settings.workers)})
-
-
-def _everywhere(location: str) -> str:
-    """A location that means the same in a worker, whose current folder is another."""
-    return location if places.is_remote(location) else str(places.local_path(location).absolute())
 
 
 @ray.remote(num_cpus=0)

@@ -1,5 +1,6 @@
 """What a run trains on: the store, the snapshot it reads, and its clips."""
 
+import hashlib
 from dataclasses import dataclass
 
 from schemas.jobs import Snapshot
@@ -17,6 +18,12 @@ class Corpus:
     store: CorpusStore
     snapshot: Snapshot
     lessons: Lessons
+
+    @property
+    def digest(self) -> str:
+        """Tells apart corpora whose snapshots have the same name: SHA-256 over the clips and their splits."""
+        clips = "".join(f"{clip.clip_id} {clip.split}\n" for clip in self.snapshot.clips)
+        return hashlib.sha256(clips.encode()).hexdigest()
 
 
 def open_corpus(settings: TrainingSettings, saved: SavedRun | None) -> Corpus:

@@ -58,7 +58,7 @@ def train_landmark_generator(settings: LandmarkGeneratorTraining, progress: Prog
     With several workers, `settings.store` and `settings.out` must be places that all of them see, and `settings.snapshot` must be named.
     """
     session = session or one_process(settings.device)
-    saved = saved_run_to_resume(settings.out, KIND) if settings.resume else None
+    saved = saved_run_to_resume(settings, KIND)
     if (finished := read_finished(settings.out, saved, settings.steps)) is not None:
         return finished
     corpus = open_corpus(settings, saved)

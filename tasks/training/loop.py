@@ -1,6 +1,5 @@
 """The training loop of both networks: steps, metrics, validation, guard against losses that are no numbers, checkpoints, resuming."""
 
-import importlib.metadata
 import importlib.util
 import logging
 import math
@@ -32,12 +31,14 @@ from tasks.training.state import (
     Position,
     SavedRun,
     Split,
-    forget_pictures,
+    forget_former_run,
     save_run,
+    settings_of_run,
     state_location,
     weights_location,
     write_summary,
 )
+from tasks.version import code_version
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -91,6 +92,7 @@ class TrainingRun(Generic[BatchKind]):
         self.corpus = corpus
         self.session = session
         self.progress = progress if session.leads else silent
+        self.name = session.run_name
         self.position = Position()
         self.rows = MetricRows(settings.out)
         self.batch_size = samples_in_batch(trainer.samples.footage, settings.batch_size)
@@ -105,15 +107,19 @@ class TrainingRun(Generic[BatchKind]):
                 normalise_over_workers(network)
 
     def resume(self, saved: SavedRun) -> None:
-        """Takes up a saved run. CheckpointError when its networks have other sizes."""
+        """Takes up a saved run. CheckpointError when its networks have other sizes, SettingsError when it read other clips."""
         if saved.architecture != self.trainer.architecture.model_dump(mode="json"):
             raise CheckpointError(f"The training state in {self.settings.out} is of a network of another preset or size; use its settings or another folder.")
+        if saved.snapshot_digest != self.corpus.digest:
+            raise SettingsError(
+                f"The training state in {self.settings.out} was made with other clips than the snapshot {saved.snapshot} of {self.settings.store} has;"
+                " give that run's store, or train into another folder."
+            )
         for name, network in self.trainer.networks.items():
             network.load_state_dict(saved.networks[name])
         for name, optimizer in self.trainer.optimizers.items():
             optimizer.load_state_dict(saved.optimizers[name])
-            for group in optimizer.param_groups:
-                group["lr"] = self.settings.learning_rate
+        self.name = self.session.run_name or saved.name
         self.position = saved.position
         self.rows = MetricRows.until(self.settings.out, saved.position.step)
 
@@ -122,6 +128,8 @@ class TrainingRun(Generic[BatchKind]):
         self.boards = self._open_boards()
         if self.position.step == 0:
             self._begin()
+        elif self.session.leads:
+            self._go_on()
         for batch in self._batches():
             started = time.monotonic()
             self._step(batch)
@@ -133,8 +141,15 @@ class TrainingRun(Generic[BatchKind]):
 
     def _begin(self) -> None:
         if self.session.leads:
-            forget_pictures(self.settings.out)
+            self.rows.write()  # first, for it says in one sentence that a place cannot be written
+            forget_former_run(self.settings.out)
         self._validate()
+
+    def _go_on(self) -> None:
+        """Cuts off the rows of steps that will be made again; gives back weights that somebody took away."""
+        self.rows.write()
+        if not places.exists(weights_location(self.settings.out, self.trainer.kind)):
+            self._save()
 
     def _checkpoint_is_due(self) -> bool:
         step = self.position.step
@@ -207,6 +222,8 @@ class TrainingRun(Generic[BatchKind]):
             self._add_row("train", values)
 
     def _add_row(self, split: Split, values: dict[str, float]) -> None:
+        if not self.session.leads:
+            return
         self.rows.add(self.position.step, split, values)
         if self.boards is not None:
             for name, value in values.items():
@@ -249,9 +266,11 @@ class TrainingRun(Generic[BatchKind]):
         save_checkpoint(weights_location(out, trainer.kind), kept, self._header())
         saved = SavedRun(
             kind=trainer.kind,
+            name=self.name,
             architecture=trainer.architecture.model_dump(mode="json"),
+            settings=settings_of_run(self.settings),
             snapshot=self.corpus.snapshot.name,
-            seed=self.settings.seed,
+            snapshot_digest=self.corpus.digest,
             position=self.position,
             networks={name: dict(network.state_dict()) for name, network in trainer.networks.items()},
             optimizers={name: optimizer.state_dict() for name, optimizer in trainer.optimizers.items()},
@@ -266,9 +285,9 @@ class TrainingRun(Generic[BatchKind]):
             mel=self.corpus.snapshot.format.mel,
             step=self.position.step,
             snapshot=self.corpus.snapshot.name,
-            metrics=self.rows.validations()[-1],
+            metrics=(self.rows.validations() or [{}])[-1],
             perceptual_weights=self.trainer.perceptual_source,
-            code_version=importlib.metadata.version("dubmill"),
+            code_version=code_version(),
         )
 
     def _finish(self) -> TrainingSummary:

@@ -24,6 +24,8 @@ class Session:
     world_size: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     on_report: Callable[[dict[str, float]], None] = report_to_nobody
+    run_name: str = ""
+    """Kept with the run's state, so that whoever gave it knows the run again."""
 
     @property
     def leads(self) -> bool:

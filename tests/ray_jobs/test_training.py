@@ -1,16 +1,30 @@
 """Both training jobs over a local Ray, on drawn faces."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import ray
 
 from models.checkpoint import read_header
-from ray_jobs import train_landmark_generator, train_renderer
-from schemas.errors import StoreError
+from ray_jobs import train_landmark_generator, train_renderer, training
+from ray_jobs.cluster import connect
+from schemas.errors import SettingsError, StoreError
+from schemas.job_log import RUN_VARIABLE
 from schemas.settings import LandmarkGeneratorTraining, RendererTraining
 from tasks.corpus.store import CorpusStore
+from tasks.training.landmark_generator import train_landmark_generator as train_here
+from tasks.training.session import Session
+from tasks.training.state import read_run
 from tests.training_corpus import make_training_corpus
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _ray() -> Iterator[None]:
+    """One Ray for all: starting it takes longer than the tests."""
+    with connect():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +32,8 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> CorpusStore:
     return make_training_corpus(tmp_path_factory.mktemp("corpus"), {"train": [25, 25, 25]})
 
 
-def test_the_landmark_generator_with_two_workers(corpus: CorpusStore, tmp_path: Path) -> None:
+def test_the_landmark_generator_with_two_workers(corpus: CorpusStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(RUN_VARIABLE, "monday")
     told: list[tuple[int, int | None]] = []
     settings = LandmarkGeneratorTraining(store=corpus.uri, out=str(tmp_path / "run"), preset="small", steps=2, batch_size=4, validation_samples=4, workers=2)
     summary = train_landmark_generator.run(settings, lambda done, total=None, note="": told.append((done, total)))
@@ -28,8 +43,77 @@ def test_the_landmark_generator_with_two_workers(corpus: CorpusStore, tmp_path: 
     assert corpus.snapshot(summary.snapshot).clips
     assert read_header(summary.checkpoint).metrics == summary.metrics
     assert {path.name for path in (tmp_path / "run" / "state").iterdir()} == {"state.pt", "metrics.jsonl", "summary.json", "tensorboard"}
-    again = train_landmark_generator.run(settings.replaced(resume=True, workers=1), lambda *_: None)
+    saved = read_run(settings.out, "landmark-generator")
+    assert saved is not None
+    assert saved.name == "monday"
+    again = train_landmark_generator.run(settings.replaced(workers=1), lambda *_: None)
     assert again == summary
+
+
+@pytest.fixture
+def given(monkeypatch: pytest.MonkeyPatch) -> list[RendererTraining | LandmarkGeneratorTraining]:
+    """The settings that workers were given, by a Ray Train that goes no further."""
+    settings = []
+
+    class Trainer:
+        def __init__(self, work: object, train_loop_config: dict, **_: object) -> None:
+            settings.append(train_loop_config["settings"])
+
+        def fit(self) -> None:
+            raise StoreError("far enough")
+
+    monkeypatch.setattr(training, "TorchTrainer", Trainer)
+    return settings
+
+
+def test_a_named_run_goes_on_from_its_own_state_whatever_resume_says(
+    corpus: CorpusStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: list[LandmarkGeneratorTraining]
+) -> None:
+    settings = LandmarkGeneratorTraining(store=corpus.uri, out=str(tmp_path / "run"), preset="small", steps=1, batch_size=4, device="cpu")
+    finished = train_here(settings, session=Session(run_name="monday"))
+
+    def goes_on(steps: int, *, resume: bool) -> bool:
+        with pytest.raises(StoreError, match="far enough"):
+            train_landmark_generator.run(settings.replaced(steps=steps, resume=resume), lambda *_, **__: None)
+        return given[-1].resume
+
+    monkeypatch.setenv(RUN_VARIABLE, "monday")
+    assert train_landmark_generator.run(settings, lambda *_, **__: None) == finished
+    assert goes_on(2, resume=False)
+    monkeypatch.setenv(RUN_VARIABLE, "tuesday")
+    assert not goes_on(1, resume=True)
+    monkeypatch.delenv(RUN_VARIABLE)
+    assert goes_on(2, resume=True)
+    assert not goes_on(1, resume=False)
+
+
+def test_workers_get_places_that_do_not_depend_on_their_folder(
+    corpus: CorpusStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: list[RendererTraining]
+) -> None:
+    monkeypatch.chdir(Path(corpus.uri).parent)
+    settings = RendererTraining(store=Path(corpus.uri).name, out=f"{tmp_path}/run", perceptual_weights="vgg.safetensors")
+    with pytest.raises(StoreError, match="far enough"):
+        train_renderer.run(settings, lambda *_, **__: None)
+    assert (given[0].store, given[0].perceptual_weights) == (corpus.uri, str(Path.cwd() / "vgg.safetensors"))
+
+
+@pytest.mark.parametrize(("device", "gpus", "workers", "use_gpu"), [("auto", 0, 2, False), ("auto", 2, 2, True), ("cuda", 2, 1, True), ("cpu", 1, 2, False)])
+def test_devices_of_the_cluster(monkeypatch: pytest.MonkeyPatch, device: str, gpus: int, workers: int, use_gpu: bool) -> None:
+    cluster_with(gpus, monkeypatch)
+    settings = LandmarkGeneratorTraining(store="", out="", device=device, workers=workers)
+    assert training._scaling(settings).use_gpu is use_gpu
+
+
+@pytest.mark.parametrize(("device", "gpus"), [("auto", 1), ("cuda", 1), ("cuda", 0)])
+def test_too_few_gpus_are_said_not_passed_over(monkeypatch: pytest.MonkeyPatch, device: str, gpus: int) -> None:
+    cluster_with(gpus, monkeypatch)
+    with pytest.raises(SettingsError, match=rf"2 workers on device {device}, but the Ray cluster has {gpus} GPUs"):
+        training._scaling(LandmarkGeneratorTraining(store="", out="", device=device, workers=2))
+
+
+def cluster_with(gpus: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 4.0} | ({"GPU": float(gpus)} if gpus else {}))
+    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": 4.0}}])
 
 
 def test_the_renderer(corpus: CorpusStore, tmp_path: Path) -> None:

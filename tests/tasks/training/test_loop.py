@@ -1,14 +1,23 @@
+import importlib.metadata
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from models.checkpoint import read_header
+from schemas.checkpoints import LandmarkGeneratorSize
 from schemas.errors import CheckpointError, DubmillError, SettingsError, StoreError
-from schemas.settings import LandmarkGeneratorTraining, TrainingSettings
+from schemas.settings import LandmarkGeneratorTraining, RendererTraining, TrainingSettings
 from tasks.corpus.store import CorpusStore
-from tasks.training.landmark_generator import LandmarkGeneratorTrainer, train_landmark_generator
+from tasks.places import exists, read_bytes
+from tasks.progress import Progress
+from tasks.training import landmark_generator
+from tasks.training.landmark_generator import KIND, LandmarkGeneratorTrainer, train_landmark_generator
+from tasks.training.session import Session
+from tasks.training.state import read_run, require_same_settings, saved_run_to_resume, settings_of_run
 from tests.training_corpus import SNAPSHOT, make_training_corpus
 
 pytestmark = pytest.mark.usefixtures("quick_networks")
@@ -32,15 +41,19 @@ def test_a_resumed_run_equals_an_uninterrupted_one(landmark_settings: LandmarkGe
         assert one == pytest.approx(other, abs=1e-6)
 
 
-def test_an_interrupted_run_leaves_a_state_to_go_on_from(landmark_settings: LandmarkGeneratorTraining, tmp_path: Path) -> None:
+def interrupt_at(step: int) -> Progress:
     def interrupt(done: int, total: int | None = None, note: str = "") -> None:
-        if done == 5:
+        if done == step:
             raise KeyboardInterrupt
 
+    return interrupt
+
+
+def test_an_interrupted_run_leaves_a_state_to_go_on_from(landmark_settings: LandmarkGeneratorTraining, tmp_path: Path) -> None:
     whole = landmark_settings.replaced(out=str(tmp_path / "whole"))
     train_landmark_generator(whole)
     with pytest.raises(KeyboardInterrupt):
-        train_landmark_generator(landmark_settings, interrupt)
+        train_landmark_generator(landmark_settings, interrupt_at(5))
     assert read_header(f"{landmark_settings.out}/landmark-generator.safetensors").step == 3
     train_landmark_generator(landmark_settings.replaced(resume=True))
     for one, other in zip(numbers(rows_of(landmark_settings)), numbers(rows_of(whole)), strict=True):
@@ -81,10 +94,125 @@ def test_resuming_nothing_starts_afresh_and_says_so(landmark_settings: LandmarkG
     assert "starts afresh" in caplog.text
 
 
-def test_a_state_of_another_size_is_refused(landmark_settings: LandmarkGeneratorTraining) -> None:
+def test_a_state_of_another_size_is_refused(landmark_settings: LandmarkGeneratorTraining, monkeypatch: pytest.MonkeyPatch) -> None:
     train_landmark_generator(landmark_settings.replaced(steps=1))
+    monkeypatch.setitem(landmark_generator.PRESETS, "small", LandmarkGeneratorSize(width=16, layers=1, heads=2, feed_forward=32))
     with pytest.raises(CheckpointError, match="another preset"):
-        train_landmark_generator(landmark_settings.replaced(resume=True, preset="published"))
+        train_landmark_generator(landmark_settings.replaced(resume=True))
+
+
+def test_a_state_made_with_other_settings_is_refused_by_their_names(landmark_settings: LandmarkGeneratorTraining) -> None:
+    train_landmark_generator(landmark_settings.replaced(steps=1))
+    others = {"seed": 1, "batch_size": 8, "learning_rate": 1e-3, "preset": "published", "snapshot": "other", "references": 3}
+    for name, value in others.items():
+        with pytest.raises(SettingsError, match=rf"other settings \({name} [^;]+, not {value}\)"):
+            train_landmark_generator(landmark_settings.replaced(resume=True, **{name: value}))
+    with pytest.raises(SettingsError, match=r"\(batch_size 4, not 8; seed 0, not 1\)"):
+        train_landmark_generator(landmark_settings.replaced(resume=True, seed=1, batch_size=8, steps=1))
+    went_on = train_landmark_generator(landmark_settings.replaced(resume=True, steps=2, validate_every=1, device="auto", max_non_finite=1))
+    assert went_on.step == 2
+
+
+def test_other_perceptual_weights_are_other_settings(landmark_settings: LandmarkGeneratorTraining, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    train_landmark_generator(landmark_settings.replaced(steps=1))
+    saved = read_run(landmark_settings.out, KIND)
+    assert saved is not None
+    renderer = RendererTraining(store="store", out="out", perceptual_weights="vgg.safetensors")
+    monkeypatch.chdir(tmp_path)
+    saved = replace(saved, settings=settings_of_run(renderer))
+    require_same_settings(saved, renderer.replaced(perceptual_weights=str(tmp_path / "vgg.safetensors")))
+    with pytest.raises(SettingsError, match="perceptual_weights"):
+        require_same_settings(saved, renderer.replaced(perceptual_weights="other.safetensors"))
+
+
+def test_a_snapshot_of_the_same_name_with_other_clips_is_refused(landmark_settings: LandmarkGeneratorTraining, tmp_path: Path) -> None:
+    train_landmark_generator(landmark_settings.replaced(steps=1))
+    store = make_training_corpus(tmp_path / "other", {"train": [30, 40], "val": [30]})
+    with pytest.raises(SettingsError, match="other clips than the snapshot"):
+        train_landmark_generator(landmark_settings.replaced(resume=True, store=store.uri))
+
+
+def test_a_fresh_start_leaves_nothing_of_the_former_run_to_go_on_from(landmark_settings: LandmarkGeneratorTraining, caplog: pytest.LogCaptureFixture) -> None:
+    former = train_landmark_generator(landmark_settings)
+    with pytest.raises(KeyboardInterrupt):
+        train_landmark_generator(landmark_settings, interrupt_at(2))
+    assert Path(former.checkpoint).exists()
+    assert not (Path(landmark_settings.out) / "state" / "summary.json").exists()
+    train_landmark_generator(landmark_settings.replaced(resume=True, steps=1))
+    assert "starts afresh" in caplog.text
+
+
+def test_a_named_run_goes_on_from_its_own_state_alone(landmark_settings: LandmarkGeneratorTraining) -> None:
+    assert saved_run_to_resume(landmark_settings, KIND, "monday") is None
+    train_landmark_generator(landmark_settings.replaced(steps=3), session=Session(run_name="monday"))
+    for resume in (False, True):
+        settings = landmark_settings.replaced(resume=resume)
+        own = saved_run_to_resume(settings, KIND, "monday")
+        assert own is not None
+        assert own.position.step == 3
+        assert saved_run_to_resume(settings.replaced(seed=1), KIND, "tuesday") is None
+    assert saved_run_to_resume(landmark_settings, KIND) is None
+    with pytest.raises(SettingsError, match="seed"):
+        saved_run_to_resume(landmark_settings.replaced(seed=1), KIND, "monday")
+    train_landmark_generator(landmark_settings.replaced(resume=True))  # by a person: the run keeps its name
+    own = saved_run_to_resume(landmark_settings, KIND, "monday")
+    assert own is not None
+    assert own.position.step == 6
+
+
+def test_lost_weights_of_a_finished_run_are_saved_again(landmark_settings: LandmarkGeneratorTraining) -> None:
+    first = train_landmark_generator(landmark_settings)
+    weights = Path(first.checkpoint)
+    content = weights.read_bytes()
+    weights.unlink()
+    again = train_landmark_generator(landmark_settings.replaced(resume=True))
+    assert again.replaced(samples_per_second=first.samples_per_second) == first
+    assert weights.read_bytes() == content
+
+
+def test_the_summary_of_fewer_steps_is_not_taken_for_the_end(landmark_settings: LandmarkGeneratorTraining) -> None:
+    train_landmark_generator(landmark_settings.replaced(steps=3))
+    summary = Path(landmark_settings.out) / "state" / "summary.json"
+    of_three_steps = summary.read_bytes()
+    train_landmark_generator(landmark_settings.replaced(resume=True))
+    summary.write_bytes(of_three_steps)  # as if the run had been killed between its last state and its summary
+    assert train_landmark_generator(landmark_settings.replaced(resume=True)).step == 6
+
+
+def test_the_summary_of_a_moved_run_names_weights_that_are_there(landmark_settings: LandmarkGeneratorTraining, tmp_path: Path) -> None:
+    train_landmark_generator(landmark_settings)
+    moved = shutil.move(landmark_settings.out, tmp_path / "moved")
+    summary = train_landmark_generator(landmark_settings.replaced(resume=True, out=str(moved)))
+    assert Path(summary.checkpoint) == moved / "landmark-generator.safetensors"
+
+
+def test_metrics_are_there_while_training_goes_on(landmark_settings: LandmarkGeneratorTraining) -> None:
+    seen: list[int] = []
+
+    def look(done: int, total: int | None = None, note: str = "") -> None:
+        seen.append(int(rows_of(landmark_settings)[-1]["step"]))
+
+    train_landmark_generator(landmark_settings, look)
+    assert seen == [0, 1, 2, 3, 4, 5]  # progress is told just before the step's own row
+
+
+def test_half_a_row_and_rows_that_will_be_made_again_are_cut(landmark_settings: LandmarkGeneratorTraining) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train_landmark_generator(landmark_settings, interrupt_at(5))
+    metrics = Path(landmark_settings.out) / "state" / "metrics.jsonl"
+    assert rows_of(landmark_settings)[-1]["step"] == 4
+    with metrics.open("a") as file:
+        file.write('{"step": 5, "spl')
+    train_landmark_generator(landmark_settings.replaced(resume=True))
+    assert [row["step"] for row in rows_of(landmark_settings)] == [0, 1, 2, 3, 3, 4, 5, 6, 6]
+
+
+def test_training_does_not_need_an_installed_package(landmark_settings: LandmarkGeneratorTraining, monkeypatch: pytest.MonkeyPatch) -> None:
+    def version(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr("tasks.version.version", version)
+    assert read_header(train_landmark_generator(landmark_settings.replaced(steps=1)).checkpoint).code_version == ""
 
 
 def test_a_damaged_state_is_one_sentence(landmark_settings: LandmarkGeneratorTraining) -> None:
@@ -144,3 +272,14 @@ def test_what_a_user_can_mend_is_one_sentence(landmark_settings: LandmarkGenerat
     store = make_training_corpus(tmp_path / "short", {"train": [5]})
     with pytest.raises(StoreError, match="6 frames"):
         train_landmark_generator(landmark_settings.replaced(store=store.uri))
+
+
+def test_a_bucket_has_the_metrics_too_while_training_goes_on(landmark_settings: LandmarkGeneratorTraining, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.training.state.REWRITE_EVERY_S", 0.0)
+    settings = landmark_settings.replaced(out="memory://bucket/run")
+    train_landmark_generator(settings)
+    with pytest.raises(KeyboardInterrupt):
+        train_landmark_generator(settings, interrupt_at(3))
+    rows = map(json.loads, read_bytes("memory://bucket/run/state/metrics.jsonl").splitlines())
+    assert [row["step"] for row in rows] == [0, 1, 2]
+    assert not exists("memory://bucket/run/state/state.pt")
