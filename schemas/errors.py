@@ -1,5 +1,7 @@
 """Errors that a person can mend: each carries one clear sentence."""
 
+from typing import Self
+
 from schemas.reasons import Reason
 
 
@@ -28,3 +30,7 @@ class MediaError(DubmillError):
     def __init__(self, reason: Reason, sentence: str) -> None:
         super().__init__(sentence)
         self.reason = reason
+
+    def __reduce__(self) -> tuple[type[Self], tuple[Reason, str]]:
+        # An exception is otherwise made anew from its text alone, which fails here, when it comes from another process.
+        return type(self), (self.reason, str(self))

@@ -4,17 +4,17 @@ from typing import Literal
 
 from pydantic import Field
 
-from schemas.settings import FormatSettings, Settings, SnapshotSettings
+from schemas.settings import FormatSettings, OutputRate, Settings, SnapshotSettings
 
 
 class DubJob(Settings):
-    """One row of a job list. `out` is relative to the run's `out` unless it is a URI."""
+    """One row of a job list. `out` is relative to the run's `out` unless it is an s3:// URI."""
 
-    job_id: str = Field(min_length=1)
+    job_id: str = Field(min_length=1, coerce_numbers_to_str=True)
     video: str = Field(min_length=1)
     speech: str = Field(min_length=1)
     out: str = Field(min_length=1)
-    fps: Literal["source", "25"] | None = Field(default=None, description="overrides the run's setting")
+    fps: OutputRate | None = Field(default=None, description="overrides the run's setting")
     references: int | None = Field(default=None, ge=1, le=100, description="overrides the run's setting")
 
 
