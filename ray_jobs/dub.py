@@ -5,14 +5,15 @@ Only job rows and result rows travel through Ray. This process writes the result
 
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from ray_jobs.cluster import connect
 from ray_jobs.job import job_main
 from schemas.jobs import BulkDubSummary, DubJob
 from schemas.settings import BulkDubSettings
-from tasks.dubbing.bulk import JobWorker, grouped, lost_row, plan_bulk, run_bulk
+from tasks.dubbing.bulk import BulkPlan, JobWorker, grouped, lost_row, plan_bulk, run_bulk
 from tasks.dubbing.results import Row
 from tasks.progress import Progress
 
@@ -21,7 +22,10 @@ LARGEST_GROUP = 8
 GROUPS_A_WORKER = 4
 """Groups are made small enough that every worker gets a few."""
 TRIES_AFTER_LOSS = 1
-"""How often the jobs of a worker that died are begun again: once, for what kills two workers is likely to be the job."""
+"""How often a job is begun again that was alone when its worker died: a machine may be taken away, but what kills two workers is likely the job."""
+
+Resources = dict[str, float]
+"""What a node of the cluster has: CPU, GPU and more, by Ray's names."""
 
 
 def run(settings: BulkDubSettings, progress: Progress) -> BulkDubSummary:
@@ -30,7 +34,7 @@ def run(settings: BulkDubSettings, progress: Progress) -> BulkDubSummary:
     Raises SettingsError, CheckpointError or StoreError when the run as a whole cannot work.
     """
     plan = plan_bulk(settings)
-    return run_bulk(settings, plan, lambda jobs: _spread(settings, jobs), progress)
+    return run_bulk(settings, plan, lambda _: spread(settings, plan), progress)
 
 
 class GroupWorker:
@@ -40,7 +44,7 @@ class GroupWorker:
         import torch  # here: the driver needs none of it
 
         torch.set_num_threads(threads)
-        self._work = JobWorker(settings)
+        self._work: Callable[[DubJob], Row] = JobWorker(settings)
 
     def __call__(self, row: dict[str, Any]) -> list[dict[str, str]]:
         """{"jobs": JSON list of job rows} -> a {"result": JSON of the result row} for each."""
@@ -48,46 +52,76 @@ class GroupWorker:
         return [{"result": json.dumps(self._work(job))} for job in jobs]
 
 
-def _spread(settings: BulkDubSettings, jobs: tuple[DubJob, ...]) -> Iterator[Row]:
-    """Result rows of the jobs as they come in; jobs whose worker was lost each time come last."""
-    missing = {job.job_id: job for job in jobs}
-    with connect():
-        for row in _results(settings, jobs).iter_rows():
-            result: Row = json.loads(row["result"])
-            missing.pop(str(result["job_id"]), None)
-            yield result
-    yield from (lost_row(job, settings) for job in missing.values())
+def spread(settings: BulkDubSettings, plan: BulkPlan, worker: type[GroupWorker] = GroupWorker) -> Iterator[Row]:
+    """One result row for each of the plan's jobs, as they come in; `worker` is the class of the actors.
+
+    Jobs of groups whose worker died are done again one by one, so that only a job that kills its worker alone is given up:
+    its row comes last.
+    """
+    missing = {job.job_id: job for job in plan.jobs}
+    for most, more_tries in ((LARGEST_GROUP, 0), (1, TRIES_AFTER_LOSS)):
+        if missing:
+            with connect():  # anew for each: actors of a run that lost some end surely only with its driver
+                for row in _results(settings, tuple(missing.values()), most, more_tries, worker):
+                    missing.pop(str(row["job_id"]), None)
+                    yield row
+    yield from (lost_row(job, settings, plan.versions) for job in missing.values())
 
 
-def _results(settings: BulkDubSettings, jobs: tuple[DubJob, ...]) -> Any:
-    """The Ray dataset of result rows, lazily: a block a group, so that rows come back group by group."""
+@dataclass(frozen=True)
+class _Pool:
+    """How many actors there are, and the CPU cores and the share of a GPU of each."""
+
+    workers: int
+    cores: int
+    gpu_share: float
+
+
+def _results(settings: BulkDubSettings, jobs: tuple[DubJob, ...], most: int, more_tries: int, worker: type[GroupWorker]) -> Iterator[Row]:
+    """The result rows of jobs in groups of at most `most`; none of a group that is lost. A Ray block a group: rows come back group by group."""
     import ray
 
+    pool = _pool(settings, len(jobs))
+    groups = list(grouped(jobs, min(most, math.ceil(len(jobs) / (pool.workers * GROUPS_A_WORKER)))))
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False  # the job has progress lines of its own
-    context.max_errored_blocks = -1  # a lost group becomes rows that say so
-    gpus, cores = _resources(settings)
-    workers = min(settings.workers or max(1, gpus), len(jobs))
-    groups = list(grouped(jobs, most=max(1, min(LARGEST_GROUP, math.ceil(len(jobs) / (workers * GROUPS_A_WORKER))))))
-    return ray.data.from_items(list(map(_packed, groups)), override_num_blocks=len(groups)).flat_map(
-        GroupWorker,
-        fn_constructor_args=(settings, max(1, cores // workers)),
-        compute=ray.data.ActorPoolStrategy(size=min(workers, len(groups))),
-        num_cpus=1,
-        num_gpus=min(1.0, gpus / workers) if gpus else None,
-        max_task_retries=TRIES_AFTER_LOSS,
+    context.max_errored_blocks = -1  # a lost group is no end of the run
+    rows = ray.data.from_items(list(map(_packed, groups)), override_num_blocks=len(groups)).flat_map(
+        worker,
+        fn_constructor_args=(settings, pool.cores),
+        # One group at a time: those that wait at a worker would be lost with it.
+        compute=ray.data.ActorPoolStrategy(size=min(pool.workers, len(groups)), max_tasks_in_flight_per_actor=1),
+        num_cpus=pool.cores,
+        num_gpus=pool.gpu_share or None,
+        max_task_retries=more_tries,
     )
+    return (json.loads(row["result"]) for row in rows.iter_rows())
 
 
-def _resources(settings: BulkDubSettings) -> tuple[int, int]:
-    """GPUs that the settings let this run use, and CPU cores, of the whole cluster."""
+def _pool(settings: BulkDubSettings, jobs: int) -> _Pool:
+    """The actors that the settings ask for; by default one a GPU, or one on CPU."""
     import ray
 
-    resources = ray.cluster_resources()
-    return (0 if settings.device == "cpu" else int(resources.get("GPU", 0))), int(resources.get("CPU", 1))
+    nodes: list[Resources] = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    gpus = 0 if settings.device == "cpu" else int(sum(node.get("GPU", 0) for node in nodes))
+    workers = min(settings.workers or max(1, gpus), jobs)
+    gpu_share = min(1.0, gpus / workers)
+    return _Pool(workers, cores_a_worker(nodes, workers, gpu_share), gpu_share)
 
 
-def _packed(group: Iterable[DubJob]) -> dict[str, str]:
+def cores_a_worker(nodes: list[Resources], workers: int, gpu_share: float) -> int:
+    """The most CPU cores that each worker can have when all work at once; a worker lies on one node, with its share of a GPU."""
+    largest = int(max(node.get("CPU", 0) for node in nodes))
+    return max((cores for cores in range(1, largest + 1) if sum(_fitting(node, cores, gpu_share) for node in nodes) >= workers), default=1)
+
+
+def _fitting(node: Resources, cores: int, gpu_share: float) -> int:
+    """How many workers of that size a node holds."""
+    by_cores = int(node.get("CPU", 0) // cores)
+    return min(by_cores, int(node.get("GPU", 0) / gpu_share + 1e-6)) if gpu_share else by_cores  # a share may be a rounded third
+
+
+def _packed(group: list[DubJob]) -> dict[str, str]:
     """A group as a row of text: Ray's tables would turn empty fields into types of their own."""
     return {"jobs": json.dumps([job.model_dump(mode="json") for job in group])}
 

@@ -32,11 +32,14 @@ SHAPING = ("fps", "references", "landmark_references", "precision", "crf")
 
 @dataclass(frozen=True)
 class BulkPlan:
-    """What a run has to do: jobs in an order that keeps those of one video together, and the rows that stand already."""
+    """What a run has to do: jobs in an order that keeps those of one video together, the rows that stand already,
+    and the versions of the checkpoints.
+    """
 
     jobs: tuple[DubJob, ...]
     listed: int
     known: dict[str, Row]
+    versions: dict[str, str]
 
     @property
     def already_done(self) -> int:
@@ -46,12 +49,12 @@ class BulkPlan:
 
 def plan_bulk(settings: BulkDubSettings) -> BulkPlan:
     """Reads the job list and the results so far. Raises SettingsError for the list and CheckpointError for the models."""
-    listed = read_job_list(settings.jobs)
+    listed = read_job_list(settings.jobs, settings.out)
     check_headers(settings)
     versions = checkpoint_versions(settings)
     known = read_results(settings.out)
     left = [job for job in listed if not _is_done(job, settings, versions, known)]
-    return BulkPlan(tuple(sorted(left, key=lambda job: job.video)), len(listed), known)
+    return BulkPlan(tuple(sorted(left, key=lambda job: job.video)), len(listed), known, versions)
 
 
 def bulk_dub_here(settings: BulkDubSettings, progress: Progress = silent) -> BulkDubSummary:
@@ -109,9 +112,9 @@ class JobWorker:
         return _row(job, self.settings, self.networks.versions, status="failed", reason=reason.value, detail=detail)
 
 
-def lost_row(job: DubJob, settings: BulkDubSettings) -> Row:
-    """The result row of a job whose worker died each time it was tried."""
-    return _row(job, settings, checkpoint_versions(settings), status="failed", reason=Reason.WORKER_LOST.value, detail=EXPLANATIONS[Reason.WORKER_LOST])
+def lost_row(job: DubJob, settings: BulkDubSettings, versions: dict[str, str]) -> Row:
+    """The result row of a job whose worker died each time it was tried; `versions` of the checkpoints as in the plan."""
+    return _row(job, settings, versions, status="failed", reason=Reason.WORKER_LOST.value, detail=EXPLANATIONS[Reason.WORKER_LOST])
 
 
 def _row(job: DubJob, settings: BulkDubSettings, versions: dict[str, str], **facts: object) -> Row:

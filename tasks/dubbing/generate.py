@@ -3,11 +3,9 @@
 Imports with torch and NumPy alone: this is the part that runs on a GPU.
 """
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +17,7 @@ from models.renderer import EncodedReferences
 from schemas.errors import CheckpointError
 from schemas.settings import CropSettings, DubSettings, MelSettings
 from tasks import places
+from tasks.dubbing.file_hash import file_hash
 from tasks.mel_windows import mel_windows, window_starts
 
 FloatArray = npt.NDArray[np.float32]
@@ -78,15 +77,14 @@ def check_headers(settings: DubSettings) -> CropSettings:
 
 
 def checkpoint_versions(settings: DubSettings) -> dict[str, str]:
-    """The version of both weights files: the first 16 hex digits of the file's SHA-256."""
-    return {"landmark_generator": file_hash(settings.landmark_generator)[:16], "renderer": file_hash(settings.renderer)[:16]}
+    """The version of both weights files: the first 16 hex digits of the file's SHA-256. CheckpointError when one is not there."""
+    return {"landmark_generator": _version(settings.landmark_generator), "renderer": _version(settings.renderer)}
 
 
-def file_hash(location: str | Path) -> str:
-    """SHA-256 of a file's content in hex, read piece by piece. CheckpointError when it is not there."""
+def _version(location: str) -> str:
     try:
-        with places.local_copy(str(location)) as path, path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        with places.local_copy(location) as path:
+            return file_hash(path)[:16]
     except FileNotFoundError as error:
         raise CheckpointError(f"The checkpoint {location} is not there.") from error
 
@@ -118,13 +116,8 @@ class Generator:
         windows = batch[:, None] + np.arange(WINDOW) - MIDDLE
         poses = pose[np.clip(windows, 0, len(pose) - 1)]
         mels = mel_windows(mel, window_starts((windows + steps.start).ravel())).reshape(*windows.shape, 1, mel.shape[1], -1)
-        with self._autocast():
-            content = self.networks.landmark_generator(
-                self._tensor(mels),
-                self._tensor(poses),
-                pose_references.expand(len(batch), -1, -1, -1),
-                content_references.expand(len(batch), -1, -1, -1),
-            )
+        with self._autocast():  # references as a batch of one: encoded once, not once a window
+            content = self.networks.landmark_generator(self._tensor(mels), self._tensor(poses), pose_references[None], content_references[None])
         kept: FloatArray = content.reshape(len(batch), WINDOW, 2, -1)[:, MIDDLE].float().cpu().numpy()
         return kept
 

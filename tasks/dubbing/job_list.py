@@ -14,26 +14,29 @@ from schemas.errors import SettingsError
 from schemas.jobs import DubJob
 from schemas.settings import check_settings
 from tasks import places
+from tasks.dubbing.results import FOLDER
 
 FAULTS_NAMED = 20
 """Faults spelled out in the one sentence; how many more there are is said too."""
+OUT_URI = "s3://"
+"""How an `out` begins that is not relative to the run's."""
 REQUIRED = tuple(name for name, field in DubJob.model_fields.items() if field.is_required())
 
 Row = dict[str, object]
 
 
-def read_job_list(uri: str) -> list[DubJob]:
-    """The jobs of a list at a path or URI, in its order.
+def read_job_list(uri: str, out: str = ".") -> list[DubJob]:
+    """The jobs of a list at a path or URI, in its order. `out` is the run's own, whose result tables no job may write over.
 
     Relative `video` and `speech` are taken from the list's own folder. UTF-8, with or without a byte order mark.
     Raises SettingsError, naming all faults at once: columns missing, rows that cannot be used, a job_id or out given twice,
-    an out that leads out of the output folder.
+    an out that is neither an s3:// URI nor a path below the output folder, or that lies among the result tables.
     """
     rows = _read_rows(uri)
     if not rows:
         raise SettingsError(f"The job list {uri} has no jobs.")
     _require_columns(uri, rows)
-    jobs, faults = _check_rows(rows)
+    jobs, faults = _check_rows(rows, out)
     faults += _duplicates(jobs)
     if faults:
         raise SettingsError(f"The job list {uri} cannot be used: {_listed(faults)}.")
@@ -42,8 +45,8 @@ def read_job_list(uri: str) -> list[DubJob]:
 
 
 def output_location(out: str, job: DubJob) -> str:
-    """Where a job's output goes: its `out` below the run's, unless it is a URI or an absolute path."""
-    return job.out if _stands_alone(job.out) else places.join(out, job.out)
+    """Where a job's output goes: its `out` below the run's, unless it is an s3:// URI."""
+    return job.out if job.out.startswith(OUT_URI) else places.join(out, job.out)
 
 
 def _read_rows(uri: str) -> list[Row]:
@@ -95,25 +98,32 @@ def _require_columns(uri: str, rows: list[Row]) -> None:
         raise SettingsError(f"The job list {uri} has no column {', '.join(missing)}; it has {found}.")
 
 
-def _check_rows(rows: list[Row]) -> tuple[list[DubJob], list[str]]:
+def _check_rows(rows: list[Row], out: str) -> tuple[list[DubJob], list[str]]:
     jobs, faults = [], []
     for number, row in enumerate(rows, start=1):
         try:
-            jobs.append(_job(row))
+            jobs.append(_job(row, out))
         except SettingsError as error:
             faults.append(f"row {number}: {str(error).removeprefix('These settings cannot be used: ').rstrip('.')}")
     return jobs, faults
 
 
-def _job(row: Row) -> DubJob:
+def _job(row: Row, out: str) -> DubJob:
     """Empty cells of optional columns count as not given."""
     given = {name: value for name, value in row.items() if name in REQUIRED or value not in (None, "")}
-    if isinstance(given.get("fps"), int | float):
-        given["fps"] = f"{given['fps']:g}"
     job = check_settings(DubJob, given)
-    if not _stands_alone(job.out) and ".." in PurePosixPath(job.out).parts:
-        raise SettingsError(f"out {job.out} leads out of the output folder")
+    if (fault := _out_fault(job, out)) is not None:
+        raise SettingsError(f"out {job.out} {fault}")
     return job
+
+
+def _out_fault(job: DubJob, out: str) -> str | None:
+    """Why a job's output may not go where its row says: a list is data, and must not write over what is not its own."""
+    if not job.out.startswith(OUT_URI) and (_stands_alone(job.out) or ".." in PurePosixPath(job.out).parts):
+        return "leads out of the output folder; give a path below it or an s3:// URI"
+    if PurePosixPath(output_location(out, job)).is_relative_to(places.join(out, FOLDER)):
+        return f"lies in the folder of the result tables, {FOLDER}"
+    return None
 
 
 def _duplicates(jobs: list[DubJob]) -> Iterator[str]:

@@ -1,7 +1,11 @@
-"""The result tables of a bulk run: <out>/results/part-<number>.parquet, a row a job (`schemas.tables.DUB_RESULTS`)."""
+"""The result tables of a bulk run, a row a job (`schemas.tables.DUB_RESULTS`): <out>/results/part-<number>-<run token>.parquet.
+
+The token, drawn anew by every writer, keeps runs that share an `out` at the same time from writing over each other's parts.
+"""
 
 import io
 import re
+import secrets
 import time
 
 import pyarrow as pa
@@ -14,14 +18,17 @@ FOLDER = "results"
 ROWS_A_PART = 500
 """Rows after which a new part begins: ten thousand jobs make twenty files."""
 WRITE_EVERY_S = 20.0
-"""Seconds of finished jobs that a killed run may lose the rows of; those are done again."""
-PART = re.compile(r"part-(\d+)\.parquet")
+"""Seconds after a writing from which the next row that arrives is written, with those that wait, at once.
+
+A row that arrives earlier waits for the next one, however long that takes. A killed run loses the rows that wait, and those jobs are done again.
+"""
+PART = re.compile(r"part-(\d+)-[0-9a-f]{8}\.parquet")
 
 Row = dict[str, object]
 
 
 def read_results(out: str) -> dict[str, Row]:
-    """The latest row of every job, by job_id. A later part's row replaces an earlier one's."""
+    """The latest row of every job, by job_id. A row of a part with a higher number replaces an earlier one's."""
     folder = places.join(out, FOLDER)
     rows: dict[str, Row] = {}
     for name in _parts(folder):
@@ -41,7 +48,8 @@ class ResultWriter:
         self.folder = places.join(out, FOLDER)
         self.rows_a_part = rows_a_part
         self.every_s = every_s
-        self._number = max((int(name[5:-8]) for name in _parts(self.folder)), default=-1) + 1
+        self._number = max(map(_number, _parts(self.folder)), default=-1) + 1
+        self._token = secrets.token_hex(4)
         self._rows: list[Row] = []
         self._unwritten = 0
         self._written_at = time.monotonic()
@@ -58,7 +66,7 @@ class ResultWriter:
         if self._unwritten:
             buffer = io.BytesIO()
             pq.write_table(pa.Table.from_pylist(self._rows, schema=DUB_RESULTS), buffer)
-            places.write_bytes(places.join(self.folder, f"part-{self._number:05d}.parquet"), buffer.getvalue())
+            places.write_bytes(places.join(self.folder, f"part-{self._number:05d}-{self._token}.parquet"), buffer.getvalue())
         self._unwritten = 0
         self._written_at = time.monotonic()
         if len(self._rows) >= self.rows_a_part:
@@ -73,4 +81,9 @@ class ResultWriter:
 
 
 def _parts(folder: str) -> list[str]:
-    return [name for name in places.list_names(folder, ".parquet") if PART.fullmatch(name)]
+    """Names of the parts by rising number."""
+    return sorted(filter(PART.fullmatch, places.list_names(folder, ".parquet")), key=_number)
+
+
+def _number(part: str) -> int:
+    return int(part.split("-")[1])

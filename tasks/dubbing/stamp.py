@@ -1,6 +1,5 @@
 """What a dub says of itself: a short JSON text in the mp4's comment, where any player and ffprobe show it."""
 
-import hashlib
 import json
 from importlib.metadata import version
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import av
 
 from schemas.errors import DubmillError
+from tasks.dubbing.file_hash import file_hash
 from tasks.media.probe import probe
 from tasks.places import local_copy
 
@@ -24,8 +24,8 @@ def make_stamp(video: Path, speech: Path, versions: dict[str, str]) -> dict[str,
         "tool_version": version(TOOL),
         "landmark_generator": versions["landmark_generator"],
         "renderer": versions["renderer"],
-        "video_sha256": _sha256(video),
-        "speech_sha256": _sha256(speech),
+        "video_sha256": file_hash(video),
+        "speech_sha256": file_hash(speech),
     }
     return {STAMP_KEY: json.dumps(stamp)}
 
@@ -43,8 +43,3 @@ def read_dub_stamp(location: str | Path) -> dict[str, object]:
     if not isinstance(stamp, dict) or stamp.get("tool") != TOOL:
         raise DubmillError(f"{location} does not say that dubmill made it: there is no stamp in its metadata.")
     return stamp
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

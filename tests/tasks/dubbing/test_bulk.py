@@ -9,7 +9,7 @@ from schemas.jobs import DubJob
 from schemas.settings import BulkDubSettings, DubSettings
 from schemas.tables import DUB_RESULTS
 from tasks.dubbing.bulk import JobWorker, bulk_dub_here, grouped, lost_row, plan_bulk
-from tasks.dubbing.results import ResultWriter, read_results
+from tasks.dubbing.results import ResultWriter, Row, read_results
 from tests.footage import make_talking_clip
 from tests.tasks.dubbing.random_networks import write_random_networks
 
@@ -85,8 +85,28 @@ def test_the_run_ends_at_once_when_it_cannot_work(bulk: BulkDubSettings) -> None
     assert not Path(bulk.out).exists()
 
 
+def named_row(bulk: BulkDubSettings, name: str, video: str) -> Row:
+    return lost_row(DubJob(job_id=name, video=video, speech="s", out="o"), bulk, {"landmark_generator": "1" * 16, "renderer": "2" * 16})
+
+
+def test_two_runs_into_one_place_keep_both_their_rows(tmp_path: Path, bulk: BulkDubSettings) -> None:
+    with ResultWriter(str(tmp_path)) as one, ResultWriter(str(tmp_path)) as other:
+        one.add(named_row(bulk, "a", "a.mp4"))
+        other.add(named_row(bulk, "b", "b.mp4"))
+    assert set(read_results(str(tmp_path))) == {"a", "b"}
+
+
+def test_parts_count_by_their_number_whatever_their_token(tmp_path: Path, bulk: BulkDubSettings) -> None:
+    for video, name in (("late.mp4", "part-100000-00000000"), ("early.mp4", "part-99999-ffffffff")):
+        with ResultWriter(str(tmp_path / video)) as writer:
+            writer.add(named_row(bulk, "a", video))
+        (tmp_path / "results").mkdir(exist_ok=True)
+        next((tmp_path / video / "results").iterdir()).rename(tmp_path / "results" / f"{name}.parquet")
+    assert read_results(str(tmp_path))["a"]["video"] == "late.mp4"
+
+
 def test_parts_are_few_and_later_rows_count(tmp_path: Path, bulk: BulkDubSettings) -> None:
-    rows = [lost_row(DubJob(job_id=str(number % 4), video=f"{number}.mp4", speech="s", out="o"), bulk) for number in range(7)]
+    rows = [named_row(bulk, str(number % 4), f"{number}.mp4") for number in range(7)]
     with ResultWriter(str(tmp_path), rows_a_part=3, every_s=0) as writer:
         for row in rows[:5]:
             writer.add(row)
@@ -94,7 +114,8 @@ def test_parts_are_few_and_later_rows_count(tmp_path: Path, bulk: BulkDubSetting
         for row in rows[5:]:
             writer.add(row)
     names = [path.name for path in sorted((tmp_path / "results").iterdir())]
-    assert names == ["part-00000.parquet", "part-00001.parquet", "part-00002.parquet"]
+    assert [name[:11] for name in names] == ["part-00000-", "part-00001-", "part-00002-"]
+    assert names[0][11:] == names[1][11:] != names[2][11:]
     assert {name: row["video"] for name, row in read_results(str(tmp_path)).items()} == {"0": "4.mp4", "1": "5.mp4", "2": "6.mp4", "3": "3.mp4"}
     with ResultWriter(str(tmp_path / "nothing")):
         pass

@@ -32,6 +32,14 @@ def test_the_middle_of_every_window_is_kept(networks: Networks) -> None:
         assert content[place] == pytest.approx(window[0, 2].numpy(), abs=1e-5)
 
 
+def test_reference_faces_are_encoded_once_a_batch_of_windows(networks: Networks) -> None:
+    encoded: list[int] = []
+    handle = networks.landmark_generator.face_encoder.register_forward_hook(lambda _, inputs, __: encoded.append(len(inputs[0])))
+    Generator(networks).speak(random(70, 2, 74), range(70), random(260, 80, seed=1), random(5, 2, 74, seed=2), random(5, 2, 57, seed=3))
+    handle.remove()
+    assert encoded == [5, 5]  # 64 windows, then 6
+
+
 @torch.inference_mode()
 def test_rendering_in_a_batch_is_what_the_network_gives_one_by_one(networks: Networks) -> None:
     pictures = np.random.default_rng(0).integers(0, 255, (3, 128, 128, 3), dtype=np.uint8)

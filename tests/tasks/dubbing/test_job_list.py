@@ -39,6 +39,12 @@ def test_a_number_as_rate_is_understood(tmp_path: Path) -> None:
     assert read_job_list(write(tmp_path / "jobs.jsonl", [ROWS[0] | {"fps": 25.0}]))[0].fps == "25"
 
 
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_a_number_as_job_id_is_text(tmp_path: Path, kind: str) -> None:
+    jobs = read_job_list(write(tmp_path / f"jobs.{kind}", [row | {"job_id": number} for number, row in enumerate(ROWS)]))
+    assert [job.job_id for job in jobs] == ["0", "1"]
+
+
 def test_all_faults_are_named_at_once(tmp_path: Path) -> None:
     rows = [
         ROWS[0],
@@ -88,6 +94,35 @@ def test_a_missing_list_is_said(tmp_path: Path) -> None:
         read_job_list(str(tmp_path / "jobs.csv"))
 
 
-@pytest.mark.parametrize(("out", "location"), [("a.mp4", "dubs/a.mp4"), ("/abs/a.mp4", "/abs/a.mp4"), ("s3://b/a.mp4", "s3://b/a.mp4")])
-def test_outputs_lie_below_the_runs_folder_unless_they_say_where(out: str, location: str) -> None:
+@pytest.mark.parametrize(("out", "location"), [("a.mp4", "dubs/a.mp4"), ("deep/a.mp4", "dubs/deep/a.mp4"), ("s3://b/a.mp4", "s3://b/a.mp4")])
+def test_outputs_lie_below_the_runs_folder_unless_they_are_in_a_bucket(out: str, location: str) -> None:
     assert output_location("dubs/", DubJob(job_id="a", video="v", speech="s", out=out)) == location
+
+
+@pytest.mark.parametrize(
+    "out",
+    [
+        "/etc/cron.d/x",
+        "~/.bashrc",
+        "~root/x.mp4",
+        "file:///etc/x.mp4",
+        "local:///etc/x.mp4",
+        "simplecache::file:///etc/x.mp4",
+        "deep/../../x.mp4",
+        "results/part-00000-00000000.parquet",
+        "./results/x.mp4",
+        "results",
+    ],
+)
+@pytest.mark.parametrize("run_out", ["dubs", "s3://bucket/dubs/"])
+def test_a_list_writes_nothing_but_its_own_outputs(tmp_path: Path, out: str, run_out: str) -> None:
+    with pytest.raises(SettingsError, match="row 1: out "):
+        read_job_list(write(tmp_path / "jobs.jsonl", [ROWS[0] | {"out": out}]), run_out)
+
+
+def test_a_uri_among_the_result_tables_is_refused(tmp_path: Path) -> None:
+    jobs = write(tmp_path / "jobs.jsonl", [ROWS[0] | {"out": "s3://bucket/dubs/results/a.mp4"}])
+    with pytest.raises(SettingsError, match="result tables"):
+        read_job_list(jobs, "s3://bucket/dubs/")
+    assert read_job_list(jobs, "s3://bucket/others")[0].out == "s3://bucket/dubs/results/a.mp4"
+    assert read_job_list(write(tmp_path / "near.jsonl", [ROWS[0] | {"out": "results.mp4"}]))[0].out == "results.mp4"

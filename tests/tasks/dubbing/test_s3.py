@@ -51,7 +51,7 @@ def test_bucket_to_bucket(bucket: str, settings: DubSettings, networks: Networks
     assert f"{bucket}/in/text.mp4" in str(read_results(bulk.out)["text"]["detail"])
     again = bulk_dub_here(bulk)
     assert (again.already_done, again.done) == (1, 0)
-    assert places.list_names(f"{bucket}/out/results") == ["part-00000.parquet"]
+    assert [name[:11] for name in places.list_names(f"{bucket}/out/results")] == ["part-00000-"]
 
     with pytest.raises(StoreError):
         dub_video(str(clip), str(speech), "s3://no-such-bucket/dub.mp4", settings, networks=networks)
