@@ -15,7 +15,7 @@ from schemas.settings import check_settings, read_settings
 from tasks import places
 from tasks.progress import Progress
 
-LINE_EVERY_S = 1.0
+LINE_EVERY_S = 5.0
 """Seconds between two progress lines: often enough for a bar, seldom enough for a log."""
 
 JobSettings = TypeVar("JobSettings", bound=BaseModel)

@@ -85,7 +85,9 @@ class IngestSettings(Settings):
     batch_sources: int = Field(default=16, ge=1, description="sources a batch: what is lost when a worker dies")
     shard_mb: int = Field(default=256, ge=1, description="size of a face shard, in megabytes")
     workers: int | None = Field(default=None, ge=1, description="actors; default: one a core")
-    clip_time_limit_s: float = Field(default=1800.0, gt=0, description="longest time for one source, in seconds")
+    clip_time_limit_s: float = Field(
+        default=1800.0, gt=0, description="longest time for a source, in seconds, for each 10 minutes of its footage and at least once"
+    )
 
     @property
     def format(self) -> FormatSettings:
@@ -96,7 +98,7 @@ class IngestSettings(Settings):
 class SnapshotSettings(Settings):
     """`dubmill corpus snapshot`: which clips a training run reads. May change at any time; nothing is deleted by it."""
 
-    name: str = Field(default="", pattern=r"^[A-Za-z0-9._-]*$", description="file name of the snapshot; empty: made from its content")
+    name: str = Field(default="", pattern=r"^([A-Za-z0-9_-][A-Za-z0-9._-]*)?$", description="file name of the snapshot; empty: made from its content")
     min_frames: int = Field(default=25, ge=5, description="a second: the original trains on clips of 25 frames or more")
     min_face_px: float = Field(default=0.0, ge=0, description="shorter side of the face box in source pixels, median over the clip")
     min_detected_share: float = Field(default=0.0, ge=0, le=1, description="share of frames in which the face was found and not interpolated")
@@ -143,6 +145,9 @@ class RendererTraining(TrainingSettings):
     perceptual_weight: float = 4.0
     adversarial_weight: float = 0.25
     feature_matching_weight: float = 2.5
+    pixel_weight: float = Field(
+        default=0.0, ge=0, description="L1 of pixels, in every phase; the published recipe has none, short runs without ImageNet features need it"
+    )
     perceptual_weights: str | None = Field(
         default=None,
         description="VGG-19 features (.safetensors), or a published renderer checkpoint that carries them",

@@ -35,6 +35,7 @@ class DemoFacts(Settings):
     speech: Location = Field(description="the speech it was dubbed with")
     seconds_by_stage: dict[str, float] = Field(default_factory=dict, description="in the order in which they ran")
     steps: dict[str, int] = Field(default_factory=dict, description="training steps by network: landmark_generator, renderer")
+    training_note: str = Field(default="", description="a sentence on how training here differs from the published recipe")
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from tasks.report.charts import Series, line_chart
 from tasks.report.page import picture_uri, write_page
 
 KINDS = {"landmark-generator": "landmark generator", "renderer": "renderer"}
-NOT_CURVES = ("step", "split", "phase", "epoch", "epochs")
+NOT_CURVES = ("step", "split", "phase", "epoch", "epochs", "held_out", "skipped", "gradient_norm")
 """Numbers of a metrics row that are no losses."""
 MOST_PICTURES = 6
 LONGEST_HEADER_BYTES = 100_000_000

@@ -37,7 +37,7 @@ class RendererTrainer(Trainer[RendererBatch]):
     """The renderer against a discriminator, with Adam for both.
 
     An epoch is one window of each training clip, as in the original. Until `warm_up_epochs` (the original's gate opens with
-    its 27th epoch, index above 25) the warp loss alone is learnt; the discriminator, which would judge a generator that does not learn yet,
+    its 27th epoch, index above 25) the warp alone is learnt; the discriminator, which would judge a generator that does not learn yet,
     waits as well.
     """
 
@@ -49,8 +49,11 @@ class RendererTrainer(Trainer[RendererBatch]):
         self.architecture = PRESETS[settings.preset].replaced(size=settings.size)
         self.network = Renderer(self.architecture).to(device)
         self.discriminator = Discriminator().to(device)
-        self.perceptual = PerceptualLoss(settings.perceptual_weights).to(device)
-        self.perceptual_source = self.perceptual.source
+        if not (settings.warp_weight or settings.pixel_weight):
+            raise SettingsError("There is nothing to learn the warp from: give warp_weight or pixel_weight a value above 0.")
+        uses_features = settings.warp_weight or settings.perceptual_weight
+        self.perceptual = PerceptualLoss(settings.perceptual_weights).to(device) if uses_features else None
+        self.perceptual_source = self.perceptual.source if self.perceptual else None
         self.networks = {"network": self.network, "discriminator": self.discriminator}
         self.optimizers = {
             "network": torch.optim.Adam(self.network.parameters(), lr=settings.learning_rate),
@@ -63,26 +66,56 @@ class RendererTrainer(Trainer[RendererBatch]):
         return RendererSamples(footage, self.settings.references, self.settings.size, corpus.store.face_picture)
 
     def backward(self, batch: RendererBatch, epochs: float, share: float) -> dict[str, torch.Tensor]:
-        """Losses of the phase that `epochs` is in; warp alone, or all, and the discriminator's own."""
+        """Losses of the phase that `epochs` is in: those of the warped references, then also those of the generated faces and the discriminator's own."""
         batch = batch.unit_pictures()
-        features = self.perceptual.features_of(batch.face)
-        if epochs < self.settings.warm_up_epochs:
-            return self._warm_up(batch, features, share)
-        generated, warped = self._render(batch)
-        judged = self._teach_discriminator(generated, batch.face, share)
-        warp = self.perceptual(warped, features, style=False)
-        losses = self._generator_losses(generated, features, judged)
-        loss = self.settings.warp_weight * warp + self._weighted(losses)
+        warming_up = epochs < self.settings.warm_up_epochs
+        losses = self._warp_losses(batch) if warming_up else self._all_losses(batch, share)
+        loss = torch.stack([weight * losses[name] for name, weight in self._weights.items() if name in losses]).sum()
         torch.autograd.backward(share * loss)
-        return {"warp": warp, **losses, "loss": loss, "phase": torch.full_like(warp, ALL_LOSSES)}
+        return {**losses, "loss": loss, "phase": torch.full_like(loss, WARM_UP if warming_up else ALL_LOSSES)}
 
-    def _warm_up(self, batch: RendererBatch, features: Features, share: float) -> dict[str, torch.Tensor]:
-        """The warp loss alone: the faces are not translated, since nothing would be learnt from them."""
+    @property
+    def _weights(self) -> dict[str, float]:
+        """The weight of each loss in the renderer's own; one of weight 0 is not computed at all."""
+        settings = self.settings
+        return {
+            "warp": settings.warp_weight,
+            "pixel": settings.pixel_weight,
+            "perceptual": settings.perceptual_weight,
+            "adversarial": settings.adversarial_weight,
+            "feature_matching": settings.feature_matching_weight,
+        }
+
+    def _warp_losses(self, batch: RendererBatch) -> dict[str, torch.Tensor]:
+        """Of the warped references alone: the faces are not translated, since nothing would be learnt from them."""
         references = self.network.encode_references(batch.reference_faces, batch.reference_sketches)
-        warp = self.perceptual(self.network.warp(references, batch.sketches).face, features, style=False)
-        loss = self.settings.warp_weight * warp
-        torch.autograd.backward(share * loss)
-        return {"warp": warp, "loss": loss, "phase": torch.full_like(warp, WARM_UP)}
+        warped = self.network.warp(references, batch.sketches).face
+        return self._of_warped(warped, batch.face, self._features(batch.face))
+
+    def _all_losses(self, batch: RendererBatch, share: float) -> dict[str, torch.Tensor]:
+        settings = self.settings
+        generated, warped = self._render(batch)
+        features = self._features(batch.face)
+        losses = self._of_warped(warped, batch.face, features)
+        if settings.pixel_weight:
+            losses["pixel"] = losses["pixel"] + F.l1_loss(generated, batch.face)
+        if self.perceptual is not None and features is not None and settings.perceptual_weight:
+            losses["perceptual"] = self.perceptual(generated, features, style=True)
+        if settings.adversarial_weight or settings.feature_matching_weight:
+            losses |= self._judgement(generated, self._teach_discriminator(generated, batch.face, share))
+        return losses
+
+    def _of_warped(self, warped: torch.Tensor, real: torch.Tensor, features: Features | None) -> dict[str, torch.Tensor]:
+        losses: dict[str, torch.Tensor] = {}
+        if self.perceptual is not None and features is not None and self.settings.warp_weight:
+            losses["warp"] = self.perceptual(warped, features, style=False)
+        if self.settings.pixel_weight:
+            losses["pixel"] = F.l1_loss(warped, real)
+        return losses
+
+    def _features(self, real: torch.Tensor) -> Features | None:
+        """What VGG-19 sees in the real faces; computed once for both losses that compare with it."""
+        return None if self.perceptual is None else self.perceptual.features_of(real)
 
     def validate(self, batch: RendererBatch) -> dict[str, torch.Tensor]:
         """PSNR in dB and L1 of the generated faces, L1 of the warped references, pictures in 0..1."""
@@ -110,23 +143,15 @@ class RendererTrainer(Trainer[RendererBatch]):
         torch.autograd.backward(share * loss)
         return Judged([[layer.detach() for layer in scale] for scale in of_real], loss.detach())
 
-    def _generator_losses(self, generated: torch.Tensor, features: Features, judged: "Judged") -> dict[str, torch.Tensor]:
+    def _judgement(self, generated: torch.Tensor, judged: "Judged") -> dict[str, torch.Tensor]:
+        """What the discriminator makes of the generated faces, and its own loss beside it."""
         with frozen(self.discriminator):
             of_generated = self.discriminator(generated)
         return {
-            "perceptual": self.perceptual(generated, features, style=True),
             "adversarial": adversarial_loss(of_generated),
             "feature_matching": feature_matching_loss(judged.of_real, of_generated),
             "discriminator": judged.loss,
         }
-
-    def _weighted(self, losses: dict[str, torch.Tensor]) -> torch.Tensor:
-        settings = self.settings
-        return (
-            settings.perceptual_weight * losses["perceptual"]
-            + settings.adversarial_weight * losses["adversarial"]
-            + settings.feature_matching_weight * losses["feature_matching"]
-        )
 
 
 @dataclass(frozen=True)
