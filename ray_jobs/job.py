@@ -3,7 +3,6 @@
 import argparse
 import logging
 import sys
-import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -13,28 +12,9 @@ from schemas.errors import DubmillError
 from schemas.job_log import ERROR_PREFIX, PROGRESS_PREFIX, RESULT_PREFIX
 from schemas.settings import check_settings, read_settings
 from tasks import places
-from tasks.progress import Progress
-
-LINE_EVERY_S = 5.0
-"""Seconds between two progress lines: often enough for a bar, seldom enough for a log."""
+from tasks.progress import Progress, ProgressLines
 
 JobSettings = TypeVar("JobSettings", bound=BaseModel)
-
-
-class JobProgress:
-    """Progress as `progress <done>/<total> <note>` lines on standard output (`?`: the total is not known)."""
-
-    def __init__(self, every_s: float = LINE_EVERY_S) -> None:
-        self.every_s = every_s
-        self._said_at = float("-inf")
-
-    def __call__(self, done: int, total: int | None = None, note: str = "") -> None:
-        """Prints a line when the last one is old enough, and always the last one of the work."""
-        now = time.monotonic()
-        if now - self._said_at < self.every_s and done != total:
-            return
-        self._said_at = now
-        print(f"{PROGRESS_PREFIX}{done}/{'?' if total is None else total} {note}".rstrip(), flush=True)
 
 
 def job_main(settings_class: type[JobSettings], run: Callable[[JobSettings, Progress], BaseModel], arguments: Sequence[str] | None = None) -> None:
@@ -46,7 +26,7 @@ def job_main(settings_class: type[JobSettings], run: Callable[[JobSettings, Prog
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     try:
         settings = check_settings(settings_class, read_settings(options.settings))
-        summary = run(settings, JobProgress()).model_dump_json()
+        summary = run(settings, ProgressLines(PROGRESS_PREFIX.strip(), stream=sys.stdout)).model_dump_json()
         if options.result:
             places.write_bytes(options.result, summary.encode())
     except DubmillError as error:

@@ -4,7 +4,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Protocol, TextIO
 
 LINE_EVERY_S = 5.0
 """Seconds between two plain lines: a log of hours stays readable."""
@@ -22,11 +22,12 @@ def silent(done: int, total: int | None = None, note: str = "") -> None:
 
 
 class ProgressLines:
-    """Plain lines `TITLE 12/77 note`, at most one in LINE_EVERY_S seconds and always the last."""
+    """Plain lines `TITLE 12/77 note` (`12/?`: the total is not known), at most one in `every_s` seconds and always the last."""
 
-    def __init__(self, title: str, every_s: float = LINE_EVERY_S) -> None:
+    def __init__(self, title: str, every_s: float = LINE_EVERY_S, stream: TextIO | None = None) -> None:
         self.title = title
         self.every_s = every_s
+        self.stream = stream or sys.stderr
         self._said_at = float("-inf")
 
     def __call__(self, done: int, total: int | None = None, note: str = "") -> None:
@@ -35,8 +36,7 @@ class ProgressLines:
         if now - self._said_at < self.every_s and done != total:
             return
         self._said_at = now
-        of_total = f"/{total}" if total is not None else ""
-        print(f"{self.title} {done}{of_total} {note}".rstrip(), file=sys.stderr, flush=True)
+        print(f"{self.title} {done}/{'?' if total is None else total} {note}".rstrip(), file=self.stream, flush=True)
 
 
 @contextmanager

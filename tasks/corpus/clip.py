@@ -1,7 +1,6 @@
 """One source becomes clips: pieces of at most a segment in which one face is followed, with its crops and its sound."""
 
 import errno
-import hashlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -22,6 +21,7 @@ from tasks.corpus.discover import NAME_NOT_UTF8
 from tasks.corpus.faces import CutFrame, cut_face
 from tasks.corpus.spool import FrameSpool
 from tasks.faces.tracks import FaceFrame, follow_faces
+from tasks.file_hash import file_hash
 from tasks.media.decode import Frame, read_frames
 from tasks.media.probe import MediaInfo, probe
 
@@ -103,7 +103,7 @@ def _cut_file(path: Path, source: PlannedSource, settings: IngestSettings, find:
     started_s = time.monotonic()
     with _stage("probe", path, source):
         info = _usable(probe(path))
-        content_hash = _content_hash(path)
+        content_hash = file_hash(path)[:CONTENT_HASH_LENGTH]
     with _stage("audio", path, source):
         waveform = _sound(path, info)
     limit_s = time_limit_s(settings.clip_time_limit_s, info.duration_s)
@@ -235,11 +235,6 @@ def _sound(path: Path, info: MediaInfo) -> FloatArray:
     if loudness_db(waveform) < SILENT_DB:
         raise MediaError(Reason.SILENT_AUDIO, f"Its sound stays under {SILENT_DB:.0f} dB.")
     return waveform
-
-
-def _content_hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:CONTENT_HASH_LENGTH]
 
 
 def _in_time(frames: Iterable[Frame], started_s: float, limit_s: float) -> Iterator[Frame]:

@@ -17,7 +17,7 @@ from models.renderer import EncodedReferences
 from schemas.errors import CheckpointError
 from schemas.settings import CropSettings, DubSettings, MelSettings
 from tasks import places
-from tasks.dubbing.file_hash import file_hash
+from tasks.file_hash import file_hash
 from tasks.mel_windows import mel_windows, window_starts
 
 FloatArray = npt.NDArray[np.float32]

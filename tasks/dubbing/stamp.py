@@ -1,15 +1,15 @@
 """What a dub says of itself: a short JSON text in the mp4's comment, where any player and ffprobe show it."""
 
 import json
-from importlib.metadata import version
 from pathlib import Path
 
 import av
 
 from schemas.errors import DubmillError
-from tasks.dubbing.file_hash import file_hash
+from tasks.file_hash import file_hash
 from tasks.media.probe import probe
 from tasks.places import local_copy
+from tasks.version import code_version
 
 STAMP_KEY = "comment"
 """The metadata key: one of the few that mp4 keeps and every player reads."""
@@ -21,7 +21,7 @@ def make_stamp(video: Path, speech: Path, versions: dict[str, str]) -> dict[str,
     stamp = {
         "synthetic": True,
         "tool": TOOL,
-        "tool_version": version(TOOL),
+        "tool_version": code_version(),
         "landmark_generator": versions["landmark_generator"],
         "renderer": versions["renderer"],
         "video_sha256": file_hash(video),

@@ -8,7 +8,7 @@ import pytest
 from ray.job_submission import JobStatus
 
 from ray_jobs.cluster import JobError, _command, _LogFollower, cluster_settings, connect, submit
-from ray_jobs.job import JobProgress, job_main
+from ray_jobs.job import job_main
 from schemas.errors import SettingsError, StoreError
 from schemas.jobs import IngestSummary
 from schemas.settings import IngestSettings, check_settings, read_settings, write_settings
@@ -68,14 +68,6 @@ def test_settings_travel_in_the_command_itself(capsys: pytest.CaptureFixture[str
 
     job_main(IngestSettings, tell, words[3:])
     assert told == [SETTINGS]
-
-
-def test_progress_lines_are_seldom_and_the_last_is_always_there(capsys: pytest.CaptureFixture[str]) -> None:
-    progress = JobProgress(every_s=3600)
-    for done in range(4):
-        progress(done, 3, "x")
-    JobProgress()(7)
-    assert capsys.readouterr().out.splitlines() == ["progress 0/3 x", "progress 3/3 x", "progress 7/?"]
 
 
 def test_a_followed_log_gives_progress_result_and_error(capsys: pytest.CaptureFixture[str]) -> None:
