@@ -55,7 +55,8 @@ def blend_mask(contours: Contours, width: int, height: int) -> FloatArray:
     """How much of the generated face shows at each pixel of the box: (height, width), 0..1.
 
     Inside the face contour, of the source's jaw and of the new one together (else an open jaw of the source would show below a
-    closed new one), below the eyes; the border is softened inwards and outwards by a Gaussian, and is 0 at the box's edge.
+    closed new one), below the eyes. The border is softened by a Gaussian that lies within the contour: what is around a face
+    (neck, hair, background) is the source's own, and the renderer's blurred guess of it would show as a halo.
     """
     size = np.array([width, height], dtype=np.float32)
     mask = np.zeros((height, width), dtype=np.float32)
@@ -65,6 +66,7 @@ def blend_mask(contours: Contours, width: int, height: int) -> FloatArray:
     kernel = 2 * round(FEATHER_SHARE * min(width, height) / 2) + 1
     mask[[0, -1]] = 0
     mask[:, [0, -1]] = 0
+    mask = cv2.erode(mask, np.ones((kernel, kernel), dtype=np.uint8))
     softened = cv2.GaussianBlur(mask, (kernel, kernel), kernel * SIGMA_SHARE, borderType=cv2.BORDER_CONSTANT)
     return np.asarray(softened, dtype=np.float32) * _fade_in(height)[:, None]
 
