@@ -128,7 +128,7 @@ def _followed(progress: Progress) -> Iterator[Any]:
     """A board whose latest word is passed on to `progress`, while it changes and once more at the end."""
     board, ended = _Board.remote(), threading.Event()  # type: ignore[attr-defined]
 
-    def follow() -> None:
+    def _follow() -> None:
         told = None
         while True:
             last_look = ended.wait(POLL_S)
@@ -139,7 +139,7 @@ def _followed(progress: Progress) -> Iterator[Any]:
             if last_look:
                 return
 
-    follower = threading.Thread(target=follow, daemon=True)
+    follower = threading.Thread(target=_follow, daemon=True)
     follower.start()
     try:
         yield board

@@ -72,7 +72,7 @@ class RayJobsApi:
         """Starts a job, unless one of that id is there: what counts is that Ray has it, however often it was asked."""
         job = {"submission_id": submission_id, "entrypoint": entrypoint, "runtime_env": {"env_vars": dict(environment)}}
 
-        def try_once() -> None:
+        def _try_once() -> None:
             response = self._once("POST", "/api/jobs/", json=job)
             # Ray answers 500 to an id that it has, to a head that is still starting and to real faults: look the id up.
             if response.is_success or self._once("GET", _path(submission_id)).is_success:
@@ -81,7 +81,7 @@ class RayJobsApi:
                 raise _RayAwayError(_first_line(response))
             self._checked(response)
 
-        self._patiently(try_once)
+        self._patiently(_try_once)
 
     def find(self, submission_id: str) -> RayJob | None:
         """The job of that id; None when Ray knows none."""

@@ -1,6 +1,5 @@
 """The whole path on an S3 protocol server on loopback."""
 
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,27 +16,14 @@ from tasks.corpus.stats import corpus_stats
 from tasks.corpus.store import CorpusStore
 from tasks.corpus.verify import verify_store
 from tasks.progress import silent
+from tests.s3_server import s3_bucket
 from tests.tasks.corpus.conftest import settings_for
-
-server = pytest.importorskip("moto.server", reason="needs moto, which is installed with the lint extra")
 
 
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[str]:
-    running = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    logging.getLogger("werkzeug").setLevel(logging.WARNING)
-    running.start()
-    host, port = running.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        patch.setenv("AWS_ACCESS_KEY_ID", "test")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-        patch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
-        fsspec.filesystem("s3").clear_instance_cache()
-        fsspec.filesystem("s3", client_kwargs={"region_name": "eu-central-1"}).mkdir("corpus")
-        yield "s3://corpus"
-        fsspec.filesystem("s3").clear_instance_cache()
-    running.stop()
+    with s3_bucket("corpus") as prefix:
+        yield prefix
 
 
 @pytest.fixture(scope="module")

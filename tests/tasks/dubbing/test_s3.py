@@ -1,10 +1,8 @@
 """Bulk dubbing from bucket to bucket, on an S3 protocol server on loopback."""
 
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 
-import fsspec
 import pytest
 
 from schemas.errors import StoreError
@@ -15,26 +13,13 @@ from tasks.dubbing.dub import dub_video
 from tasks.dubbing.generate import Networks
 from tasks.dubbing.results import read_results
 from tasks.dubbing.stamp import read_dub_stamp
-
-server = pytest.importorskip("moto.server", reason="needs moto, which is installed with the lint extra")
+from tests.s3_server import s3_bucket
 
 
 @pytest.fixture
 def bucket() -> Iterator[str]:
-    running = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    logging.getLogger("werkzeug").setLevel(logging.WARNING)
-    running.start()
-    host, port = running.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        patch.setenv("AWS_ACCESS_KEY_ID", "test")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-        patch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
-        fsspec.filesystem("s3").clear_instance_cache()
-        fsspec.filesystem("s3", client_kwargs={"region_name": "eu-central-1"}).mkdir("dubbing")
-        yield "s3://dubbing"
-        fsspec.filesystem("s3").clear_instance_cache()
-    running.stop()
+    with s3_bucket("dubbing") as prefix:
+        yield prefix
 
 
 def test_bucket_to_bucket(bucket: str, settings: DubSettings, networks: Networks, clip: Path, speech: Path) -> None:
