@@ -6,6 +6,8 @@ SHELL := bash
 
 DATA := .venv/bin/python
 CONTROL := .venv-airflow/bin/python
+# Files of tests side by side, one a core; each test has one thread of its own.
+PARALLEL := --numprocesses=auto --maxprocesses=4 --dist=loadfile
 LOCAL_SCRIPTS := docker/local/services.py docker/local/dag_runs.py docker/local/up.py docker/local/demo.py
 
 # Your own footage and speech for the demo: make demo CLIPS=folder SPEECH=file
@@ -40,9 +42,10 @@ lint: setup
 
 # Threads that wait for work sleep: on few cores those that spin take them from Ray's other workers.
 test: export OMP_WAIT_POLICY := PASSIVE
+test: export OMP_NUM_THREADS := 1
 test: setup
 	@echo "test: all of tests/ but tests/dags, in the data environment (.venv)"
-	$(DATA) -m pytest tests --ignore=tests/dags
+	$(DATA) -m pytest tests --ignore=tests/dags $(PARALLEL)
 	@echo "test: tests/dags, in the control environment (.venv-airflow)"
 	$(CONTROL) -m pytest tests/dags
 

@@ -135,7 +135,8 @@ def _each(work: Callable[..., Outcome], calls: Iterable[tuple[Any, ...]], worker
     import ray
     from ray.exceptions import RayError, RayTaskError
 
-    task = ray.remote(num_cpus=1, max_retries=0, max_calls=1)(work)
+    # No core is asked for: a pool that lost a worker may keep its cores to the end of the job, and these would wait for ever.
+    task = ray.remote(num_cpus=0, max_retries=0, max_calls=1)(work)
     waiting = deque(calls)
     running: dict[Any, tuple[Any, ...]] = {}
     while waiting or running:

@@ -35,6 +35,7 @@ def test_a_list_is_dubbed_on_ray_once(tmp_path: Path, monkeypatch: pytest.Monkey
     assert (again.already_done, again.done, again.failed) == (3, 0, {})
 
 
+@pytest.mark.soak
 def test_a_job_that_kills_its_worker_is_alone_given_up(tmp_path: Path) -> None:
     names = ["first", "second", DEADLY, "third", "fourth", "fifth", "sixth", "seventh", "eighth"]
     jobs = tuple(DubJob(job_id=name, video="same.mp4", speech="s", out=f"{name}.mp4") for name in names)
