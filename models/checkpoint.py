@@ -38,8 +38,11 @@ def save_checkpoint(location: str, network: nn.Module, header: CheckpointHeader)
 
 
 def write_tensors(location: str, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Writes a safetensors file whole. Raises StoreError when the place cannot be written."""
-    content = safetensors.torch.save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, {"format": "pt"} | metadata)
+    """Writes a safetensors file whole. Raises StoreError when the place cannot be written.
+
+    The same tensors and metadata give the same bytes as long as there is one key of metadata: several come in no fixed order.
+    """
+    content = safetensors.torch.save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata)
     try:
         with reachable(location):
             filesystem, path = fsspec.core.url_to_fs(location)

@@ -98,7 +98,11 @@ class IngestSettings(Settings):
 class SnapshotSettings(Settings):
     """`dubmill corpus snapshot`: which clips a training run reads. May change at any time; nothing is deleted by it."""
 
-    name: str = Field(default="", pattern=r"^([A-Za-z0-9_-][A-Za-z0-9._-]*)?$", description="file name of the snapshot; empty: made from its content")
+    name: str = Field(
+        default="",
+        pattern=r"^([A-Za-z0-9_-][A-Za-z0-9._-]*)?$",
+        description="file name of the snapshot, which begins with no dot; empty: made from its content",
+    )
     min_frames: int = Field(default=25, ge=5, description="a second: the original trains on clips of 25 frames or more")
     min_face_px: float = Field(default=0.0, ge=0, description="shorter side of the face box in source pixels, median over the clip")
     min_detected_share: float = Field(default=0.0, ge=0, le=1, description="share of frames in which the face was found and not interpolated")

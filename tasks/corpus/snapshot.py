@@ -5,7 +5,7 @@ import logging
 from collections import Counter
 from typing import Any, Literal
 
-from schemas.errors import SettingsError, StoreError
+from schemas.errors import StoreError
 from schemas.jobs import Snapshot, SnapshotClip
 from schemas.settings import SnapshotSettings
 from tasks import places
@@ -31,11 +31,8 @@ def freeze_snapshot(store: CorpusStore, settings: SnapshotSettings) -> Snapshot:
     The same clips and settings give the same choice whoever ingested first. Splits are disjoint in speakers; with fewer than
     FEWEST_SPEAKERS they fall back to clips, with a warning. Train is never empty; with fewer than FEWEST_FOR_VALIDATION clips
     there is no validation split, and training then validates on what it trains on. A snapshot that is there already with the
-    same content is left as it is; StoreError when its content differs, or when no clip passes the thresholds. SettingsError for
-    a name that begins with a dot: such files are passed over where names are listed.
+    same content is left as it is; StoreError when its content differs, or when no clip passes the thresholds.
     """
-    if settings.name.startswith("."):
-        raise SettingsError(f"A snapshot cannot be named {settings.name}: its name must not begin with a dot.")
     chosen, left_out = _choose(store, settings)
     if not chosen:
         raise StoreError(f"No clip of the corpus store {store.uri} passes the selection: {_said(left_out)}.")

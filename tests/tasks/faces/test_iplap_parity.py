@@ -74,7 +74,7 @@ def test_landmarks_of_decoded_clips_are_the_originals(shared, mesh, clip):
     comparison = Comparison(shared, clip, mesh)
     comparison.take(read_frames(clip_path(shared, clip), 25), every=5)
     assert_landmarks_agree(comparison)
-    assert max(comparison.grey_differences) < 4  # the colours' conversion, and boxes whose edge falls on the other side of a whole pixel
+    assert max(comparison.grey_differences) < 6  # the colours' conversion, and boxes whose edge falls on the other side of a whole pixel
 
 
 @pytest.mark.parametrize("clip", CLIPS)
