@@ -45,16 +45,27 @@ def write_batch(settings: IngestSettings, plan: BatchPlan, progress: Progress = 
     lost: URIs of sources that are not touched and are turned away, because they killed the workers that did.
     """
     cv2.setNumThreads(1)  # one batch a core; OpenCV would take them all
-    if places.exists(layout.table_location(settings.store, layout.CLIPS, plan.batch)):
+    if _is_finished(settings.store, plan.batch):
         return BatchCounts(batch=plan.batch, written=False)
     if plan.retry_of is None:
-        return _write(settings, plan, progress, lost)
+        try:
+            return _write(settings, plan, progress, lost)
+        except _FinishedByAnotherError:
+            return BatchCounts(batch=plan.batch, written=False)
     with tempfile.TemporaryDirectory(prefix="dubmill-retry-") as folder:
         counts = _write(settings.replaced(store=folder), plan, progress, lost)
         if _same_outcome(CorpusStore(folder, plan.format), CorpusStore(settings.store, plan.format), plan):
             return BatchCounts(batch=plan.batch, written=False)
         _move_in(folder, settings.store, plan.batch)
     return counts
+
+
+class _FinishedByAnotherError(Exception):
+    """Another run finished the batch while this one was at work on it."""
+
+
+def _is_finished(store: str, batch: str) -> bool:
+    return places.exists(layout.table_location(store, layout.CLIPS, batch))
 
 
 def try_source(settings: IngestSettings, source: PlannedSource) -> None:
@@ -115,7 +126,11 @@ class _BatchFiles:
 
 @contextmanager
 def _batch_files(settings: IngestSettings, plan: BatchPlan) -> Iterator[_BatchFiles]:
-    """Opens the files of a batch and publishes them: faces, audio, landmarks, rejects, and clips last; after an error none of the tables."""
+    """Opens the files of a batch and publishes them: faces, audio, landmarks, rejects, and clips last; after an error none of the tables.
+
+    Raises _FinishedByAnotherError, and publishes nothing, when a run beside this one came first: a finished batch never changes,
+    even where the slower run met a fault that the faster one did not.
+    """
     store, batch = settings.store, plan.batch
     with (
         _table_writer(layout.table_location(store, layout.LANDMARKS, batch), LANDMARKS) as landmarks,
@@ -124,6 +139,8 @@ def _batch_files(settings: IngestSettings, plan: BatchPlan) -> Iterator[_BatchFi
     ):
         files = _BatchFiles(plan, shards, audio, landmarks)
         yield files
+        if _is_finished(store, batch):
+            raise _FinishedByAnotherError(batch)
     with _table_writer(layout.table_location(store, layout.REJECTS, batch), REJECTS) as rejects:
         rejects.write_table(reject_rows(files.rejects))
     with _table_writer(layout.table_location(store, layout.CLIPS, batch), CLIPS) as clips:

@@ -37,7 +37,7 @@ def test_every_source_is_kept_or_turned_away_with_a_reason(footage: Path, made: 
         "mute.mp4": ("probe", "no-audio", False),
         "nobody.mp4": ("faces", "no-face", False),
         "text.mp4": ("probe", "not-media", False),
-        "empty.mkv": ("probe", refused["empty.mkv"][1], False),
+        "empty.mkv": ("probe", "damaged", False),
         "nowhere.mov": ("probe", "missing", False),
     }
     assert kept["gap.MP4"] == 2
@@ -76,6 +76,22 @@ def test_the_same_plan_gives_the_same_files_on_any_worker(footage: Path, made: M
     for plan in reversed(plan_batches(other).batches):
         write_batch(other, plan)
     assert tables(tmp_path / "other") == tables(made[0])
+
+
+def test_a_slower_run_beside_it_does_not_change_a_finished_batch(footage: Path, tmp_path: Path) -> None:
+    settings = settings_for(footage / "anna", tmp_path / "store")
+    plan = plan_batches(settings).batches[0]
+    finished: dict[str, bytes] = {}
+
+    def finish_first(done: int, total: int | None = None, note: str = "") -> None:
+        if not finished:
+            write_batch(settings, plan)
+            finished.update({name: content for name, content in tables(tmp_path / "store").items() if ".partial" not in name})
+
+    slower = write_batch(settings, plan, finish_first, lost=frozenset(source.uri for source in plan.sources))
+    assert (slower.written, slower.clips) == (False, 0)
+    assert tables(tmp_path / "store") == finished
+    assert CorpusStore.open(str(tmp_path / "store")).clips().num_rows > 0
 
 
 def test_a_killed_run_is_taken_up_where_it_stopped(footage: Path, made: Made, store: Path) -> None:
