@@ -27,6 +27,8 @@ from tasks.training.state import read_finished, read_summary, saved_run_to_resum
 
 POLL_S = 0.5
 """Seconds between two looks at how far the workers are."""
+LOST_WORKER_GROUPS = 1
+"""Times that training begins again after its workers were lost."""
 PATIENT_THREADS = {"OMP_WAIT_POLICY": "PASSIVE"}
 """Threads that wait sleep: where other work shares the cores, threads that spin made a step on CPUs twice as long."""
 
@@ -53,12 +55,13 @@ def run_by_ray(kind: Kind, train: Train[AnyTraining], settings: AnyTraining, pro
             _work,
             train_loop_config={"train": train, "settings": settings, "board": board, "run_name": run_name},
             scaling_config=_scaling(settings),
-            # A failed run is tried again by whoever submitted the job, and then resumes.
+            # Once more for workers that are lost: on a busy machine Ray Train itself may take a live controller for dead and
+            # remove its workers. What fails again is tried again by whoever submitted the job, and then resumes.
             run_config=RunConfig(
                 name=kind,
                 storage_path=folder,
                 storage_filesystem=filesystem,
-                failure_config=FailureConfig(max_failures=0),
+                failure_config=FailureConfig(max_failures=LOST_WORKER_GROUPS),
                 worker_runtime_env={"env_vars": PATIENT_THREADS},
             ),
         )
@@ -77,6 +80,8 @@ def _work(config: dict[str, Any]) -> None:
         run_name=config["run_name"],
     )
     board = config["board"]
+    if (mendable := ray.get(board.read_error.remote())) is not None:
+        raise mendable  # what a person must mend is not tried again
 
     def tell(done: int, total: int | None = None, note: str = "") -> None:
         board.write.remote((done, total, note))
