@@ -161,7 +161,7 @@ def snapshot(
     print(f"snapshot {frozen.name}: {_text(counts)}; split by {frozen.split_by}; left out: {_text(frozen.left_out)}")
 
 
-@train.command("landmark-generator", epilog="Example: dubmill train landmark-generator --store corpus/ --out models/landmarks --preset small --steps 2000")
+@train.command("landmark-generator", epilog="Example: dubmill train landmark-generator --store corpus/ --out trained/landmarks --preset small --steps 2000")
 def train_landmark_generator(
     store: Annotated[str | None, typer.Option(help="Corpus store to train on.")] = None,
     out: Annotated[str | None, typer.Option(help="Folder for weights and state.")] = None,
@@ -181,7 +181,7 @@ def train_landmark_generator(
     _say(_run("train_landmark_generator", "tasks.training.landmark_generator:train_landmark_generator", wanted, ray, "landmark generator"), json)
 
 
-@train.command("renderer", epilog="Example: dubmill train renderer --store corpus/ --out models/renderer --preset small --steps 2000")
+@train.command("renderer", epilog="Example: dubmill train renderer --store corpus/ --out trained/renderer --preset small --steps 2000")
 def train_renderer(
     store: Annotated[str | None, typer.Option(help="Corpus store to train on.")] = None,
     out: Annotated[str | None, typer.Option(help="Folder for weights and state.")] = None,
@@ -291,7 +291,7 @@ def report_corpus(location: Store, html: Html) -> None:
     print(f"page: {html}")
 
 
-@report.command("training", epilog="Example: dubmill report training models/landmarks --html training.html")
+@report.command("training", epilog="Example: dubmill report training trained/landmarks --html training.html")
 def report_training(location: Annotated[str, typer.Argument(help="The --out folder of a training run.")], html: Html) -> None:
     """Loss curves and pictures of a training run."""
     from tasks.report import training_report

@@ -78,8 +78,16 @@ def dubs_facts(results_location: str) -> DubsFacts:
 
 def _shown(out: str, row: Row) -> ShownDub:
     output = str(row["output"])
-    location = output if places.is_remote(output) or Path(output).is_absolute() else places.join(out, output)
+    location = _found(output, out)
     try:
         return ShownDub(str(row["job_id"]), page_video(location), "")
     except (MediaError, OSError) as error:
         return ShownDub(str(row["job_id"]), None, str(error))
+
+
+def _found(output: str, out: str) -> str:
+    """Where a dub lies: as its row says, or, when the run's folder was moved or named from another folder, by its name below it."""
+    if places.is_remote(output) or places.exists(output):
+        return output
+    below = next((output[index + 1 :] for index, sign in enumerate(output) if sign == "/" and places.exists(places.join(out, output[index + 1 :]))), output)
+    return places.join(out, below)
