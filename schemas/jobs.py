@@ -4,7 +4,9 @@ from typing import Literal
 
 from pydantic import Field
 
-from schemas.settings import FormatSettings, OutputRate, Settings, SnapshotSettings
+from schemas.settings import CuttingSettings, FormatSettings, OutputRate, Settings, SnapshotSettings
+
+Split = Literal["train", "val", "test"]
 
 
 class DubJob(Settings):
@@ -25,6 +27,7 @@ class PlannedSource(Settings):
     size: int
     version: str
     speaker: str
+    split: Split | None = Field(default=None, description="as the lists of its layout say (lrs2, cmlr)")
 
 
 class BatchPlan(Settings):
@@ -33,6 +36,7 @@ class BatchPlan(Settings):
     batch: str
     sources: tuple[PlannedSource, ...]
     format: FormatSettings
+    cutting: CuttingSettings = CuttingSettings()
     schema_version: int
     attempt: int = 0
     retry_of: str | None = Field(default=None, description="the finished batch whose outcome this one may better; it is written only if it does")
@@ -44,7 +48,8 @@ class SnapshotClip(Settings):
     clip_id: str
     batch: str
     speaker: str
-    split: Literal["train", "val", "test"]
+    split: Split
+    sound_shift_frames: int = Field(default=0, description="the sound of video frame f is that of frame f + this: the A/V offset, taken back")
 
 
 class Snapshot(Settings):
@@ -54,8 +59,10 @@ class Snapshot(Settings):
     selection: SnapshotSettings
     format: FormatSettings
     clips: tuple[SnapshotClip, ...]
-    left_out: dict[str, int] = Field(description="clips not chosen, by the selection setting that left them out")
-    split_by: Literal["speaker", "clip"]
+    left_out: dict[str, int] = Field(
+        description="clips not chosen, by the selection setting that left them out; each with its value in snapshots/<name>.left-out.parquet"
+    )
+    split_by: Literal["speaker", "clip", "layout"]
 
 
 class IngestSummary(Settings):
@@ -68,6 +75,8 @@ class IngestSummary(Settings):
     clips: int = Field(description="clips written by this run")
     frames: int = Field(description="frames written by this run")
     rejects: dict[str, int] = Field(description="sources and clips turned away by this run, by reason")
+    corpus_batches: int = Field(default=0, description="finished batches of the store that hold clips, whoever wrote them")
+    corpus_version: str = Field(default="", description="changes exactly when such a batch is added or taken away")
 
 
 class TrainingSummary(Settings):

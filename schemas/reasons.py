@@ -15,6 +15,8 @@ class Reason(StrEnum):
     SILENT_AUDIO = "silent-audio"
     TOO_SHORT = "too-short"
     NO_FACE = "no-face"
+    OTHER_FACE = "other-face"
+    FORGOTTEN = "forgotten"
     TIME_LIMIT = "time-limit"
     WORKER_LOST = "worker-lost"
     OUTPUT_UNWRITABLE = "output-unwritable"
@@ -32,6 +34,8 @@ EXPLANATIONS: dict[Reason, str] = {
     Reason.SILENT_AUDIO: "its sound track is silent; give a file with speech",
     Reason.TOO_SHORT: "it is too short to use; give a longer piece",
     Reason.NO_FACE: "no face was found in it; give footage of a face seen from the front",
+    Reason.OTHER_FACE: "another face of the same moment was taken for the speaker; ask for all speakers to keep both",
+    Reason.FORGOTTEN: "its content was taken out of the store on request and does not come back",
     Reason.TIME_LIMIT: "it took longer than its time limit; raise the limit or cut it into pieces",
     Reason.WORKER_LOST: "the worker that handled it died; run again, and if it dies again look at the file",
     Reason.OUTPUT_UNWRITABLE: "the result could not be written; check the output's place and its free space",

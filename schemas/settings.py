@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, V
 from schemas.errors import SettingsError
 from schemas.locations import absolute_location, reachable, without_secrets
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Grows when a table changes its meaning; part of every batch's name."""
 LOCATION: dict[str, JsonValue] = {"location": True}
 """Marks a field that names places (paths or URIs), which mean something else, or nothing, on another machine."""
@@ -46,7 +46,10 @@ class CropSettings(Settings):
     padding: Padding | Literal["iplap-train", "iplap-dub"] = Field(
         default=0.08, description="share of the longer side of the points' bounds, or one of the original's two crops"
     )
-    anchor: Literal["all-points"] = Field(default="all-points", description="the points that the box bounds")
+    anchor: Literal["all-points", "upper-face"] = Field(
+        default="all-points",
+        description="what the box follows: all points as in the original, or the upper face alone, so that an open jaw does not squeeze the crop",
+    )
     size: Literal[128, 256] = Field(default=128, description="side of the square face picture, in pixels")
 
 
@@ -71,23 +74,57 @@ class FormatSettings(Settings):
     picture: Literal["png", "webp", "jpeg"] = Field(default="png", description="coding of face pictures: png and webp are lossless, jpeg is quality 95")
 
 
-class IngestSettings(Settings):
+class CuttingSettings(Settings):
+    """How a source is cut into clips. Recorded in each plan and part of a batch's name: a batch that is resumed keeps its own.
+
+    They are no format: a store may hold batches made with others, and its known sources are not read again for that.
+    """
+
+    detector: Literal["mediapipe", "dlib", "both"] = Field(
+        default="mediapipe",
+        description="what finds a face: FaceMesh's own detector as in the original, dlib's frontal one first, or dlib's where FaceMesh's finds none",
+    )
+    mesh: Literal["static", "tracking"] = Field(
+        default="static", description="FaceMesh on each picture by itself as in the original, or following the face it found before"
+    )
+    max_faces: int = Field(default=4, ge=1, le=16, description="faces followed at once; FaceMesh costs its time for each that is there")
+    speaker: Literal["largest", "moving-lips", "all"] = Field(
+        default="largest", description="which of several faces becomes clips: the largest, the one whose lips move with the sound, or each"
+    )
+    scene_threshold: float | None = Field(
+        default=27.0,
+        gt=0,
+        description="PySceneDetect's content score (0..255) from which on a change is a scene change; none: no cuts are looked for",
+    )
+    sync_weights: str | None = Field(
+        default=None, description="SyncNet's weights, which then measure the A/V offset instead of lip motion", json_schema_extra=LOCATION
+    )
+
+
+class IngestSettings(CuttingSettings):
     """`dubmill ingest`: footage in, a batch of clips in the store out."""
 
     sources: tuple[str, ...] = Field(default=(), description="folders, files or s3:// prefixes", json_schema_extra=LOCATION)
     store: str = Field(description="folder or s3:// prefix of the corpus store", json_schema_extra=LOCATION)
-    layout: Literal["auto", "folder"] = Field(default="auto", description="how sources are arranged")
+    layout: Literal["auto", "folder", "lrs2", "cmlr"] = Field(default="auto", description="how sources are arranged; auto recognises the three")
+    pretrain: bool = Field(default=False, description="with lrs2: take its pretrain folder too")
     speakers: str | None = Field(default=None, description="CSV file with the columns source, speaker", json_schema_extra=LOCATION)
     crop: CropSettings = CropSettings()
     picture: Literal["png", "webp", "jpeg"] = "png"
     segment_s: float = Field(default=10.0, ge=1.0, le=60.0, description="the longest clip, in seconds")
-    detector: Literal["mediapipe"] = "mediapipe"
-    batch_sources: int = Field(default=16, ge=1, description="sources a batch: what is lost when a worker dies")
+    batch_sources: int = Field(default=256, ge=1, description="most sources a batch: what is lost when a worker dies, and a handful of files")
+    batch_mb: int = Field(default=512, ge=1, description="most megabytes of footage a batch, for the same reasons; a larger source is a batch by itself")
     shard_mb: int = Field(default=256, ge=1, description="size of a face shard, in megabytes")
     workers: int | None = Field(default=None, ge=1, description="actors; default: one a core")
     clip_time_limit_s: float = Field(
         default=1800.0, gt=0, description="longest time for a source, in seconds, for each 10 minutes of its footage and at least once"
     )
+    clips_a_mesh: int = Field(default=200, ge=1, description="clips after which FaceMesh is made anew: it is known to leak")
+
+    @property
+    def cutting(self) -> CuttingSettings:
+        """The part of these settings that each plan records."""
+        return CuttingSettings.model_validate({name: getattr(self, name) for name in CuttingSettings.model_fields})
 
     @property
     def format(self) -> FormatSettings:
@@ -104,8 +141,15 @@ class SnapshotSettings(Settings):
         description="file name of the snapshot, which begins with no dot; empty: made from its content",
     )
     min_frames: int = Field(default=25, ge=5, description="a second: the original trains on clips of 25 frames or more")
-    min_face_px: float = Field(default=0.0, ge=0, description="shorter side of the face box in source pixels, median over the clip")
-    min_detected_share: float = Field(default=0.0, ge=0, le=1, description="share of frames in which the face was found and not interpolated")
+    max_duration_s: float = Field(default=10.0, gt=0, description="longest clip, in seconds; stores made with longer segments may hold such")
+    min_face_px: float = Field(default=96.0, ge=0, description="shorter side of the face box in source pixels, median over the clip")
+    min_detected_share: float = Field(default=0.95, ge=0, le=1, description="share of frames in which the face was found and not interpolated")
+    max_yaw_deg: float = Field(default=40.0, gt=0, le=180, description="95th percentile of how far the head is turned: beyond, half of the mouth is hidden")
+    max_offset_frames: float = Field(default=5.0, ge=0, description="largest A/V offset, where it was measured with confidence")
+    min_offset_confidence: float = Field(default=0.5, ge=0, le=1, description="confidence from which on a measured A/V offset is believed")
+    shift_sound: bool = Field(default=True, description="move the sound of a clip by its A/V offset, where that was measured with confidence")
+    twins: Literal["one", "all"] = Field(default="one", description="of clips with the same picture and sound that differ in their coding: one, or all")
+    layout_splits: bool = Field(default=True, description="use the lists of the layout (lrs2, cmlr) where every chosen clip has one")
     val_share: float = Field(default=0.1, ge=0, le=0.5, description="share of speakers (or clips) for validation")
     test_share: float = Field(default=0.1, ge=0, le=0.5, description="share of speakers (or clips) for tests")
     seed: int = Field(default=0, description="which speakers or clips fall into which split")

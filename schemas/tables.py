@@ -7,6 +7,10 @@ POSE_NUMBERS = 148
 CONTENT_NUMBERS = 114
 """57 x, then 57 y: the networks' (2, 57)."""
 MEL_BANDS = 80
+FACE_HASHES = 3
+"""64-bit perceptual hashes of faces a clip."""
+AUDIO_HASHES = 4
+"""64-bit words of a clip's audio fingerprint."""
 
 
 def _field(name: str, kind: pa.DataType, *, nullable: bool = False) -> pa.Field:
@@ -22,6 +26,7 @@ CLIPS = pa.schema(
         _field("clip_id", pa.string()),  # 16 hex digits of the source's SHA-256, then -s<segment>t<track>
         _field("source", pa.string()),  # as given, links followed
         _field("speaker", pa.string()),
+        _field("split", pa.string(), nullable=True),  # train | val | test as the lists of its layout say; null: it has none
         _field("segment_start_s", pa.float64()),
         _field("segment_end_s", pa.float64()),
         _field("track", pa.int32()),
@@ -35,14 +40,23 @@ CLIPS = pa.schema(
         _field("sharpness", pa.float32()),  # median over frames of the variance of the Laplacian of the grey face
         _field("brightness", pa.float32()),  # mean grey level of the faces, 0..255
         _field("detected_share", pa.float32()),  # share of frames whose face was found, not interpolated
+        _field("yaw_low_deg", pa.float32()),  # 5th percentile over frames; positive: the head is turned to its own left
+        _field("yaw_high_deg", pa.float32()),  # 95th percentile
+        _field("yaw_extent_deg", pa.float32()),  # 95th percentile of the absolute value
+        _field("pitch_low_deg", pa.float32()),  # 5th percentile; positive: the head looks up
+        _field("pitch_high_deg", pa.float32()),
         _field("lip_activity", pa.float32()),  # standard deviation of the lip opening, shares of the box
         _field("loudness_db", pa.float32()),  # RMS of the clip's sound, dB under full scale
         _field("silence_share", pa.float32()),  # share of 40 ms pieces more than 40 dB under full scale
-        _field("av_offset_frames", pa.float32(), nullable=True),  # null: not measured
-        _field("av_confidence", pa.float32(), nullable=True),  # null: not measured
+        _field("av_offset_frames", pa.float32(), nullable=True),  # frames by which the sound comes after the picture; null: not measured
+        _field("av_confidence", pa.float32(), nullable=True),  # 0..1; null: not measured
+        _field("av_method", pa.string(), nullable=True),  # lips | syncnet; null: not measured
+        _field("face_hash", pa.list_(pa.field("item", pa.uint64(), nullable=False), FACE_HASHES)),  # perceptual, of frames at 10, 50 and 90 %
+        _field("audio_hash", pa.list_(pa.field("item", pa.uint64(), nullable=False), AUDIO_HASHES)),  # perceptual, of the whole sound
         _field("faces_shard", pa.string()),  # file name under faces/
         _field("faces_offset", _list_of(pa.int64())),  # byte of the shard where each frame's picture starts
         _field("faces_size", _list_of(pa.int32())),  # bytes of each frame's picture
+        _field("faces_crc32", _list_of(pa.uint32())),  # CRC-32 of each frame's coded picture
     ]
 )
 
@@ -75,6 +89,16 @@ REJECTS = pa.schema(
         _field("reason", pa.string()),  # schemas.reasons.Reason
         _field("detail", pa.string()),
         _field("retryable", pa.bool_()),
+    ]
+)
+
+LEFT_OUT = pa.schema(
+    [
+        _field("clip_id", pa.string()),
+        _field("batch", pa.string()),
+        _field("setting", pa.string()),  # the field of the snapshot's settings that left it out
+        _field("value", pa.float64(), nullable=True),  # the clip's measure; null for twins
+        _field("twin_of", pa.string(), nullable=True),  # the clip_id that was taken instead
     ]
 )
 
