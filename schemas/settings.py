@@ -82,7 +82,7 @@ class CuttingSettings(Settings):
 
     detector: Literal["mediapipe", "dlib", "both"] = Field(
         default="mediapipe",
-        description="what finds a face: FaceMesh's own detector as in the original, dlib's frontal one first, or dlib's where FaceMesh's finds none",
+        description="what finds a face: FaceMesh's own detector as in the original, dlib's frontal one first, or dlib's where that finds none",
     )
     mesh: Literal["static", "tracking"] = Field(
         default="static", description="FaceMesh on each picture by itself as in the original, or following the face it found before"
