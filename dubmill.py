@@ -48,6 +48,7 @@ SettingsFile = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print the summary as JSON on standard output.")]
 Ray = Annotated[str, typer.Option("--ray", help="none: in this process; local: a Ray of its own on this machine; http://HOST:8265: a cluster's job API.")]
 Store = Annotated[str, typer.Argument(help="Folder or s3:// prefix of the corpus store.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would go, and delete nothing.")]
 
 
 class Kind(StrEnum):
@@ -55,6 +56,12 @@ class Kind(StrEnum):
 
     LANDMARK_GENERATOR = "landmark-generator"
     RENDERER = "renderer"
+
+
+class ExchangeFormat(StrEnum):
+    """What a corpus is exchanged as."""
+
+    IPLAP = "iplap"
 
 
 def _settings(kind: type[AnySettings], file: str | None, **options: object) -> AnySettings:
@@ -100,14 +107,18 @@ def _submit(address: str, job: str, settings: Settings, progress: Progress) -> A
 def ingest(
     sources: Annotated[list[str] | None, typer.Argument(help="Folders, files or s3:// prefixes.")] = None,
     store: Annotated[str | None, typer.Option(help="Folder or s3:// prefix of the corpus store.")] = None,
-    layout: Annotated[str | None, typer.Option(help="auto or folder.")] = None,
+    layout: Annotated[str | None, typer.Option(help="How sources are arranged: auto (the default), folder, lrs2 or cmlr.")] = None,
+    pretrain: Annotated[bool, typer.Option("--pretrain", help="With lrs2: take its pretrain folder too.")] = False,
     speakers: Annotated[str | None, typer.Option(help="CSV file with the columns source, speaker.")] = None,
+    detector: Annotated[str | None, typer.Option(help="What finds a face: mediapipe (the default), dlib or both.")] = None,
+    speaker: Annotated[str | None, typer.Option(help="Of several faces: largest (the default), moving-lips or all.")] = None,
     settings: SettingsFile = None,
     ray: Ray = "none",
     json: Json = False,
 ) -> None:
     """Footage in, clips in a corpus store out. Only what is new is read."""
-    wanted = _settings(IngestSettings, settings, sources=tuple(sources) if sources else None, store=store, layout=layout, speakers=speakers)
+    options = {"store": store, "layout": layout, "pretrain": pretrain or None, "speakers": speakers, "detector": detector, "speaker": speaker}
+    wanted = _settings(IngestSettings, settings, sources=tuple(sources) if sources else None, **options)
     _say(_run("ingest", "tasks.corpus.ingest:ingest_here", wanted, ray, "ingest"), json)
 
 
@@ -159,6 +170,69 @@ def snapshot(
         return
     counts = {split: sum(clip.split == split for clip in frozen.clips) for split in ("train", "val", "test")}
     print(f"snapshot {frozen.name}: {_text(counts)}; split by {frozen.split_by}; left out: {_text(frozen.left_out)}")
+
+
+@corpus.command("export", epilog="Example: dubmill corpus export corpus/ iplap/ --format iplap --snapshot first")
+def export(
+    store: Store,
+    out: Annotated[str, typer.Argument(help="Folder to write.")],
+    file_format: Annotated[ExchangeFormat, typer.Option("--format", help="iplap: the folders that IP_LAP's own training reads.")] = ExchangeFormat.IPLAP,
+    snapshot: Annotated[str | None, typer.Option(help="Only the clips of this snapshot, in its splits.")] = None,
+    json: Json = False,
+) -> None:
+    """Clips as other training code wants them."""
+    from tasks.corpus.exchange import export_iplap
+
+    with show_progress(f"export {file_format}") as progress:
+        summary = export_iplap(store, out, snapshot, progress)
+    _say(summary, json)
+
+
+@corpus.command("import", epilog="Example: dubmill corpus import corpus/ preprocessed/ --format iplap")
+def import_(
+    store: Store,
+    folder: Annotated[str, typer.Argument(help="Folder of what was preprocessed elsewhere.")],
+    file_format: Annotated[ExchangeFormat, typer.Option("--format", help="iplap: the folders that IP_LAP's preprocessing writes.")] = ExchangeFormat.IPLAP,
+    json: Json = False,
+) -> None:
+    """What was preprocessed elsewhere, as batches of a store."""
+    from tasks.corpus.exchange import import_iplap
+
+    with show_progress(f"import {file_format}") as progress:
+        summary = import_iplap(folder, store, progress)
+    _say(summary, json)
+
+
+@corpus.command("forget", epilog="Example: dubmill corpus forget corpus/ --speaker anna --also models/ --also dubs/ --dry-run")
+def forget_(
+    store: Store,
+    speaker: Annotated[list[str] | None, typer.Option(help="A person to take out; may be given several times.")] = None,
+    clip: Annotated[list[str] | None, typer.Option(help="A clip to take out, by its id; may be given several times.")] = None,
+    also: Annotated[list[str] | None, typer.Option(help="Folders of models and dubs in which to look for that person.")] = None,
+    dry_run: DryRun = False,
+    json: Json = False,
+) -> None:
+    """Takes a person or a clip out for good, and lists what else holds them."""
+    from tasks.corpus.forget import forget
+
+    with show_progress("forget") as progress:
+        summary = forget(store, tuple(speaker or ()), tuple(clip or ()), tuple(also or ()), dry_run, progress)
+    _say(summary, json)
+
+
+@corpus.command("gc", epilog="Example: dubmill corpus gc corpus/ --older-than-days 30 --dry-run")
+def collect(
+    store: Store,
+    older_than_days: Annotated[float, typer.Option(min=0, help="What is younger is left alone.")] = 30.0,
+    dry_run: DryRun = False,
+    json: Json = False,
+) -> None:
+    """Deletes batches that no snapshot names, and what killed runs left behind."""
+    from tasks.corpus.collect import collect_garbage
+
+    with show_progress("gc") as progress:
+        summary = collect_garbage(store, older_than_days, dry_run, progress)
+    _say(summary, json)
 
 
 @train.command("landmark-generator", epilog="Example: dubmill train landmark-generator --store corpus/ --out trained/landmarks --preset small --steps 2000")
