@@ -1,5 +1,6 @@
 """What a corpus store holds, in numbers, and all that it knows of one clip."""
 
+import hashlib
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -10,6 +11,9 @@ from schemas.errors import StoreError
 from schemas.settings import Settings
 from tasks import places
 from tasks.corpus.store import CorpusStore
+
+VERSION_LENGTH = 16
+"""Hex digits of SHA-256: 64 bits."""
 
 
 class CorpusStats(Settings):
@@ -51,6 +55,15 @@ def totals(store: CorpusStore, clips: pa.Table) -> Totals:
         frames=pc.sum(clips["frames"]).as_py() or 0,
         duration_s=pc.sum(clips["duration_s"]).as_py() or 0.0,
     )
+
+
+def corpus_version(store: CorpusStore) -> tuple[int, str]:
+    """How many finished batches hold clips, and a name for that set (16 hex digits), which changes exactly when the set does.
+
+    Reads file names and the footers of the `clips` tables. A batch's name stands for its content: a finished batch never changes.
+    """
+    batches = [batch for batch, clips in store.clip_counts().items() if clips]
+    return len(batches), hashlib.sha256("\n".join(batches).encode()).hexdigest()[:VERSION_LENGTH]
 
 
 def corpus_stats(uri: str) -> CorpusStats:
