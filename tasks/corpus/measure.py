@@ -2,25 +2,40 @@
 
 from typing import Any
 
+import cv2
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
+from schemas.face_points import CONTENT_POSITIONS, ORDER, POSE_POSITIONS
 from schemas.reasons import RETRYABLE
 from schemas.tables import AUDIO, LANDMARKS, REJECTS
 from tasks.audio import SAMPLE_RATE, encode_flac, loudness_db, mel_spectrogram, silence_share
 from tasks.corpus.clip import Clip, Reject
+from tasks.corpus.faces import CutFrame
+from tasks.corpus.fingerprints import audio_hash, face_hashes, hashed_frames
+from tasks.corpus.sync import lip_sync_offset
+from tasks.faces.head_angles import head_angles
 
 DETECTED = "detected"
 INTERPOLATED = "interpolated"
+LOW, HIGH = 5, 95
+"""Percentiles that stand for a measure's range: the few frames in which landmarks jump do not count."""
+
+Points = npt.NDArray[np.float64]
 
 
-def clip_row(clip: Clip, fps: int) -> dict[str, Any]:
-    """The clip's row in `clips`, without the pictures' place. Every measure is a column; nothing is left out for a low one."""
+def clip_row(clip: Clip, fps: int, sync: object | None = None) -> dict[str, Any]:
+    """The clip's row in `clips`, without the pictures' place. Every measure is a column; nothing is left out for a low one.
+
+    sync: measures the A/V offset; None: lip motion does.
+    """
     frames, start_s = clip.segment.frames, clip.segment.start_frame / fps
     return {
         "clip_id": clip.clip_id,
         "source": clip.source.uri,
         "speaker": clip.source.speaker,
+        "split": clip.source.split,
         "segment_start_s": start_s,
         "segment_end_s": (clip.segment.start_frame + len(frames)) / fps,
         "track": clip.segment.track,
@@ -31,9 +46,10 @@ def clip_row(clip: Clip, fps: int) -> dict[str, Any]:
         "height": clip.info.height,
         "source_fps": float(clip.info.fps),
         **_face_measures(clip),
+        **_angle_measures(clip),
         **_sound_measures(clip),
-        "av_offset_frames": None,
-        "av_confidence": None,
+        **_sync_measures(clip),
+        **_fingerprints(clip),
     }
 
 
@@ -89,3 +105,38 @@ def _face_measures(clip: Clip) -> dict[str, float]:
 
 def _sound_measures(clip: Clip) -> dict[str, float]:
     return {"loudness_db": loudness_db(clip.waveform), "silence_share": silence_share(clip.waveform)}
+
+
+def _angle_measures(clip: Clip) -> dict[str, float]:
+    yaw, pitch = head_angles(np.stack([_points(frame) for frame in clip.segment.frames])).T
+    return {
+        "yaw_low_deg": float(np.percentile(yaw, LOW)),
+        "yaw_high_deg": float(np.percentile(yaw, HIGH)),
+        "yaw_extent_deg": float(np.percentile(np.abs(yaw), HIGH)),
+        "pitch_low_deg": float(np.percentile(pitch, LOW)),
+        "pitch_high_deg": float(np.percentile(pitch, HIGH)),
+    }
+
+
+def _points(frame: CutFrame) -> Points:
+    """Landmarks (131, 2) in the proportions of the source's pixels."""
+    points = np.empty((len(ORDER), 2))
+    points[list(POSE_POSITIONS)] = frame.pose.T
+    points[list(CONTENT_POSITIONS)] = frame.content.T
+    return points * (frame.box.width, frame.box.height)
+
+
+def _sync_measures(clip: Clip) -> dict[str, Any]:
+    found = lip_sync_offset(np.array([frame.lip_opening for frame in clip.segment.frames]), clip.waveform)
+    method = None if found.offset_frames is None else "lips"
+    return {"av_offset_frames": found.offset_frames, "av_confidence": found.confidence, "av_method": method}
+
+
+def _fingerprints(clip: Clip) -> dict[str, list[int]]:
+    frames = clip.segment.frames
+    pictures = [_decoded(frames[number].picture) for number in hashed_frames(len(frames))]
+    return {"face_hash": list(face_hashes(pictures)), "audio_hash": list(audio_hash(mel_spectrogram(clip.waveform)))}
+
+
+def _decoded(coded: bytes) -> npt.NDArray[np.uint8]:
+    return cv2.imdecode(np.frombuffer(coded, dtype=np.uint8), cv2.IMREAD_COLOR)
