@@ -3,7 +3,7 @@
 import errno
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,15 +14,19 @@ import numpy.typing as npt
 from schemas.errors import MediaError, StoreError
 from schemas.jobs import PlannedSource
 from schemas.reasons import RETRYABLE, Reason
-from schemas.settings import FormatSettings, IngestSettings
+from schemas.settings import IngestSettings
 from tasks import places
 from tasks.audio import SAMPLE_RATE, loudness_db, read_waveform
 from tasks.corpus.discover import NAME_NOT_UTF8
-from tasks.corpus.faces import CutFrame, cut_face
+from tasks.corpus.scenes import cut_finder
+from tasks.corpus.segments import Segment, windows
+from tasks.corpus.speaking import Speaker, chosen
 from tasks.corpus.spool import FrameSpool
-from tasks.faces.tracks import FaceFrame, follow_faces
+from tasks.corpus.time_limits import OutOfTimeError, in_time, time_limit_s
+from tasks.faces.detect import FaceFinder
+from tasks.faces.tracks import FaceFrame, follow_all_faces
 from tasks.file_hash import file_hash
-from tasks.media.decode import Frame, read_frames
+from tasks.media.decode import read_frames
 from tasks.media.probe import MediaInfo, probe
 
 logger = logging.getLogger(__name__)
@@ -34,33 +38,25 @@ SILENT_DB = -80.0
 CONTENT_HASH_LENGTH = 16
 MAX_GAP_FRAMES = 5
 """Longest gap in which a face is interpolated: 0.2 s, a blink of the detector and not a turn of the head."""
-FOOTAGE_PER_TIME_LIMIT_S = 600.0
-"""The time limit holds for so much footage; a longer source has as many times more."""
+OTHER_FACE_DETAIL = "Another face that is there at the same time was taken."
 
 FloatArray = npt.NDArray[np.float32]
-Picture = npt.NDArray[np.uint8]
-Find = Callable[[Picture], npt.NDArray[np.float64] | None]
-
-
-@dataclass(frozen=True)
-class Segment:
-    """Consecutive frames of one track; the segments of a track are counted from 0."""
-
-    track: int
-    number: int
-    start_frame: int
-    frames: tuple[CutFrame, ...]
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A clip before it is written. waveform: (frames * 640,) float32 16 kHz mono, from the first frame's time on."""
+    """A clip before it is written.
+
+    waveform: (frames * 640,) float32 16 kHz mono, from the first frame's time on. path: the source's local file, there while the
+    clip is handled.
+    """
 
     clip_id: str
     source: PlannedSource
     info: MediaInfo
     segment: Segment
     waveform: FloatArray
+    path: Path
 
 
 @dataclass(frozen=True)
@@ -82,16 +78,17 @@ class TurnedAwayError(Exception):
         self.stage, self.reason, self.detail = stage, reason, detail
 
 
-def cut_source(source: PlannedSource, settings: IngestSettings, find: Find) -> Iterator[Clip | Reject]:
+def cut_source(source: PlannedSource, settings: IngestSettings, finder: FaceFinder, forgotten: frozenset[str] = frozenset()) -> Iterator[Clip | Reject]:
     """Clips and rejects of one source, at least one of either, one clip in memory at a time. Never raises for what a file is like.
 
-    find: landmarks of a BGR picture or None (`FaceMesh.find`). What comes before damage in a file is kept, the damage a reject.
+    finder: counts the clips by itself and is left with no memory of the source. forgotten: the first CONTENT_HASH_LENGTH hex digits
+    of files that were taken out of the store. What comes before damage in a file is kept, the damage a reject.
     A source that is turned away for a retryable reason gives that reject alone: how much came before a time limit depends on
     how busy the machine was, and the next try makes it again.
     """
     try:
         with _local(source) as path:
-            yield from _cut_file(path, source, settings, find)
+            yield from _cut_file(path, source, settings, finder, forgotten)
     except TurnedAwayError as refusal:
         yield Reject(source.uri, None, refusal.stage, refusal.reason, refusal.detail)
     except Exception as error:
@@ -99,22 +96,29 @@ def cut_source(source: PlannedSource, settings: IngestSettings, find: Find) -> I
         yield Reject(source.uri, None, "worker", Reason.INTERNAL, f"{type(error).__name__}: {error}")
 
 
-def _cut_file(path: Path, source: PlannedSource, settings: IngestSettings, find: Find) -> Iterator[Clip | Reject]:
+def _cut_file(path: Path, source: PlannedSource, settings: IngestSettings, finder: FaceFinder, forgotten: frozenset[str]) -> Iterator[Clip | Reject]:
     started_s = time.monotonic()
     with _stage("probe", path, source):
         info = _usable(probe(path))
         content_hash = file_hash(path)[:CONTENT_HASH_LENGTH]
+    if content_hash in forgotten:
+        raise TurnedAwayError("probe", Reason.FORGOTTEN, "Its content was taken out of the store on request.")
     with _stage("audio", path, source):
         waveform = _sound(path, info)
     limit_s = time_limit_s(settings.clip_time_limit_s, info.duration_s)
-    frames = _in_time(read_frames(path, settings.format.fps, threads=1), started_s, limit_s)  # an actor has one core
-    faces = _Counted(follow_faces(frames, find, MAX_GAP_FRAMES))
+    frames = in_time(read_frames(path, settings.format.fps, threads=1), started_s, limit_s)  # an actor has one core
+    faces = _Counted(follow_all_faces(frames, finder, cut_finder(settings.scene_threshold), MAX_GAP_FRAMES))
     with FrameSpool() as spool:
         with _stage("decode", path, source):
-            held, damage = _put_aside(segments(faces, settings.format), spool)
-        for segment, cut in zip(held, spool.pieces(), strict=True):
-            clip_id = f"{content_hash}-s{segment.number}t{segment.track}"
-            yield _clip_or_reject(clip_id, source, info, replace(segment, frames=cut), waveform)
+            held, damage = _put_aside(_judged(windows(faces, settings.format), settings.speaker, waveform), spool, finder)
+        pieces = spool.pieces()
+        for judged in held:
+            clip_id = f"{content_hash}-s{judged.segment.number}t{judged.segment.track}"
+            if judged.reason is not None:
+                yield Reject(source.uri, clip_id, "clip", judged.reason, judged.detail)
+                continue
+            segment = replace(judged.segment, frames=next(pieces))
+            yield Clip(clip_id, source, info, segment, waveform_piece(waveform, segment.start_frame, len(segment.frames)), path)
     if damage is not None:
         with _stage("decode", path, source):
             raise damage
@@ -124,18 +128,38 @@ def _cut_file(path: Path, source: PlannedSource, settings: IngestSettings, find:
         raise TurnedAwayError("faces", Reason.NO_FACE, f"No face was found in {faces.count} frames.")
 
 
-def time_limit_s(limit_s: float, duration_s: float | None) -> float:
-    """The time limit of a source of that length; `limit_s` where it is short or unknown."""
-    return limit_s * max(1.0, (duration_s or 0.0) / FOOTAGE_PER_TIME_LIMIT_S)
+@dataclass(frozen=True)
+class _Judged:
+    """A segment, and why it becomes no clip; a reason of None: it becomes one."""
+
+    segment: Segment
+    reason: Reason | None = None
+    detail: str = ""
 
 
-def _put_aside(cut: Iterable[Segment], spool: FrameSpool) -> tuple[list[Segment], MediaError | None]:
-    """Puts the frames of all segments aside; gives the segments without them, and the damage after which there were no more."""
-    held: list[Segment] = []
+def _judged(cut: Iterable[list[Segment]], speaker: Speaker, waveform: FloatArray) -> Iterator[_Judged]:
+    """The segments of all windows in order. One that is too short does not compete with the others."""
+    for window in cut:
+        short = [_Judged(segment, Reason.TOO_SHORT, _too_short(segment)) for segment in window if len(segment.frames) < SHORTEST_FRAMES]
+        long = [segment for segment in window if len(segment.frames) >= SHORTEST_FRAMES]
+        competing = zip(long, chosen(long, speaker, waveform), strict=True)
+        decided = [_Judged(segment) if keep else _Judged(segment, Reason.OTHER_FACE, OTHER_FACE_DETAIL) for segment, keep in competing]
+        yield from sorted(short + decided, key=lambda judged: (judged.segment.start_frame, judged.segment.track))
+
+
+def _too_short(segment: Segment) -> str:
+    return f"The face is there for {len(segment.frames)} of the {SHORTEST_FRAMES} frames that a clip needs."
+
+
+def _put_aside(judged: Iterable[_Judged], spool: FrameSpool, finder: FaceFinder) -> tuple[list[_Judged], MediaError | None]:
+    """Puts the frames of segments that become clips aside; gives all without frames, and the damage after which there were no more."""
+    held: list[_Judged] = []
     try:
-        for segment in cut:
-            spool.put(segment.frames)
-            held.append(replace(segment, frames=()))
+        for one in judged:
+            if one.reason is None:
+                spool.put(one.segment.frames)
+            held.append(replace(one, segment=replace(one.segment, frames=())))
+            finder.count_clip()
     except MediaError as error:
         if error.reason in RETRYABLE:
             raise
@@ -143,74 +167,17 @@ def _put_aside(cut: Iterable[Segment], spool: FrameSpool) -> tuple[list[Segment]
     return held, None
 
 
-def segments(faces: Iterable[FaceFrame], store_format: FormatSettings) -> Iterator[Segment]:
-    """Cuts followed faces into segments: at most `segment_s` long, each within one track, without gaps.
-
-    Where decoding fails, the segment up to there is given before the MediaError is raised again.
-    """
-    longest = int(store_format.segment_s * store_format.fps)
-    cutter = _Cutter(longest)
-    failure: MediaError | None = None
-    try:
-        for face in faces:
-            yield from cutter.take(face, cut_face(face, store_format))
-    except MediaError as error:
-        failure = error
-    yield from cutter.flush()
-    if failure is not None:
-        raise failure
-
-
-class _Cutter:
-    """Collects the frames of the segment under way."""
-
-    def __init__(self, longest: int) -> None:
-        self.longest = longest
-        self.frames: list[CutFrame] = []
-        self.start_frame = 0
-        self.track = -1
-        self.number = 0
-
-    def take(self, face: FaceFrame, cut: CutFrame | None) -> Iterator[Segment]:
-        """Adds a frame; gives the segment that it ends, if it ends one."""
-        if cut is None or face.track is None:
-            yield from self.flush()
-            return
-        if face.track != self.track:
-            yield from self.flush()
-            self.track, self.number = face.track, 0
-        if not self.frames:
-            self.start_frame = face.index
-        self.frames.append(cut)
-        if len(self.frames) == self.longest:
-            yield from self.flush()
-
-    def flush(self) -> Iterator[Segment]:
-        """Gives the segment under way, if there is one."""
-        if self.frames:
-            yield Segment(self.track, self.number, self.start_frame, tuple(self.frames))
-            self.number += 1
-            self.frames = []
-
-
 class _Counted:
-    """Passes faces on and counts them."""
+    """Passes the faces of frames on and counts the frames."""
 
-    def __init__(self, faces: Iterable[FaceFrame]) -> None:
+    def __init__(self, faces: Iterable[tuple[FaceFrame, ...]]) -> None:
         self._faces = faces
         self.count = 0
 
-    def __iter__(self) -> Iterator[FaceFrame]:
-        for face in self._faces:
+    def __iter__(self) -> Iterator[tuple[FaceFrame, ...]]:
+        for faces in self._faces:
             self.count += 1
-            yield face
-
-
-def _clip_or_reject(clip_id: str, source: PlannedSource, info: MediaInfo, segment: Segment, waveform: FloatArray) -> Clip | Reject:
-    frames = len(segment.frames)
-    if frames < SHORTEST_FRAMES:
-        return Reject(source.uri, clip_id, "clip", Reason.TOO_SHORT, f"The face is there for {frames} of the {SHORTEST_FRAMES} frames that a clip needs.")
-    return Clip(clip_id, source, info, segment, waveform_piece(waveform, segment.start_frame, frames))
+            yield faces
 
 
 def waveform_piece(waveform: FloatArray, start_frame: int, frames: int) -> FloatArray:
@@ -235,13 +202,6 @@ def _sound(path: Path, info: MediaInfo) -> FloatArray:
     if loudness_db(waveform) < SILENT_DB:
         raise MediaError(Reason.SILENT_AUDIO, f"Its sound stays under {SILENT_DB:.0f} dB.")
     return waveform
-
-
-def _in_time(frames: Iterable[Frame], started_s: float, limit_s: float) -> Iterator[Frame]:
-    for frame in frames:
-        if time.monotonic() - started_s > limit_s:
-            raise TurnedAwayError("decode", Reason.TIME_LIMIT, f"It took longer than {limit_s:g} s.")
-        yield frame
 
 
 @contextmanager
@@ -281,6 +241,8 @@ def _stage(stage: str, path: Path, source: PlannedSource) -> Iterator[None]:
         yield
     except MediaError as error:
         raise TurnedAwayError(stage, error.reason, str(error).replace(str(path), source.uri)) from error
+    except OutOfTimeError as error:
+        raise TurnedAwayError(stage, Reason.TIME_LIMIT, str(error)) from error
     except FileNotFoundError as error:
         raise TurnedAwayError(stage, Reason.MISSING, f"{source.uri} is not there.") from error
     except OSError as error:

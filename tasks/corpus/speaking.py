@@ -1,0 +1,61 @@
+"""Who speaks: choosing among faces that are there at the same time."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from tasks.audio import SAMPLE_RATE
+from tasks.corpus.segments import Segment
+
+SAMPLES_A_FRAME = SAMPLE_RATE // 25
+LIPS_CORRELATE = 0.2
+"""Lowest correlation of lip opening and loudness that counts as speaking."""
+
+FloatArray = npt.NDArray[np.float32]
+Speaker = Literal["largest", "moving-lips", "all"]
+
+
+def chosen(segments: Sequence[Segment], speaker: Speaker, waveform: FloatArray) -> list[bool]:
+    """Whether each segment is kept: of segments that share a moment one is, of a window's best ones first.
+
+    largest: by face area times frames. moving-lips: by how lip opening and loudness correlate, where that reaches LIPS_CORRELATE;
+    those whose lips do not come after those whose lips do, by size. all: each is kept.
+    waveform: (n,) 16 kHz mono from the first frame's time on.
+    """
+    if speaker == "all" or len(segments) < 2:
+        return [True] * len(segments)
+    rank = [_rank(segment, speaker, waveform) for segment in segments]
+    kept: list[int] = []
+    for which in sorted(range(len(segments)), key=lambda which: rank[which], reverse=True):
+        if not any(_at_once(segments[which], segments[other]) for other in kept):
+            kept.append(which)
+    return [which in kept for which in range(len(segments))]
+
+
+def lips_follow(segment: Segment, waveform: FloatArray) -> float:
+    """Correlation of a segment's lip opening with the loudness of its sound, both 25 a second: -1..1; 0 where either does not vary."""
+    opening = np.array([frame.lip_opening for frame in segment.frames])
+    loudness = loudness_a_frame(waveform, segment.start_frame, len(opening))
+    spread = opening.std() * loudness.std()
+    return float(((opening - opening.mean()) * (loudness - loudness.mean())).mean() / spread) if spread > 0 else 0.0
+
+
+def loudness_a_frame(waveform: FloatArray, start_frame: int, frames: int) -> npt.NDArray[np.float64]:
+    """Root of the short-time energy of each frame's 40 ms of sound: (frames,), 0 where the sound track has ended."""
+    piece = waveform[start_frame * SAMPLES_A_FRAME : (start_frame + frames) * SAMPLES_A_FRAME].astype(np.float64)
+    piece = np.pad(piece, (0, frames * SAMPLES_A_FRAME - len(piece)))
+    return np.sqrt(np.square(piece.reshape(frames, SAMPLES_A_FRAME)).mean(axis=1))
+
+
+def _rank(segment: Segment, speaker: Speaker, waveform: FloatArray) -> tuple[float, float, int]:
+    """What the best of several has most of; the lower track where two are the same."""
+    follows = lips_follow(segment, waveform) if speaker == "moving-lips" else 0.0
+    area = sum(frame.box.width * frame.box.height for frame in segment.frames)
+    return follows if follows >= LIPS_CORRELATE else 0.0, area, -segment.track
+
+
+def _at_once(first: Segment, second: Segment) -> bool:
+    starts_before_end = first.start_frame < second.start_frame + len(second.frames)
+    return starts_before_end and second.start_frame < first.start_frame + len(first.frames)
