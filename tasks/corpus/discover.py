@@ -4,14 +4,15 @@ import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import fsspec
 
 from schemas.errors import StoreError
 from schemas.jobs import PlannedSource
 from tasks import places
-from tasks.corpus.speakers import SourceNames, SpeakerList, default_speaker
+from tasks.corpus.arrangements import Arrangement, Layout, arrangement_of
+from tasks.corpus.speakers import SourceNames, SpeakerList
 
 logger = logging.getLogger(__name__)
 
@@ -30,16 +31,24 @@ NAME_NOT_UTF8 = "name-not-utf-8"
 """The version of a file that no table can name: still a source, turned away until it is renamed."""
 
 
-def discover(locations: tuple[str, ...], speakers: SpeakerList) -> Iterator[PlannedSource]:
-    """Every source under the given folders, files and prefixes, in the order of their names.
+def discover(locations: tuple[str, ...], speakers: SpeakerList, layout: Layout = "folder", pretrain: bool = False) -> Iterator[PlannedSource]:
+    """Every source under the given folders, files and prefixes, one by one as they are listed, in the order of their names.
 
-    Symbolic links are followed and the source is recorded under the path that they lead to; hidden files are left out. A file
-    that is given by itself is a source whatever its suffix. Raises StoreError for a place that is not there or cannot be listed.
+    Symbolic links are followed and the source is recorded under the path that they lead to, which two names may share; hidden
+    files are left out. A file that is given by itself is a source whatever its suffix. In memory at once: the names of one local
+    folder, or one page of a listing. Speakers are those that rows name exactly; `speakers` then tells those of path ends.
+    Raises StoreError for a place that is not there or cannot be listed, SettingsError for one that is not arranged as asked.
     """
-    listed = [source for location in locations for source in (_list_remote if places.is_remote(location) else _list_local)(location)]
-    for source, named in zip(listed, speakers.match([source.names for source in listed]), strict=True):
-        speaker = named or default_speaker(source.names.relative)
-        yield PlannedSource(uri=source.names.uri, size=source.size, version=source.version, speaker=speaker)
+    for location, arrangement in [(location, arrangement_of(location, layout, pretrain)) for location in locations]:
+        for source in _list_remote(location, arrangement) if places.is_remote(location) else _list_local(location, arrangement):
+            relative = source.names.relative
+            yield PlannedSource(
+                uri=source.names.uri,
+                size=source.size,
+                version=source.version,
+                speaker=speakers.named(source.names) or arrangement.speaker(relative),
+                split=arrangement.split(relative),
+            )
 
 
 def is_video_name(name: str) -> bool:
@@ -48,18 +57,19 @@ def is_video_name(name: str) -> bool:
 
 
 class _Listed(NamedTuple):
-    """A source whose speaker is not settled yet."""
+    """A source as it was listed."""
 
     names: SourceNames
     size: int
     version: str
 
 
-def _list_local(location: str) -> Iterator[_Listed]:
+def _list_local(location: str, arrangement: Arrangement) -> Iterator[_Listed]:
     root = places.local_path(location).absolute()
     if root.is_dir():
-        for path in _walk(root, frozenset()):
-            yield _local_source(path, path.relative_to(root).as_posix())
+        for folder in arrangement.folders:
+            for path in _walk(root / folder, frozenset()):
+                yield _local_source(path, path.relative_to(root).as_posix())
     elif root.exists():
         yield _local_source(root, root.name)
     else:
@@ -110,24 +120,36 @@ def _spelled(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
-def _list_remote(location: str) -> Iterator[_Listed]:
-    with places.reachable(location):
-        filesystem, root = fsspec.core.url_to_fs(location)
-        filesystem.invalidate_cache()
-        found = filesystem.find(root, detail=True)
-    if not found:
+def _list_remote(location: str, arrangement: Arrangement) -> Iterator[_Listed]:
+    """Objects under a prefix, page by page; or the object of that very name."""
+    anything = False
+    for folder in arrangement.folders:
+        for uri, size, version in _objects(places.join(location, folder) if folder else location):
+            anything = True
+            relative = _below(location, uri)
+            if relative == "":
+                yield _Listed(SourceNames(uri, uri, places.name_of(uri)), size, version)
+            elif is_video_name(places.name_of(uri)) and not _has_hidden_folder(relative):
+                yield _Listed(SourceNames(uri, uri, relative), size, version)
+    if not anything:
         raise StoreError(f"The source {location} is not there, or there is nothing under it.")
-    for path in sorted(found):
-        relative = PurePosixPath(path).relative_to(root).as_posix()
-        alone = relative == "."
-        if alone or (is_video_name(places.name_of(path)) and not _has_hidden_folder(relative)):
-            yield _remote_source(filesystem.unstrip_protocol(path), found[path], places.name_of(path) if alone else relative)
+
+
+def _below(location: str, uri: str) -> str:
+    """The path of an object below a prefix; empty for the object of that very name."""
+    return uri.removeprefix(location.rstrip("/")).lstrip("/")
 
 
 def _has_hidden_folder(relative: str) -> bool:
     return any(part.startswith(".") for part in PurePosixPath(relative).parts)
 
 
-def _remote_source(uri: str, entry: dict[str, Any], relative: str) -> _Listed:
-    version = next((str(entry[key]).strip('"') for key in VERSION_KEYS if entry.get(key)), "")
-    return _Listed(SourceNames(uri, uri, relative), int(entry["size"]), version)
+def _objects(location: str) -> Iterator[tuple[str, int, str]]:
+    """URI, size and version of every object under a prefix, in order."""
+    with places.reachable(location):
+        filesystem, root = fsspec.core.url_to_fs(location)
+        filesystem.invalidate_cache()
+        found = filesystem.find(root, detail=True)
+    for path in sorted(found):
+        version = next((str(found[path][key]).strip('"') for key in VERSION_KEYS if found[path].get(key)), "")
+        yield filesystem.unstrip_protocol(path), int(found[path]["size"]), version

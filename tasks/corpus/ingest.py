@@ -6,20 +6,22 @@ from collections.abc import Iterable
 from schemas.jobs import IngestSummary
 from schemas.settings import IngestSettings
 from tasks.corpus.batch import BatchCounts, try_source, write_batch
-from tasks.corpus.plan import IngestPlan, plan_batches
+from tasks.corpus.plan import IngestPlan, PlannedBatch, plan_batches
+from tasks.corpus.store import CorpusStore
 from tasks.progress import Progress
 
-__all__ = ["BatchCounts", "IngestPlan", "ingest_here", "plan_batches", "summarize", "try_source", "write_batch"]
+__all__ = ["BatchCounts", "IngestPlan", "PlannedBatch", "ingest_here", "plan_batches", "summarize", "try_source", "write_batch"]
 
 
 def ingest_here(settings: IngestSettings, progress: Progress) -> IngestSummary:
     """Plans and writes all batches in this process, telling the sources done. Raises StoreError and SettingsError."""
     plan = plan_batches(settings)
-    total = sum(len(batch.sources) for batch in plan.batches)
+    total = sum(batch.sources for batch in plan.batches)
+    store = CorpusStore(settings.store, settings.format)
     counts, before = [], 0
     for batch in plan.batches:
-        counts.append(write_batch(settings, batch, _later(progress, before, total)))
-        before += len(batch.sources)
+        counts.append(write_batch(settings, batch.retry or store.plan(batch.batch), _later(progress, before, total)))
+        before += batch.sources
     progress(total, total, "sources")
     return summarize(settings.store, plan, counts)
 

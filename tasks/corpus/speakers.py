@@ -3,8 +3,7 @@
 import csv
 import io
 import logging
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import NamedTuple, Self
 
@@ -35,11 +34,21 @@ class SourceNames(NamedTuple):
         return self.path.endswith(f"/{listed}") or self.uri.endswith(f"/{listed}")
 
 
-@dataclass(frozen=True)
 class SpeakerList:
-    """Speakers by source; a source is a file name, a path relative to the given folder, a full path or URI, or the end of one."""
+    """Speakers by source; a source is a file name, a path relative to the given folder, a full path or URI, or the end of one.
 
-    speakers: dict[str, str] = field(default_factory=dict)
+    A row that names no source exactly is taken as the end of a path (`corpus/a.mp4` when data/corpus was given) if it is that of
+    one source only. That is known when all sources have been seen, so it is told after the pass over them, in the memory of the
+    list and not of the sources.
+    """
+
+    def __init__(self, speakers: dict[str, str] | None = None) -> None:
+        self.speakers = speakers or {}
+        self._named: set[str] = set()
+        self._uri_by_end: dict[str, str | None] = {}
+        self._rows_by_name: dict[str, list[str]] = {}
+        for row in self.speakers:
+            self._rows_by_name.setdefault(PurePosixPath(row).name, []).append(row)
 
     @classmethod
     def read(cls, location: str | None) -> Self:
@@ -54,38 +63,39 @@ class SpeakerList:
             raise SettingsError(f"The speakers file {location} cannot be read.") from error
         return cls(_speakers(location, text))
 
-    def match(self, sources: Sequence[SourceNames]) -> list[str | None]:
-        """The listed speaker of each source, None where it is not listed; a warning says how many rows match no source.
+    def named(self, source: SourceNames) -> str | None:
+        """The speaker of a row that names the source exactly; otherwise None, and the rows that end its path are remembered."""
+        if not self.speakers:
+            return None
+        row = next((name for name in source.exact if name in self.speakers), None)
+        if row is None:
+            self._remember_ends(source)
+            return None
+        self._named.add(row)
+        return self.speakers[row]
 
-        A row that names no source exactly is taken as the end of a path (`corpus/a.mp4` when data/corpus was given) if it is
-        that of one source only.
+    def named_by_end(self) -> dict[str, str]:
+        """After all sources were seen: speakers by URI where a row ends the path of that source only, the longest such row.
+
+        A warning says how many rows fit no source, or several.
         """
-        rows = [next((name for name in source.exact if name in self.speakers), None) for source in sources]
-        left = self.speakers.keys() - rows
-        ends = _rows_by_end(left, [source for source, row in zip(sources, rows, strict=True) if row is None])
-        rows = [row or ends.get(source.uri) for source, row in zip(sources, rows, strict=True)]
-        _warn_of_rows_without_source(sorted(left - set(ends.values())), len(self.speakers))
-        return [None if row is None else self.speakers[row] for row in rows]
+        ends = {row: uri for row, uri in self._uri_by_end.items() if uri is not None and row not in self._named}
+        rows = {ends[row]: row for row in sorted(ends, key=len)}
+        _warn_of_rows_without_source(sorted(self.speakers.keys() - self._named - set(rows.values())), len(self.speakers))
+        return {uri: self.speakers[row] for uri, row in rows.items()}
+
+    def _remember_ends(self, source: SourceNames) -> None:
+        for name in {PurePosixPath(source.path).name, PurePosixPath(source.uri).name}:
+            for row in self._rows_by_name.get(name, ()):
+                if source.ends_with(row):
+                    first = self._uri_by_end.setdefault(row, source.uri)
+                    self._uri_by_end[row] = source.uri if first == source.uri else None
 
 
 def default_speaker(relative: str) -> str:
     """The folder that a source lies in; a file directly under the given folder, or given by itself, is its own speaker."""
     path = PurePosixPath(relative)
     return path.parent.name or path.stem
-
-
-def _rows_by_end(rows: Iterable[str], sources: Iterable[SourceNames]) -> dict[str, str]:
-    """The row whose text ends the path of one source only, by that source's URI; the longest row where there are several."""
-    by_name: dict[str, list[SourceNames]] = {}
-    for source in sources:
-        for name in {PurePosixPath(source.path).name, PurePosixPath(source.uri).name}:
-            by_name.setdefault(name, []).append(source)
-    found: dict[str, str] = {}
-    for row in sorted(rows, key=len):
-        uris = {source.uri for source in by_name.get(PurePosixPath(row).name, ()) if source.ends_with(row)}
-        if len(uris) == 1:
-            found[uris.pop()] = row
-    return found
 
 
 def _warn_of_rows_without_source(rows: Sequence[str], listed: int) -> None:

@@ -19,7 +19,9 @@ def tree(tmp_path: Path) -> Path:
 
 
 def found(*locations: Path, speakers: SpeakerList | None = None) -> dict[str, str]:
-    return {source.uri: source.speaker for source in discover(tuple(map(str, locations)), speakers or SpeakerList())}
+    speakers = speakers or SpeakerList()
+    by_uri = {source.uri: source.speaker for source in discover(tuple(map(str, locations)), speakers)}
+    return by_uri | speakers.named_by_end()
 
 
 def test_videos_in_nested_folders_are_found_and_spoken_by_their_folder(tree: Path) -> None:
