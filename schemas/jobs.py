@@ -63,6 +63,7 @@ class Snapshot(Settings):
         description="clips not chosen, by the selection setting that left them out; each with its value in snapshots/<name>.left-out.parquet"
     )
     split_by: Literal["speaker", "clip", "layout"]
+    checksum: str = Field(default="", description="SHA-256 of this file with nothing in this place, followed by its table of left-out clips")
 
 
 class IngestSummary(Settings):

@@ -42,3 +42,8 @@ def batch_of_shard(shard: str) -> str:
 def snapshot_location(store: str, name: str) -> str:
     """The file of a snapshot."""
     return places.join(store, SNAPSHOTS, f"{name}.json")
+
+
+def left_out_location(store: str, name: str) -> str:
+    """The table of the clips that a snapshot left out, and why."""
+    return places.join(store, SNAPSHOTS, f"{name}.left-out.parquet")

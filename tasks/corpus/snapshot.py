@@ -1,100 +1,184 @@
-"""Freezing a choice of clips: which ones a training run reads, and in which split."""
+"""Freezing a choice of clips: which ones a training run reads, in which split, with which sound."""
 
 import hashlib
-import logging
+import io
+import re
 from collections import Counter
-from typing import Any, Literal
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from schemas.errors import StoreError
-from schemas.jobs import Snapshot, SnapshotClip
+from schemas.jobs import Snapshot, SnapshotClip, Split
 from schemas.settings import SnapshotSettings
+from schemas.tables import LEFT_OUT
 from tasks import places
-from tasks.corpus import layout
+from tasks.corpus import layout, twins
+from tasks.corpus.splits import choose_splits
 from tasks.corpus.store import CorpusStore
 
-logger = logging.getLogger(__name__)
+IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float32]
+BoolArray = npt.NDArray[np.bool_]
 
-Split = Literal["train", "val", "test"]
-
-FEWEST_SPEAKERS = 10
-"""With fewer, a tenth of the speakers is less than one: splits are made of clips."""
-FEWEST_FOR_VALIDATION = 3
-FEWEST_FOR_TESTS = 5
-"""Below these numbers of speakers or clips that split stays empty, so that training has at least two."""
 NAME_LENGTH = 16
-MEASURES = ("speaker", "frames", "face_px", "detected_share")
+"""Hex digits of SHA-256 in the name of a snapshot that is given none."""
+MEASURES = ("speaker", "split", "frames", "detected_share", "yaw_extent_deg", "av_offset_frames", "av_confidence", *twins.COLUMNS)
+TWINS = "twins"
+"""The setting by which clips are left out last, of those that pass every threshold: a bad twin must not displace a good one."""
+NO_CHECKSUM = b'"checksum": ""'
+"""As it stands in a snapshot's file while the file's checksum is made."""
+CHECKSUM = re.compile(rb'"checksum": "([0-9a-f]{64})"')
+
+
+class Threshold(NamedTuple):
+    """A setting as it tells n clips apart."""
+
+    setting: str
+    measure: FloatArray
+    """(n,)"""
+    passes: BoolArray
+    """(n,); a measure that is no number does not pass"""
+
+
+class Selection(NamedTuple):
+    """What a snapshot's settings choose."""
+
+    chosen: pa.Table
+    """Rows of `clips`, in order of clip_id."""
+    stand_in: IntArray
+    """(chosen,) row of the chosen clip that stands for each: the same one for all twins of one footage."""
+    left_out: pa.Table
+    """schemas.tables.LEFT_OUT, in order of clip_id."""
 
 
 def freeze_snapshot(store: CorpusStore, settings: SnapshotSettings) -> Snapshot:
-    """Chooses clips by the thresholds, splits them, and writes the choice to `snapshots/<name>.json`.
+    """Chooses clips, splits them, and writes the choice to `snapshots/<name>.json`, the others to `snapshots/<name>.left-out.parquet`.
 
-    The same clips and settings give the same choice whoever ingested first. Splits are disjoint in speakers; with fewer than
-    FEWEST_SPEAKERS they fall back to clips, with a warning. Train is never empty; with fewer than FEWEST_FOR_VALIDATION clips
-    there is no validation split, and training then validates on what it trains on. A snapshot that is there already with the
-    same content is left as it is; StoreError when its content differs, or when no clip passes the thresholds.
+    The same clips and settings give the same files whoever ingested first. Each clip that is not chosen is left out by one
+    setting: the first it fails, in the order of `thresholds`, then `twins`. Train is never empty; with few clips there is no
+    validation split, and training then validates on what it trains on. A snapshot that is there already with the same content
+    is left as it is; StoreError when its content differs, or when no clip passes.
     """
-    chosen, left_out = _choose(store, settings)
-    if not chosen:
-        raise StoreError(f"No clip of the corpus store {store.uri} passes the selection: {_said(left_out)}.")
-    split_by, splits = _split(chosen, settings)
-    clips = tuple(SnapshotClip(clip_id=row["clip_id"], batch=row["batch"], speaker=row["speaker"], split=splits[row[split_by]]) for row in chosen)
-    by: Literal["speaker", "clip"] = "speaker" if split_by == "speaker" else "clip"
-    snapshot = Snapshot(name=settings.name, selection=settings, format=store.format, clips=clips, left_out=left_out, split_by=by)
+    selection = select(store.clips(MEASURES).sort_by("clip_id"), settings)
+    counts = dict(sorted(Counter(selection.left_out["setting"].to_pylist()).items()))
+    if not len(selection.chosen):
+        raise StoreError(f"No clip of the corpus store {store.uri} passes the selection: {_said(counts, settings)}.")
+    split_by, splits = choose_splits(selection.chosen, selection.stand_in, settings)
+    clips = tuple(_clips(selection, splits, settings))
+    snapshot = Snapshot(name=settings.name, selection=settings, format=store.format, clips=clips, left_out=counts, split_by=split_by)
     if not settings.name:
-        snapshot = snapshot.replaced(name=hashlib.sha256(snapshot.model_dump_json().encode()).hexdigest()[:NAME_LENGTH])
-    _keep(store, snapshot)
+        name = hashlib.sha256(snapshot.model_dump_json().encode()).hexdigest()[:NAME_LENGTH]
+        snapshot = snapshot.model_copy(update={"name": name})
+    _keep(store, snapshot, selection.left_out)
     return snapshot
 
 
-def _keep(store: CorpusStore, snapshot: Snapshot) -> None:
-    location = layout.snapshot_location(store.uri, snapshot.name)
-    if not places.exists(location):
-        places.write_bytes(location, snapshot.model_dump_json(indent=1).encode())
-    elif store.snapshot(snapshot.name) != snapshot:
+def select(clips: pa.Table, settings: SnapshotSettings) -> Selection:
+    """Applies a snapshot's settings to rows of `clips` with the columns MEASURES and `batch`, in order of clip_id."""
+    setting = np.full(len(clips), "", dtype=object)
+    measure = np.full(len(clips), np.nan)
+    twin_of = np.full(len(clips), None, dtype=object)
+    for threshold in reversed(thresholds(clips, settings)):  # the first one that a clip fails is written last
+        setting[~threshold.passes] = threshold.setting
+        measure[~threshold.passes] = threshold.measure[~threshold.passes]
+    passing = np.flatnonzero(setting == "")
+    stand_in = twins.find_twins(clips.take(passing))
+    if settings.twins == "one":
+        chosen = stand_in == np.arange(len(passing))
+        setting[passing[~chosen]] = TWINS
+        twin_of[passing[~chosen]] = clips["clip_id"].take(passing[stand_in[~chosen]]).to_numpy(zero_copy_only=False)
+        passing, stand_in = passing[chosen], np.arange(np.count_nonzero(chosen))
+    why = {"setting": setting, "value": measure, "twin_of": twin_of}
+    return Selection(clips.take(passing), stand_in, _left_out(clips, why))
+
+
+def thresholds(clips: pa.Table, settings: SnapshotSettings) -> list[Threshold]:
+    """The settings that are thresholds, in the order in which they leave clips out; single precision, as the measures are stored."""
+    frames, duration_s = _measure(clips, "frames"), _measure(clips, "duration_s")
+    face_px, detected_share = _measure(clips, "face_px"), _measure(clips, "detected_share")
+    yaw_deg, offset_frames = _measure(clips, "yaw_extent_deg"), _measure(clips, "av_offset_frames")
+    near = np.abs(offset_frames) <= np.float32(settings.max_offset_frames)
+    return [
+        Threshold("min_frames", frames, frames >= settings.min_frames),
+        Threshold("max_duration_s", duration_s, duration_s <= np.float32(settings.max_duration_s)),
+        Threshold("min_face_px", face_px, face_px >= np.float32(settings.min_face_px)),
+        Threshold("min_detected_share", detected_share, detected_share >= np.float32(settings.min_detected_share)),
+        Threshold("max_yaw_deg", yaw_deg, yaw_deg <= np.float32(settings.max_yaw_deg)),
+        Threshold("max_offset_frames", offset_frames, near | ~_is_offset_believed(clips, settings)),
+    ]
+
+
+def write_snapshot(store: CorpusStore, snapshot: Snapshot, left_out: pa.Table) -> None:
+    """Writes the files of a snapshot, the one that makes it a snapshot last. Raises StoreError.
+
+    left_out: schemas.tables.LEFT_OUT, in order of clip_id.
+    """
+    table = io.BytesIO()
+    pq.write_table(left_out, table, compression="zstd", write_page_checksum=True)
+    places.write_bytes(layout.left_out_location(store.uri, snapshot.name), table.getvalue())
+    text = snapshot.model_copy(update={"checksum": ""}).model_dump_json(indent=1).encode()
+    digest = hashlib.sha256(text + table.getvalue()).hexdigest()
+    whole = text.replace(NO_CHECKSUM, NO_CHECKSUM[:-1] + digest.encode() + b'"')
+    places.write_bytes(layout.snapshot_location(store.uri, snapshot.name), whole)
+
+
+def is_unharmed(content: bytes, left_out: bytes) -> bool:
+    """Whether the bytes of a snapshot's two files are those that were written, by the checksum in the first."""
+    found = CHECKSUM.search(content)
+    return found is not None and hashlib.sha256(CHECKSUM.sub(NO_CHECKSUM, content) + left_out).hexdigest().encode() == found[1]
+
+
+def _keep(store: CorpusStore, snapshot: Snapshot, left_out: pa.Table) -> None:
+    if not places.exists(layout.snapshot_location(store.uri, snapshot.name)):
+        write_snapshot(store, snapshot, left_out)
+    elif store.snapshot(snapshot.name).model_copy(update={"checksum": ""}) != snapshot:
         raise StoreError(f"The corpus store {store.uri} has another snapshot {snapshot.name} already; a snapshot never changes, so give another name.")
 
 
-def _choose(store: CorpusStore, settings: SnapshotSettings) -> tuple[list[dict[str, Any]], dict[str, int]]:
-    """Clips that pass, in order of clip_id, and how many were left out by the first threshold that each failed."""
-    chosen: list[dict[str, Any]] = []
-    left_out: Counter[str] = Counter()
-    for row in sorted(store.clips(MEASURES).to_pylist(), key=lambda row: row["clip_id"]):
-        failed = _failed(row, settings)
-        if failed is None:
-            chosen.append(row)
-        else:
-            left_out[failed] += 1
-    return chosen, dict(sorted(left_out.items()))
+def _measure(clips: pa.Table, name: str) -> FloatArray:
+    """(n,) a column; NaN where it was not measured."""
+    return np.asarray(clips[name].cast(pa.float32(), safe=False).to_numpy(), dtype=np.float32)
 
 
-def _failed(row: dict[str, Any], settings: SnapshotSettings) -> str | None:
-    thresholds = {"min_frames": ("frames", settings.min_frames), "min_face_px": ("face_px", settings.min_face_px)}
-    thresholds["min_detected_share"] = ("detected_share", settings.min_detected_share)
-    return next((name for name, (measure, lowest) in thresholds.items() if row[measure] < lowest), None)
+def _is_offset_believed(clips: pa.Table, settings: SnapshotSettings) -> BoolArray:
+    measured = np.isfinite(_measure(clips, "av_offset_frames"))
+    return np.asarray(measured & (_measure(clips, "av_confidence") >= np.float32(settings.min_offset_confidence)))
 
 
-def _split(chosen: list[dict[str, Any]], settings: SnapshotSettings) -> tuple[str, dict[str, Split]]:
-    """The column that is split by, and the split of each of its values."""
-    speakers = {row["speaker"] for row in chosen}
-    if len(speakers) >= FEWEST_SPEAKERS:
-        return "speaker", _assign(speakers, settings)
-    logger.warning("There are %d speakers, fewer than %d: clips are split, so one person may be in two splits.", len(speakers), FEWEST_SPEAKERS)
-    return "clip_id", _assign({row["clip_id"] for row in chosen}, settings)
+def _sound_shifts(chosen: pa.Table, settings: SnapshotSettings) -> list[int]:
+    """Whole frames by which each clip's sound is moved back."""
+    believed = _is_offset_believed(chosen, settings) & settings.shift_sound
+    shifts: list[int] = np.where(believed, np.rint(_measure(chosen, "av_offset_frames")), 0).astype(int).tolist()
+    return shifts
 
 
-def _assign(names: set[str], settings: SnapshotSettings) -> dict[str, Split]:
-    """Validation, then tests, then training, in an order that depends on the seed and the names alone."""
-    order = sorted(names, key=lambda name: hashlib.sha256(f"{settings.seed}:{name}".encode()).hexdigest())
-    validation = _count(len(order), settings.val_share, FEWEST_FOR_VALIDATION)
-    tests = min(_count(len(order), settings.test_share, FEWEST_FOR_TESTS), len(order) - validation - 1)
-    splits: dict[str, Split] = dict.fromkeys(order, "train")
-    splits |= dict.fromkeys(order[validation : validation + tests], "test")
-    return splits | dict.fromkeys(order[:validation], "val")
+def _clips(selection: Selection, splits: list[Split], settings: SnapshotSettings) -> Iterator[SnapshotClip]:
+    shifts = _sound_shifts(selection.chosen, settings)
+    # By dictionaries: a million clips then share the texts of their few batches and speakers.
+    columns = [_shared_texts(selection.chosen[name]) for name in ("clip_id", "batch", "speaker")]
+    for clip_id, batch, speaker, split, shift in zip(*columns, splits, shifts, strict=True):
+        yield SnapshotClip(clip_id=clip_id, batch=batch, speaker=speaker, split=split, sound_shift_frames=shift)
 
 
-def _count(total: int, share: float, fewest: int) -> int:
-    return max(1, round(share * total)) if share > 0 and total >= fewest else 0
+def _shared_texts(column: pa.ChunkedArray) -> Iterator[str]:
+    encoded = column.combine_chunks().dictionary_encode()
+    texts = encoded.dictionary.to_pylist()
+    return (texts[index] for index in encoded.indices.to_numpy())
 
 
-def _said(left_out: dict[str, int]) -> str:
-    return ", ".join(f"{name} leaves out {count}" for name, count in left_out.items()) or "there are no clips in it"
+def _left_out(clips: pa.Table, why: dict[str, npt.NDArray[Any]]) -> pa.Table:
+    """The rows of `clips` that a setting leaves out, as schemas.tables.LEFT_OUT; why: the columns that are not in `clips`."""
+    rows = np.flatnonzero(why["setting"] != "")
+    columns = {name: pa.array(values[rows], LEFT_OUT.field(name).type, from_pandas=True) for name, values in why.items()}
+    columns |= {name: clips[name].take(rows) for name in ("clip_id", "batch")}
+    return pa.table(columns).select(LEFT_OUT.names).cast(LEFT_OUT)
+
+
+def _said(left_out: dict[str, int], settings: SnapshotSettings) -> str:
+    counts = (f"{name} {getattr(settings, name):g} leaves out {count}" for name, count in left_out.items())
+    return ", ".join(counts) or "there are no clips in it"

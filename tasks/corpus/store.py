@@ -177,15 +177,16 @@ class CorpusStore:
         except (OSError, ValueError) as error:
             raise StoreError(f"The snapshot {name} of the corpus store {self.uri} cannot be read.") from error
 
+    def left_out(self, name: str) -> pa.Table:
+        """The clips that a snapshot left out, and why (schemas.tables.LEFT_OUT), in order of clip_id; StoreError when it cannot be read."""
+        with _parquet(layout.left_out_location(self.uri, name)) as file:
+            return file.read()
+
     @contextmanager
     def parquet(self, folder: str, batch: str) -> Iterator[pq.ParquetFile]:
         """An open table, its pages' checksums verified on reading; StoreError when it cannot be opened or read."""
-        location = layout.table_location(self.uri, folder, batch)
-        try:
-            with places.open_to_read(location) as source:
-                yield pq.ParquetFile(source, page_checksum_verification=True)
-        except (OSError, pa.ArrowException) as error:
-            raise StoreError(f"The table {location} cannot be read: {str(error).splitlines()[0]}.") from error
+        with _parquet(layout.table_location(self.uri, folder, batch)) as file:
+            yield file
 
     def table(self, folder: str, batch: str, columns: Sequence[str] | None = None) -> pa.Table:
         """One batch's table of that folder (`clips`, `audio`, `landmarks`, `rejects`); StoreError when it cannot be read."""
@@ -213,6 +214,15 @@ class CorpusStore:
             return BatchPlan.model_validate_json(content)
         except ValueError as error:
             raise StoreError(f"The plan {name} cannot be read.") from error
+
+
+@contextmanager
+def _parquet(location: str) -> Iterator[pq.ParquetFile]:
+    try:
+        with places.open_to_read(location) as source:
+            yield pq.ParquetFile(source, page_checksum_verification=True)
+    except (OSError, pa.ArrowException) as error:
+        raise StoreError(f"The table {location} cannot be read: {str(error).splitlines()[0]}.") from error
 
 
 def row_groups(file: pq.ParquetFile) -> dict[str, list[int]]:
