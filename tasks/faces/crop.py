@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.errors import MediaError
-from schemas.face_points import CONTENT_POSITIONS, LOWER_LIP, POSE_POSITIONS, UPPER_LIP
+from schemas.face_points import CONTENT_POSITIONS, LOWER_LIP, ORDER, POSE_POSITIONS, UPPER_LIP
 from schemas.reasons import Reason
 from schemas.settings import CropSettings
 
@@ -20,6 +20,12 @@ IPLAP_TRAIN_PADDING_PX = 5.0
 """Padding of the original's preprocessing, on each side."""
 IPLAP_DUB_PADDING_PX = 25.0
 """Padding of the original's dubbing, on each side."""
+
+UPPER_FACE = [*range(25, 50), *range(59, 91), *(ORDER.index(point) for point in (162, 127, 234, 389, 356, 454))]
+"""Positions in ORDER of the points that do not move with the jaw: brows, eyes, the nose's bridge, the outline above the ears' lobes."""
+UPPER_FACE_DOWN = 1.2
+"""From the upper face's top to the box's bottom, before the padding, in widths of the upper face. The chin lay at 1.03 in the median
+of 4558 frames of 42 clips of speech and above 1.2 in 99.5 %; with the default padding 99.9 % of faces lay in the box whole."""
 
 
 @dataclass(frozen=True)
@@ -48,15 +54,14 @@ class Box:
 
 
 def face_box(points: Points, picture_size: tuple[int, int], crop: CropSettings) -> Box:
-    """The box of a face: bounds of its points, widened by the padding, clipped to the picture, cut to whole pixels.
+    """The box of a face: bounds of what the crop's anchor names, widened by the padding, clipped to the picture, cut to whole pixels.
 
     points: (131, 2) source pixels, x then y. picture_size: (height, width). With `iplap-train` the box is not cut, because
     there the points are relative to the uncut box; its `pixels` are. Raises MediaError (NO_FACE) when
-    nothing of the face, or no whole pixel, lies in the picture.
+    nothing of the face, or no whole pixel, lies in the picture. With the anchor `upper-face` a few points may lie outside the box.
     """
     height, width = picture_size
-    left, top = points.min(axis=0)
-    right, bottom = points.max(axis=0)
+    left, top, right, bottom = _anchored(points, crop)
     padding_px = _padding_px(crop, longer_side_px=max(right - left, bottom - top))
     box = Box(
         x0=max(float(left) - padding_px, 0.0),
@@ -93,6 +98,16 @@ def crop_face(picture: Picture, box: Box, size: int) -> Picture:
 def lip_opening(content: npt.NDArray[np.floating]) -> float:
     """Distance of the outer middles of the lips, in the units of content (2, 57): shares of the box."""
     return float(np.linalg.norm(content[:, UPPER_LIP] - content[:, LOWER_LIP]))
+
+
+def _anchored(points: Points, crop: CropSettings) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom of all points, or of the upper face's with room for the lower face whatever the jaw does."""
+    if crop.anchor == "all-points":
+        (left, top), (right, bottom) = points.min(axis=0), points.max(axis=0)
+    else:
+        (left, top), (right, _) = points[UPPER_FACE].min(axis=0), points[UPPER_FACE].max(axis=0)
+        bottom = top + UPPER_FACE_DOWN * (right - left)
+    return left, top, right, bottom
 
 
 def _padding_px(crop: CropSettings, longer_side_px: float) -> float:
