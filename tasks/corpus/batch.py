@@ -1,29 +1,42 @@
-"""Writing one batch: its plan first, then its files as they come, its `clips` table last, which makes it finished."""
+"""Writing one batch: cut into local files first, then put into the store together, its `clips` table last, which makes it finished."""
 
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
 
 import cv2
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
 
+from schemas.errors import StoreError
 from schemas.jobs import BatchPlan, PlannedSource
-from schemas.reasons import Reason
-from schemas.settings import IngestSettings, Settings
+from schemas.reasons import RETRYABLE, Reason
+from schemas.settings import CuttingSettings, IngestSettings, Settings, check_settings
 from schemas.tables import AUDIO, CLIPS, LANDMARKS, REJECTS
 from tasks import places
 from tasks.corpus import layout
 from tasks.corpus.clip import Clip, Reject, cut_source
 from tasks.corpus.faces import CODING
+from tasks.corpus.known import read_forgotten
 from tasks.corpus.measure import audio_rows, clip_row, landmark_rows, reject_rows
 from tasks.corpus.shards import PictureRanges, ShardWriter
 from tasks.corpus.store import CorpusStore
-from tasks.faces.landmarks import FaceMesh
+from tasks.faces.detect import FaceFinder
 from tasks.progress import Progress, silent
+
+Guard = Callable[[], AbstractContextManager[None]]
+"""What is entered around the work on each source, for example a clock that ends a process that hangs."""
+REPEATED_WORDS = ("clip_id", "detected", "speaker", "faces_shard")
+"""Columns coded by a dictionary. Floats hardly repeat: a dictionary of them is built for each row group and thrown away."""
+FULL_BYTES = 16_000_000
+"""With less than this free in the folder of temporary files a failed source is the disk's fault and not its own."""
 
 
 class BatchCounts(Settings):
@@ -36,58 +49,133 @@ class BatchCounts(Settings):
     rejects: dict[str, int] = Field(default_factory=dict, description="by reason")
 
 
-def write_batch(settings: IngestSettings, plan: BatchPlan, progress: Progress = silent, lost: frozenset[str] = frozenset()) -> BatchCounts:
+def write_batch(
+    settings: IngestSettings,
+    batch: BatchPlan | str,
+    progress: Progress = silent,
+    lost: frozenset[str] = frozenset(),
+    finder: FaceFinder | None = None,
+    *,
+    hung: frozenset[str] = frozenset(),
+    guard: Guard = nullcontext,
+) -> BatchCounts:
     """Cuts the sources of a plan and writes the batch to the store.
 
-    A finished batch is left as it is. A retry (`retry_of`) is made beside the store and moved in only if its outcome differs.
-    The same plan gives the same rows and pictures wherever it is run. Raises StoreError when the store cannot be written.
-    progress: told the sources done, of those of the plan.
-    lost: URIs of sources that are not touched and are turned away, because they killed the workers that did.
+    The same plan gives the same rows and pictures wherever it is run: it is cut by the plan's own `cutting`, whatever the settings say.
+    Nothing comes into the store before all of it is made; `clips` comes last and only where there is none. A finished batch is left as
+    it is, and a retry (`retry_of`) is put in only if its outcome differs. Raises StoreError when store or temporary folder cannot be written.
+    batch: a plan, or the name of one in the store.
+    progress: told the sources done, of those of the plan; once more when all are.
+    lost: URIs of sources that are not touched and are turned away, because they killed the workers that did; `hung`: those of them that took for ever.
+    finder: one made of the plan's `cutting`; without it one is made for this batch.
     """
     cv2.setNumThreads(1)  # one batch a core; OpenCV would take them all
+    plan = batch if isinstance(batch, BatchPlan) else CorpusStore(settings.store, settings.format).plan(batch)
+    unwritten = BatchCounts(batch=plan.batch, written=False)
     if _is_finished(settings.store, plan.batch):
-        return BatchCounts(batch=plan.batch, written=False)
-    if plan.retry_of is None:
-        try:
-            return _write(settings, plan, progress, lost)
-        except _FinishedByAnotherError:
-            return BatchCounts(batch=plan.batch, written=False)
-    with tempfile.TemporaryDirectory(prefix="dubmill-retry-") as folder:
-        counts = _write(settings.replaced(store=folder), plan, progress, lost)
-        if _same_outcome(CorpusStore(folder, plan.format), CorpusStore(settings.store, plan.format), plan):
-            return BatchCounts(batch=plan.batch, written=False)
-        _move_in(folder, settings.store, plan.batch)
-    return counts
+        return unwritten
+    work = _Work(plan, cut_by(settings, plan.cutting), {uri: _lost(uri, uri in hung) for uri in lost}, guard, progress)
+    with _folder_for(plan) as folder:
+        counts = _make(work, folder, finder)
+        if plan.retry_of is not None and _same_outcome(CorpusStore(folder, plan.format), CorpusStore(settings.store, plan.format), plan):
+            return unwritten
+        if isinstance(batch, BatchPlan):
+            _write_missing_plan(settings.store, plan)
+        return counts if publish_batch(folder, settings.store, plan.batch) else unwritten
 
 
-class _FinishedByAnotherError(Exception):
-    """Another run finished the batch while this one was at work on it."""
+def cut_by(settings: IngestSettings, cutting: CuttingSettings) -> IngestSettings:
+    """The settings with another way of cutting; unlike `replaced`, fields that are None there become None."""
+    return check_settings(IngestSettings, settings.model_dump() | cutting.model_dump())
+
+
+def try_source(settings: IngestSettings, source: PlannedSource) -> None:
+    """Cuts a source and keeps nothing of it. A worker that comes to the end shows that the source kills none."""
+    cv2.setNumThreads(1)
+    with FaceFinder(settings.cutting, settings.clips_a_mesh) as finder:
+        for _ in cut_source(source, settings, finder):
+            pass
 
 
 def _is_finished(store: str, batch: str) -> bool:
     return places.exists(layout.table_location(store, layout.CLIPS, batch))
 
 
-def try_source(settings: IngestSettings, source: PlannedSource) -> None:
-    """Cuts a source and keeps nothing of it. A worker that comes to the end shows that the source kills none."""
-    cv2.setNumThreads(1)
-    with FaceMesh() as mesh:
-        for _ in cut_source(source, settings, mesh.find):
-            pass
+def _lost(uri: str, hung: bool) -> Reject:
+    if hung:
+        return Reject(uri, None, "worker", Reason.TIME_LIMIT, "Each worker that handled it hung until its time was over.")
+    return Reject(uri, None, "worker", Reason.WORKER_LOST, "Each worker that handled it died.")
 
 
-def _write(settings: IngestSettings, plan: BatchPlan, progress: Progress, lost: frozenset[str]) -> BatchCounts:
-    places.write_bytes(layout.plan_location(settings.store, plan.batch), plan.model_dump_json(indent=2).encode())
-    with FaceMesh() as mesh, _batch_files(settings, plan) as files:
+@contextmanager
+def _folder_for(plan: BatchPlan) -> Iterator[str]:
+    """A folder for the files of a batch under way; StoreError where it is full or cannot be written."""
+    try:
+        with tempfile.TemporaryDirectory(prefix="dubmill-batch-") as folder:
+            yield folder
+    except OSError as error:
+        raise StoreError(f"The batch {plan.batch} cannot be made in {tempfile.gettempdir()}: {error.strerror or error}.") from error
+
+
+def _write_missing_plan(store: str, plan: BatchPlan) -> None:
+    location = layout.plan_location(store, plan.batch)
+    if not places.exists(location):
+        places.write_bytes(location, plan.model_dump_json().encode())
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What there is to be made, and how."""
+
+    plan: BatchPlan
+    settings: IngestSettings
+    turned_away: dict[str, Reject]
+    """By URI: sources that are not touched."""
+    guard: Guard
+    progress: Progress
+
+
+def _make(work: _Work, folder: str, finder: FaceFinder | None) -> BatchCounts:
+    """Makes the files of a batch in a local folder, laid out as in a store."""
+    settings, plan = work.settings, work.plan
+    forgotten = read_forgotten(settings.store).contents
+    with ExitStack() as opened:
+        used = finder or opened.enter_context(FaceFinder(plan.cutting, settings.clips_a_mesh))
+        files = opened.enter_context(_batch_files(folder, plan, settings.shard_mb))
         for done, source in enumerate(plan.sources):
-            progress(done, len(plan.sources), places.name_of(source.uri))
-            for piece in [_lost(source)] if source.uri in lost else cut_source(source, settings, mesh.find):
+            work.progress(done, len(plan.sources), places.name_of(source.uri))
+            for piece in _pieces(work, source, used, forgotten):
                 files.add(piece)
+        work.progress(len(plan.sources), len(plan.sources), "")
         return files.counts()
 
 
-def _lost(source: PlannedSource) -> Reject:
-    return Reject(source.uri, None, "worker", Reason.WORKER_LOST, "Each worker that handled it died.")
+def _pieces(work: _Work, source: PlannedSource, finder: FaceFinder, forgotten: frozenset[str]) -> Iterator[Clip | Reject]:
+    """Clips and rejects of one source, measured while it is still at hand."""
+    if source.uri in work.turned_away:
+        yield work.turned_away[source.uri]
+        return
+    with work.guard():
+        for piece in cut_source(source, work.settings, finder, forgotten):
+            if isinstance(piece, Reject) and piece.reason in RETRYABLE:
+                _check_space()
+            yield piece
+
+
+def _check_space() -> None:
+    """Raises StoreError where there is no room for temporary files, which any source would fail for."""
+    if shutil.disk_usage(tempfile.gettempdir()).free < FULL_BYTES:
+        raise StoreError(f"The folder of temporary files {tempfile.gettempdir()} is full; free some space, or set TMPDIR to a larger one, and run again.")
+
+
+@lru_cache(maxsize=1)
+def _sync(weights: str | None) -> Any:
+    """The network that measures the A/V offset, loaded once a process; None: it is measured without one."""
+    if weights is None:
+        return None
+    from tasks.corpus.syncnet import load_sync  # here: it brings torch, which is needed only with weights
+
+    return load_sync(weights)
 
 
 class _BatchFiles:
@@ -107,8 +195,8 @@ class _BatchFiles:
         if piece.clip_id not in self._pictures:
             self._pictures[piece.clip_id] = self._write(piece)
         pictures = self._pictures[piece.clip_id]
-        where = {"faces_shard": pictures.shard, "faces_offset": pictures.offsets, "faces_size": pictures.sizes}
-        self.clips.append({**clip_row(piece, self._plan.format.fps), **where})
+        where = {"faces_shard": pictures.shard, "faces_offset": pictures.offsets, "faces_size": pictures.sizes, "faces_crc32": pictures.checksums}
+        self.clips.append({**clip_row(piece, self._plan.format.fps, _sync(self._plan.cutting.sync_weights)), **where})
 
     def _write(self, clip: Clip) -> PictureRanges:
         """Each clip in row groups of its own, so that a reader fetches one clip and not the batch."""
@@ -125,31 +213,29 @@ class _BatchFiles:
 
 
 @contextmanager
-def _batch_files(settings: IngestSettings, plan: BatchPlan) -> Iterator[_BatchFiles]:
-    """Opens the files of a batch and publishes them: faces, audio, landmarks, rejects, and clips last; after an error none of the tables.
-
-    Raises _FinishedByAnotherError, and publishes nothing, when a run beside this one came first: a finished batch never changes,
-    even where the slower run met a fault that the faster one did not.
-    """
-    store, batch = settings.store, plan.batch
+def _batch_files(folder: str, plan: BatchPlan, shard_mb: int) -> Iterator[_BatchFiles]:
+    """Opens the files of a batch in a local folder; on leaving without an error all of them are there."""
     with (
-        _table_writer(layout.table_location(store, layout.LANDMARKS, batch), LANDMARKS) as landmarks,
-        _table_writer(layout.table_location(store, layout.AUDIO, batch), AUDIO) as audio,
-        ShardWriter(store, batch, settings.shard_mb) as shards,
+        _table_writer(folder, layout.LANDMARKS, plan.batch, LANDMARKS) as landmarks,
+        _table_writer(folder, layout.AUDIO, plan.batch, AUDIO) as audio,
+        ShardWriter(folder, plan.batch, shard_mb) as shards,
     ):
         files = _BatchFiles(plan, shards, audio, landmarks)
         yield files
-        if _is_finished(store, batch):
-            raise _FinishedByAnotherError(batch)
-    with _table_writer(layout.table_location(store, layout.REJECTS, batch), REJECTS) as rejects:
+    with _table_writer(folder, layout.REJECTS, plan.batch, REJECTS) as rejects:
         rejects.write_table(reject_rows(files.rejects))
-    with _table_writer(layout.table_location(store, layout.CLIPS, batch), CLIPS) as clips:
+    with _table_writer(folder, layout.CLIPS, plan.batch, CLIPS) as clips:
         clips.write_table(pa.Table.from_pylist(files.clips, schema=CLIPS))
 
 
 @contextmanager
-def _table_writer(location: str, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
-    with places.writing(location) as path, pq.ParquetWriter(path, schema, compression="zstd", write_page_checksum=True) as writer:
+def _table_writer(folder: str, table: str, batch: str, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
+    words = [name for name in REPEATED_WORDS if name in schema.names]
+    location = layout.table_location(folder, table, batch)
+    with (
+        places.writing(location) as path,
+        pq.ParquetWriter(path, schema, compression="zstd", write_page_checksum=True, use_dictionary=words) as writer,
+    ):
         yield writer
 
 
@@ -170,15 +256,54 @@ def _reasons(store: CorpusStore, batch: str, source: str) -> set[tuple[str, str]
     return {(row["stage"], row["reason"]) for row in rows if row["source"] == source}
 
 
-def _move_in(made: str, store: str, batch: str) -> None:
-    """Copies a batch into the store in the order in which it would have been written there."""
-    _copy(layout.plan_location(made, batch), layout.plan_location(store, batch))
-    for shard in places.list_names(places.join(made, layout.FACES), ".tar"):
-        _copy(layout.shard_location(made, shard), layout.shard_location(store, shard))
-    for folder in layout.TABLES:
-        _copy(layout.table_location(made, folder, batch), layout.table_location(store, folder, batch))
+def publish_batch(made: str, store: str, batch: str) -> bool:
+    """Puts the files of a batch from a local folder, laid out as a store, into a store; False, when another writer finished it first.
+
+    Faces, audio, landmarks, rejects, and clips last. A disk that fills up on the way leaves none of them with its final name.
+    """
+    shards = [name for name in places.list_names(places.join(made, layout.FACES), ".tar") if layout.batch_of_shard(name) == batch]
+    files = [layout.shard_location("", shard) for shard in shards] + [layout.table_location("", folder, batch) for folder in layout.TABLES]
+    *data, clips = [(places.local_path(made + below), store.rstrip("/") + below) for below in files]
+    try:
+        with ExitStack() as staged:
+            # A stack is left from its top: what is entered last gets its name first.
+            for origin, target in reversed(data):
+                staged.enter_context(_put_unless_finished(origin, target, store, batch))
+    except _FinishedByAnotherError:
+        return False
+    _remove_later_shards(store, batch, len(shards))
+    return places.write_once(clips[1], clips[0])
 
 
-def _copy(origin: str, target: str) -> None:
+class _FinishedByAnotherError(Exception):
+    """Another run finished the batch while this one was at work on it."""
+
+
+@contextmanager
+def _put_unless_finished(origin: Path, target: str, store: str, batch: str) -> Iterator[None]:
+    """A local target is copied to the same disk on entering and gets its name on leaving; a remote one is uploaded on leaving.
+
+    Just before that it is looked once more whether another run finished the batch: a finished one never changes, even where
+    the slower run met a fault that the faster one did not.
+    """
+    if places.is_remote(target):
+        yield
+        _check_unfinished(store, batch)
+        places.put(origin, target)
+        return
     with places.writing(target) as path:
         shutil.copyfile(origin, path)
+        yield
+        _check_unfinished(store, batch)
+
+
+def _check_unfinished(store: str, batch: str) -> None:
+    if _is_finished(store, batch):
+        raise _FinishedByAnotherError(batch)
+
+
+def _remove_later_shards(store: str, batch: str, number: int) -> None:
+    """Shards from that number on: a run that was killed while it put smaller ones in may have left them."""
+    while places.exists(leftover := layout.shard_location(store, layout.shard_name(batch, number))):
+        places.remove(leftover)
+        number += 1

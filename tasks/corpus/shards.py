@@ -2,15 +2,13 @@
 
 import io
 import tarfile
+import zlib
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
 from typing import IO, Self
 
-import fsspec
-
-from schemas.errors import StoreError
 from tasks import places
 from tasks.corpus import layout
 
@@ -19,11 +17,12 @@ MEGABYTE = 1_000_000
 
 @dataclass(frozen=True)
 class PictureRanges:
-    """Where the pictures of a clip lie: shard's file name, first byte and size of each."""
+    """Where the pictures of a clip lie: shard's file name; first byte, size and CRC-32 of each."""
 
     shard: str
     offsets: list[int]
     sizes: list[int]
+    checksums: list[int]
 
 
 class ShardWriter:
@@ -44,7 +43,7 @@ class ShardWriter:
         if self._shard is None:
             self._shard = _OpenShard(self._store, layout.shard_name(self._batch, self._number))
         offsets = [self._shard.add(f"{clip_id}.{frame:06d}{suffix}", picture) for frame, picture in enumerate(pictures)]
-        ranges = PictureRanges(self._shard.name, offsets, [len(picture) for picture in pictures])
+        ranges = PictureRanges(self._shard.name, offsets, [len(picture) for picture in pictures], [zlib.crc32(picture) for picture in pictures])
         if self._shard.size >= self._shard_bytes:
             self._close(None, None, None)
         return ranges
@@ -68,18 +67,7 @@ class ShardWriter:
         written = {layout.shard_name(self._batch, number) for number in range(self._number)}
         for name in places.list_names(places.join(self._store, layout.FACES), ".tar"):
             if layout.batch_of_shard(name) == self._batch and name not in written:
-                _remove(layout.shard_location(self._store, name))
-
-
-def _remove(location: str) -> None:
-    try:
-        with places.reachable(location):
-            filesystem, path = fsspec.core.url_to_fs(location)
-            filesystem.rm_file(path)
-    except FileNotFoundError:
-        return  # another machine that writes the same batch was quicker
-    except OSError as error:
-        raise StoreError(f"The leftover {location} cannot be removed: {error.strerror or error}.") from error
+                places.remove(layout.shard_location(self._store, name))
 
 
 class _OpenShard:
