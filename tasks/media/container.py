@@ -1,6 +1,8 @@
 """Opening media files safely: local files only, no playlists, and one clear error for each way in which a file cannot be used."""
 
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -27,6 +29,8 @@ REFUSED_TEXTS = ("tty", "bin", "xbin", "adf", "idf", "ffmetadata", "svg_pipe")
 REFUSED_FORMATS = frozenset({*REFUSED_PLAYLISTS, *REFUSED_PATTERNS, *REFUSED_TEXTS})
 
 HEAD_BYTES = 64
+PIECE_BYTES = 2**20
+"""Read at a time from a file that is only tried."""
 
 MEDIA_STARTS = (
     b"\x1aE\xdf\xa3",
@@ -49,6 +53,11 @@ MEDIA_STARTS = (
     b"\xff\xf9",
 )
 """First bytes of Matroska, Ogg, FLAC, MP3, FLV, ASF, MPEG, RIFF, AIFF, GIF, CAF, AMR, MP3 and AAC streams."""
+FEWEST_BYTES_A_SECOND = 100
+"""Of picture and sound: a tenth of what the thriftiest codecs for speech alone take. A file that says it is longer has a damaged header."""
+SHORT_S = 600
+"""So long may any file be, whatever its size."""
+
 MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"wide", b"skip")
 """Types that the first box of an MP4 or QuickTime file may have; they follow four bytes of length."""
 
@@ -79,10 +88,19 @@ def open_container(path: str | Path) -> InputContainer:
     options = {"protocol_whitelist": PROTOCOLS, "format_whitelist": _allowed_formats()}
     try:
         return av.open(f"file:{file}", "r", container_options=options, metadata_errors="replace")
-    except (av.error.PermissionError, av.error.OSError) as error:
-        raise MediaError(Reason.UNREADABLE, f"{path} cannot be read: {error.strerror}.") from error
     except av.FFmpegError as error:
+        _require_content(file, error)
         raise _not_opened(path, head) from error
+
+
+@contextmanager
+def reading(path: str | Path) -> Iterator[None]:
+    """Within it ffmpeg's errors become MediaError: UNREADABLE when the disk or share does not give the file, DAMAGED otherwise."""
+    try:
+        yield
+    except av.FFmpegError as error:
+        _require_content(local_path(str(path)), error)
+        raise damaged(path, f"reading it ends in an error ({error.strerror})") from error
 
 
 def video_stream(container: InputContainer) -> VideoStream | None:
@@ -95,14 +113,34 @@ def video_stream(container: InputContainer) -> VideoStream | None:
 
 
 def audio_stream(container: InputContainer) -> AudioStream | None:
-    """The sound track that ffmpeg would take."""
+    """The sound track that ffmpeg would take; one of a kind for which there is no decoder is none."""
     best = container.streams.best("audio")
-    return best if isinstance(best, AudioStream) else None
+    return best if isinstance(best, AudioStream) and best.codec_context is not None else None
+
+
+def longest_s(container: InputContainer) -> float:
+    """Seconds that a file of this size can hold at all; what its header says beyond that is not true."""
+    return max(SHORT_S, container.size / FEWEST_BYTES_A_SECOND)
 
 
 def damaged(path: str | Path, what: str) -> MediaError:
     """The error for a file that opens but from which nothing can be decoded."""
     return MediaError(Reason.DAMAGED, f"{path} is damaged: {what}.")
+
+
+def _require_content(file: Path, error: av.FFmpegError) -> None:
+    """Raises MediaError(UNREADABLE) when ffmpeg's error may be one of the disk or share and the file cannot be read to its end.
+
+    ffmpeg says "input/output error" and "not permitted" of what a damaged file holds too, and then the next try ends the same.
+    """
+    if not isinstance(error, OSError):
+        return
+    try:
+        with file.open("rb") as opened:
+            while opened.read(PIECE_BYTES):
+                pass
+    except OSError as failure:
+        raise MediaError(Reason.UNREADABLE, f"{file} cannot be read: {failure.strerror or failure}.") from failure
 
 
 def _not_opened(path: str | Path, head: bytes) -> MediaError:

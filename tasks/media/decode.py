@@ -20,7 +20,7 @@ from av.video.stream import VideoStream
 
 from schemas.errors import MediaError
 from schemas.reasons import Reason
-from tasks.media.container import damaged, open_container, require_file, video_stream
+from tasks.media.container import damaged, longest_s, open_container, require_file, video_stream
 from tasks.media.pictures import BgrPictures, Picture
 
 THREADS_VARIABLE = "DUBMILL_DECODE_THREADS"
@@ -63,7 +63,8 @@ def read_frames(path: str | Path, fps: Fraction | int, start_frame: int = 0, sto
 
     Frame n shows the last picture whose time, rounded to the nearest n / fps, is not after it (ffmpeg's fps filter), so gaps
     are filled with the picture before; before the first picture stands the first. Upright, in the first picture's size.
-    A damaged piece is skipped and a stream that ends early ends early. One frame is in memory at a time.
+    A damaged piece is skipped and a stream that ends early ends early, also one whose times go beyond what a file of its size
+    can hold. One frame is in memory at a time.
     `threads`: of the decoder; default: DUBMILL_DECODE_THREADS, or as ffmpeg decides.
     Raises, at the first frame: MediaError of `probe`'s reasons, NO_VIDEO, DAMAGED when not one picture can be decoded.
     """
@@ -154,9 +155,9 @@ class _Source:
 def _open_video(path: str | Path, threads: int | None) -> _Source:
     container = open_container(path)
     stream = video_stream(container)
-    if stream is None:
+    if stream is None or stream.codec_context is None:
         container.close()
-        raise MediaError(Reason.NO_VIDEO, f"{path} has no video stream.")
+        raise MediaError(Reason.NO_VIDEO, f"{path} has no video stream that can be decoded.")
     stream.thread_type = "AUTO"
     stream.thread_count = threads if threads is not None else int(os.environ.get(THREADS_VARIABLE) or 0)
     return _Source(container, stream)
@@ -221,6 +222,7 @@ def _decode(source: _Source, packets: Iterator[Packet]) -> Iterator[VideoFrame]:
 def _timed(source: _Source, frames: Iterator[VideoFrame]) -> Iterator[_Timed]:
     """Frames with their times, in rising order."""
     origin = source.stream.start_time
+    longest = longest_s(source.container)
     last: _Timed | None = None
     for frame in frames:
         stamp = frame.pts if frame.pts is not None else frame.dts
@@ -228,7 +230,7 @@ def _timed(source: _Source, frames: Iterator[VideoFrame]) -> Iterator[_Timed]:
         begin_s = last.end_s if last else Fraction(0)
         if stamp is not None and origin is not None:
             begin_s = (stamp - origin) * source.clock_s
-        if last and begin_s - last.end_s > LONGEST_GAP_S:
+        if last and (begin_s - last.end_s > LONGEST_GAP_S or begin_s > longest):
             return
         begin_s = max(begin_s, last.begin_s) if last else begin_s
         last = _Timed(frame, begin_s, begin_s + _shown_s(source, frame))

@@ -12,7 +12,7 @@ from av.video.stream import VideoStream
 
 from schemas.errors import MediaError
 from schemas.reasons import Reason
-from tasks.media.container import audio_stream, damaged, open_container, require_file, video_stream
+from tasks.media.container import audio_stream, damaged, longest_s, open_container, reading, require_file, video_stream
 from tasks.media.decode import is_picture_file, read_picture
 from tasks.media.pictures import orientation_of
 
@@ -35,7 +35,7 @@ class MediaInfo:
 
     `width` and `height` are pixels of the upright picture (0 for sound); `rotation_deg` is how far the stored one is turned
     counter-clockwise for that; `duration_s` and `start_s` are the video stream's, or the sound's where there is no video
-    (None: not said); `has_video` is False for still pictures and cover art.
+    (None: not said, or more than a file of its size can hold); `has_video` is False for still pictures and cover art.
     """
 
     is_picture: bool = False
@@ -62,7 +62,7 @@ def probe(path: str | Path) -> MediaInfo:
     if is_picture_file(head):
         height, width = read_picture(path).shape[:2]
         return MediaInfo(is_picture=True, width=width, height=height)
-    with open_container(path) as container:
+    with open_container(path) as container, reading(path):
         if video_stream(container) is None and audio_stream(container) is None:
             raise MediaError(Reason.NOT_MEDIA, f"{path} holds neither video nor sound.")
         return MediaInfo(**_video_facts(path, container), **_audio_facts(container), **_times(container))
@@ -72,6 +72,8 @@ def _video_facts(path: str | Path, container: InputContainer) -> dict:
     stream = video_stream(container)
     if stream is None:
         return {}
+    if stream.codec_context is None:
+        raise damaged(path, "its video is of a kind that ffmpeg does not know")
     fps = _declared_rate(stream) or _measured_rate(container, stream)
     frame = _first_frame(container, stream)
     stored = (frame.width, frame.height) if frame is not None else (stream.width, stream.height)
@@ -101,11 +103,12 @@ def _times(container: InputContainer) -> dict:
     if stream.start_time is not None:
         start_s = float(stream.start_time * stream.time_base)
     if stream.duration:
-        return {"start_s": start_s, "duration_s": float(stream.duration * stream.time_base)}
-    if not container.duration:
+        duration_s = float(stream.duration * stream.time_base)
+    elif container.duration:
+        duration_s = max(0.0, ((container.start_time or 0) + container.duration) / av.time_base - start_s)
+    else:
         return {"start_s": start_s}
-    end_s = ((container.start_time or 0) + container.duration) / av.time_base
-    return {"start_s": start_s, "duration_s": max(0.0, end_s - start_s)}
+    return {"start_s": start_s} | ({"duration_s": duration_s} if duration_s <= longest_s(container) else {})
 
 
 def _declared_rate(stream: VideoStream) -> Fraction | None:

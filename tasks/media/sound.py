@@ -17,7 +17,7 @@ from av.packet import Packet
 
 from schemas.errors import MediaError
 from schemas.reasons import Reason
-from tasks.media.container import audio_stream, video_stream
+from tasks.media.container import audio_stream, longest_s, video_stream
 from tasks.media.decode import LONGEST_GAP_S
 
 INT16_SCALE = 32768.0
@@ -65,8 +65,9 @@ class SoundReader:
         self._frames = chain([first], frames)
         self._mixer = _Mixer(first, sample_format)
         self._start_s = start_s
-        self._longest_gap_s = max(LONGEST_GAP_S, _video_s(container))
-        self._silence_s = max(LONGEST_SILENCE_S, _video_s(container), (container.duration or 0) / av.time_base)
+        longest = longest_s(container)
+        self._longest_gap_s = max(LONGEST_GAP_S, min(_video_s(container), longest))
+        self._silence_s = max(LONGEST_SILENCE_S, min(longest, max(_video_s(container), (container.duration or 0) / av.time_base)))
 
     def blocks(self) -> Iterator[Block]:
         """All of the sound, once."""

@@ -15,7 +15,9 @@ import pytest
 from schemas.errors import MediaError
 from schemas.reasons import Reason
 from tasks.media import decode
-from tasks.media.decode import read_frames, read_frames_backwards, read_picture
+from tasks.media.decode import LONGEST_GAP_S, read_frames, read_frames_backwards, read_picture
+from tasks.media.probe import probe
+from tests.damage import mp4_boxes
 from tests.tasks.media.moving_pictures import empty_packet, number_of, numbered_picture, numbers_of, steady, write_pictures
 
 VARIABLE_TIMES_S = [0.0, 0.03, 0.07, 0.10, 0.50, 0.52, 0.53, 0.55, 1.21, 1.25]
@@ -212,6 +214,17 @@ def test_threads_may_be_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     path = write_pictures(tmp_path / "v.mp4", steady(10, 25))
     monkeypatch.setenv("DUBMILL_DECODE_THREADS", "1")
     assert numbers_of(read_frames(path, 25)) == numbers_of(read_frames(path, 25, threads=3)) == list(range(10))
+
+
+def test_a_clock_that_would_make_days_of_a_few_pictures_is_not_believed(tmp_path: Path) -> None:
+    # One tick a second: each picture would be shown for minutes, which a time limit that grows with the footage would allow.
+    content = bytearray(write_pictures(tmp_path / "v.mp4", steady(100, 25)).read_bytes())
+    for kind, begin, _ in mp4_boxes(bytes(content)):
+        if kind in (b"mdhd", b"mvhd"):
+            content[begin + 20 : begin + 24] = struct.pack(">I", 1)
+    (tmp_path / "slow.mp4").write_bytes(content)
+    assert probe(tmp_path / "slow.mp4").duration_s is None
+    assert 100 < sum(1 for _ in read_frames(tmp_path / "slow.mp4", 1)) <= 2 * LONGEST_GAP_S
 
 
 def exif_orientation(orientation: int) -> bytes:

@@ -3,9 +3,11 @@
 import os
 import subprocess
 import wave
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import cv2
 import imageio_ffmpeg
 import numpy as np
@@ -13,6 +15,7 @@ import pytest
 
 from schemas.errors import MediaError
 from schemas.reasons import Reason
+from tasks.media.decode import read_frames
 from tasks.media.encode import Sound, VideoWriter
 from tasks.media.probe import MediaInfo, probe
 from tests.tasks.media.moving_pictures import numbered_picture, steady, write_pictures
@@ -154,6 +157,42 @@ def test_what_is_cut_off_is_damaged(tmp_path: Path) -> None:
     assert refusal(tmp_path / "cut.mp4").reason == Reason.DAMAGED
     (tmp_path / "empty.mp4").touch()
     assert refusal(tmp_path / "empty.mp4").reason == Reason.DAMAGED
+
+
+def test_streams_of_an_unknown_kind(tmp_path: Path) -> None:
+    sound = Sound(np.zeros((8000, 1), dtype=np.float32), 16000)
+    with VideoWriter(str(tmp_path / "v.mp4"), 64, 48, Fraction(25), sound) as writer:
+        for number in range(12):
+            writer.write(numbered_picture(number))
+    whole = (tmp_path / "v.mp4").read_bytes()
+    (tmp_path / "picture.mp4").write_bytes(whole.replace(b"avc1", b"zzzz"))
+    assert refusal(tmp_path / "picture.mp4").reason == Reason.DAMAGED
+    with pytest.raises(MediaError, match="no video stream that can be decoded"):
+        next(read_frames(tmp_path / "picture.mp4", 25))
+    (tmp_path / "sound.mp4").write_bytes(whole.replace(b"mp4a", b"zzzz").replace(b"esds", b"zzzz"))
+    info = probe(tmp_path / "sound.mp4")
+    assert (info.has_video, info.has_audio) == (True, False)
+
+
+def test_damage_that_ffmpeg_calls_a_lack_of_permission_is_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A retryable reason would have the file tried again for ever.
+    path = write_pictures(tmp_path / "v.mp4", steady(3, 25))
+    monkeypatch.setattr("tasks.media.container.av.open", refuse_as(av.error.PermissionError(1, "Operation not permitted")))
+    assert refusal(path).reason == Reason.DAMAGED
+
+
+def test_a_disk_that_does_not_give_the_content_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_pictures(tmp_path / "v.mp4", steady(3, 25))
+    monkeypatch.setattr("tasks.media.container.av.open", refuse_as(av.error.OSError(5, "Input/output error")))
+    monkeypatch.setattr("tasks.media.container.require_file", lambda path: (Path("/proc/self/mem"), b"RIFF"))  # opens, and cannot be read
+    assert refusal(path).reason == Reason.UNREADABLE
+
+
+def refuse_as(error: Exception) -> Callable[..., object]:
+    def refuse(*arguments: object, **options: object) -> object:
+        raise error
+
+    return refuse
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may read everything")
