@@ -1,6 +1,6 @@
 """A clip as rows of the store's tables, with what is measured of it."""
 
-from typing import Any
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -14,21 +14,34 @@ from tasks.audio import SAMPLE_RATE, encode_flac, loudness_db, mel_spectrogram, 
 from tasks.corpus.clip import Clip, Reject
 from tasks.corpus.faces import CutFrame
 from tasks.corpus.fingerprints import audio_hash, face_hashes, hashed_frames
-from tasks.corpus.sync import lip_sync_offset
+from tasks.corpus.sync import SyncMeasure, lip_sync_offset
 from tasks.faces.head_angles import head_angles
 
 DETECTED = "detected"
 INTERPOLATED = "interpolated"
+LIPS = "lips"
+"""What `clips.av_method` says where lip motion measured the offset."""
 LOW, HIGH = 5, 95
 """Percentiles that stand for a measure's range: the few frames in which landmarks jump do not count."""
 
 Points = npt.NDArray[np.float64]
 
 
-def clip_row(clip: Clip, fps: int, sync: object | None = None) -> dict[str, Any]:
+class OffsetMeter(Protocol):
+    """What measures the A/V offset of a clip instead of lip motion: a loaded SyncNet (`tasks.corpus.syncnet`, which imports torch)."""
+
+    @property
+    def method(self) -> str:
+        """Its name in `clips.av_method`."""
+
+    def measure(self, clip: Clip, fps: int) -> SyncMeasure:
+        """The offset and its confidence; both None where it cannot be measured."""
+
+
+def clip_row(clip: Clip, fps: int, sync: OffsetMeter | None = None) -> dict[str, Any]:
     """The clip's row in `clips`, without the pictures' place. Every measure is a column; nothing is left out for a low one.
 
-    sync: measures the A/V offset; None: lip motion does.
+    sync: measures the A/V offset (`load_sync`); None: lip motion does. `faces_*` are for who writes the pictures.
     """
     frames, start_s = clip.segment.frames, clip.segment.start_frame / fps
     return {
@@ -48,7 +61,7 @@ def clip_row(clip: Clip, fps: int, sync: object | None = None) -> dict[str, Any]
         **_face_measures(clip),
         **_angle_measures(clip),
         **_sound_measures(clip),
-        **_sync_measures(clip),
+        **_sync_measures(clip, fps, sync),
         **_fingerprints(clip),
     }
 
@@ -126,9 +139,9 @@ def _points(frame: CutFrame) -> Points:
     return points * (frame.box.width, frame.box.height)
 
 
-def _sync_measures(clip: Clip) -> dict[str, Any]:
-    found = lip_sync_offset(np.array([frame.lip_opening for frame in clip.segment.frames]), clip.waveform)
-    method = None if found.offset_frames is None else "lips"
+def _sync_measures(clip: Clip, fps: int, sync: OffsetMeter | None) -> dict[str, Any]:
+    found = sync.measure(clip, fps) if sync else lip_sync_offset(np.array([frame.lip_opening for frame in clip.segment.frames]), clip.waveform)
+    method = None if found.offset_frames is None else (sync.method if sync else LIPS)
     return {"av_offset_frames": found.offset_frames, "av_confidence": found.confidence, "av_method": method}
 
 
