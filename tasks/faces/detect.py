@@ -17,8 +17,11 @@ Points = npt.NDArray[np.float64]
 WIDENED_SIDEWAYS = 0.1
 WIDENED_UP_AND_DOWN = 0.3
 """How much of its size a box grows on each side before FaceMesh looks into it, as LIP_MASK does it: dlib's boxes end at the brows."""
-DLIB_LONGER_PX = 640
-"""Longer side of the picture that dlib sees. Its detector finds faces of 80 pixels and more: at 640 an eighth of the picture."""
+DLIB_LONGER_PX = 960
+"""Longer side of the picture that dlib sees. Its detector finds faces of 80 pixels: a twelfth of the longer side, where FaceMesh alone
+misses what is under a tenth. 800 found fewer of those and took two thirds of the time; 1280 found more and took twice as long."""
+LARGEST_ENLARGEMENT = 2.0
+"""A small picture is enlarged for dlib by this much at most: faces of 40 pixels are found in it, smaller ones are of no use."""
 FRAMES_A_LOOK = 5
 """While a face stays lost, dlib looks at one frame in so many: a gap of up to 5 frames is bridged, so none is lost by waiting."""
 
@@ -114,9 +117,9 @@ class _DlibDetector:
 
     def boxes(self, picture: Picture) -> list[npt.NDArray[np.float64]]:
         """Boxes (x0, y0, x1, y1) in pixels of the picture, most certain first."""
-        scale = min(1.0, DLIB_LONGER_PX / max(picture.shape[:2]))
+        scale = min(LARGEST_ENLARGEMENT, DLIB_LONGER_PX / max(picture.shape[:2]))
         size = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))
-        grey = cv2.resize(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), size, interpolation=cv2.INTER_AREA)
+        grey = cv2.resize(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
         found = self._detect(grey, 0)
         return [np.array((box.left(), box.top(), box.right() + 1, box.bottom() + 1)) / scale for box in found]
 
