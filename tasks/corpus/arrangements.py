@@ -7,7 +7,6 @@ import logging
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
 from typing import Literal, NamedTuple
 
 from schemas.errors import SettingsError, StoreError
@@ -68,7 +67,7 @@ class Arrangement:
 
     def _key(self, relative: str) -> str:
         named = "main/" + relative if self.below == ".." else relative.removeprefix(f"{self.below}/")
-        return str(PurePosixPath(named).with_suffix(""))
+        return named.rpartition(".")[0]
 
 
 def arrangement_of(location: str, layout: Layout, pretrain: bool = False) -> Arrangement:

@@ -3,10 +3,8 @@
 import logging
 import os
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple
-
-import fsspec
 
 from schemas.errors import StoreError
 from schemas.jobs import PlannedSource
@@ -23,8 +21,6 @@ VIDEO_SUFFIXES = frozenset({
 })
 # fmt: on
 """Containers of moving pictures that ffmpeg reads. Folders of footage also hold notes, sound and pictures: those are no sources."""
-VERSION_KEYS = ("ETag", "etag", "md5Hash", "contentHash", "LastModified", "last_modified", "mtime")
-"""What object stores call the thing that changes with a file's content, best first."""
 MISSING = "missing"
 """The version of a link that leads nowhere: still a source, turned away until it is mended."""
 NAME_NOT_UTF8 = "name-not-utf-8"
@@ -53,7 +49,7 @@ def discover(locations: tuple[str, ...], speakers: SpeakerList, layout: Layout =
 
 def is_video_name(name: str) -> bool:
     """Whether a file of that name is a source when found in a folder."""
-    return not name.startswith(".") and PurePosixPath(name).suffix.lower() in VIDEO_SUFFIXES
+    return not name.startswith(".") and os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES  # noqa: PTH122 - a path object a name costs a million names dear
 
 
 class _Listed(NamedTuple):
@@ -124,12 +120,12 @@ def _list_remote(location: str, arrangement: Arrangement) -> Iterator[_Listed]:
     """Objects under a prefix, page by page; or the object of that very name."""
     anything = False
     for folder in arrangement.folders:
-        for uri, size, version in _objects(places.join(location, folder) if folder else location):
+        for uri, size, version in places.list_objects(places.join(location, folder) if folder else location):
             anything = True
             relative = _below(location, uri)
             if relative == "":
                 yield _Listed(SourceNames(uri, uri, places.name_of(uri)), size, version)
-            elif is_video_name(places.name_of(uri)) and not _has_hidden_folder(relative):
+            elif is_video_name(relative.rpartition("/")[2]) and "/." not in f"/{relative}":
                 yield _Listed(SourceNames(uri, uri, relative), size, version)
     if not anything:
         raise StoreError(f"The source {location} is not there, or there is nothing under it.")
@@ -138,18 +134,3 @@ def _list_remote(location: str, arrangement: Arrangement) -> Iterator[_Listed]:
 def _below(location: str, uri: str) -> str:
     """The path of an object below a prefix; empty for the object of that very name."""
     return uri.removeprefix(location.rstrip("/")).lstrip("/")
-
-
-def _has_hidden_folder(relative: str) -> bool:
-    return any(part.startswith(".") for part in PurePosixPath(relative).parts)
-
-
-def _objects(location: str) -> Iterator[tuple[str, int, str]]:
-    """URI, size and version of every object under a prefix, in order."""
-    with places.reachable(location):
-        filesystem, root = fsspec.core.url_to_fs(location)
-        filesystem.invalidate_cache()
-        found = filesystem.find(root, detail=True)
-    for path in sorted(found):
-        version = next((str(found[path][key]).strip('"') for key in VERSION_KEYS if found[path].get(key)), "")
-        yield filesystem.unstrip_protocol(path), int(found[path]["size"]), version

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
-import fsspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -119,7 +118,7 @@ def read_known(store: CorpusStore) -> Known:
 def drop_index(store_uri: str) -> None:
     """Deletes the index of a store, which the next ingest makes again; for whoever takes batches away."""
     for name in _part_names(store_uri):
-        _remove(_part_location(store_uri, name))
+        places.remove(_part_location(store_uri, name))
 
 
 class Forgotten(NamedTuple):
@@ -251,7 +250,7 @@ def _read_parts(store_uri: str) -> dict[str, pa.Table]:
             continue
         except (OSError, ValueError, pa.ArrowException) as error:
             logger.warning("The part %s of the index of known sources cannot be read and is made anew: %s", name, str(error).splitlines()[0])
-            _remove(_part_location(store_uri, name))
+            places.remove(_part_location(store_uri, name))
     return parts
 
 
@@ -270,18 +269,9 @@ def _merge_when_many(store_uri: str, parts: dict[str, pa.Table]) -> None:
         return
     merged = _write_part(store_uri, _without_doubles(pa.concat_tables(parts.values())))
     for name in parts.keys() - {merged}:
-        _remove(_part_location(store_uri, name))
+        places.remove(_part_location(store_uri, name))
 
 
 def _without_doubles(rows: pa.Table) -> pa.Table:
     """Two planners may have indexed the same batch in different company."""
     return rows.group_by(rows.column_names, use_threads=False).aggregate([]).select(INDEX.names).cast(INDEX)
-
-
-def _remove(location: str) -> None:
-    with places.reachable(location):
-        filesystem, path = fsspec.core.url_to_fs(location)
-        try:
-            filesystem.rm_file(path)
-        except FileNotFoundError:  # another planner was faster
-            return

@@ -94,8 +94,8 @@ class SpeakerList:
 
 def default_speaker(relative: str) -> str:
     """The folder that a source lies in; a file directly under the given folder, or given by itself, is its own speaker."""
-    path = PurePosixPath(relative)
-    return path.parent.name or path.stem
+    folder, _, name = relative.rpartition("/")
+    return folder.rpartition("/")[2] or PurePosixPath(name).stem
 
 
 def _warn_of_rows_without_source(rows: Sequence[str], listed: int) -> None:

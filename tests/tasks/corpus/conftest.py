@@ -3,10 +3,16 @@
 import shutil
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from schemas.jobs import IngestSummary
+from schemas.jobs import BatchPlan, IngestSummary
+from schemas.reasons import RETRYABLE, Reason
 from schemas.settings import IngestSettings
+from schemas.tables import CLIPS, REJECTS
+from tasks import places
+from tasks.corpus import layout
 from tasks.corpus.ingest import ingest_here
 from tasks.progress import silent
 from tests.footage import make_talking_clip
@@ -45,3 +51,16 @@ def made(footage: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
 def store(made: tuple[Path, IngestSummary], tmp_path: Path) -> Path:
     """A copy of that store, to be changed."""
     return Path(shutil.copytree(made[0], tmp_path / "store"))
+
+
+def finish_batch(store: str, plan: BatchPlan, *rejects: tuple[str | None, Reason]) -> None:
+    """Writes a batch as planning sees it: its plan, no clip, and these rejects (clip_id or none, reason) of its first source."""
+    uri = plan.sources[0].uri if plan.sources else ""
+    rows = [
+        {"source": uri, "clip_id": clip_id, "stage": "decode", "reason": reason.value, "detail": "so it is", "retryable": reason in RETRYABLE}
+        for clip_id, reason in rejects
+    ]
+    places.write_bytes(layout.plan_location(store, plan.batch), plan.model_dump_json().encode())
+    for folder, table in ((layout.REJECTS, pa.Table.from_pylist(rows, schema=REJECTS)), (layout.CLIPS, CLIPS.empty_table())):
+        with places.writing(layout.table_location(store, folder, plan.batch)) as path:
+            pq.write_table(table, path)
