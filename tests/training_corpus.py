@@ -1,5 +1,6 @@
 """A small corpus store of drawn faces whose mouths follow their sound: something that both networks can learn in seconds."""
 
+import zlib
 from pathlib import Path
 
 import cv2
@@ -9,7 +10,7 @@ import pyarrow.parquet as pq
 
 from schemas.jobs import Snapshot, SnapshotClip
 from schemas.settings import CropSettings, FormatSettings, SnapshotSettings
-from schemas.tables import AUDIO, CLIPS, LANDMARKS
+from schemas.tables import AUDIO, AUDIO_HASHES, CLIPS, FACE_HASHES, LANDMARKS
 from tasks.corpus import layout
 from tasks.corpus.store import CorpusStore
 from tasks.faces.sketch import draw_sketch
@@ -95,15 +96,22 @@ def _write_tables(folder: Path, clips: list[dict]) -> None:
 def _clip_row(clip: dict, offset: int) -> dict[str, object]:
     sizes = [len(picture) for picture in clip["pictures"]]
     of_kind = {"string": "", "int32": 0, "double": 0.0, "float": 0.0}
-    row = {field.name: of_kind.get(str(field.type)) for field in CLIPS}
+    row = {field.name: None if field.nullable else of_kind.get(str(field.type)) for field in CLIPS}
     offsets = [offset + sum(sizes[:frame]) for frame in range(len(sizes))]
     return row | {
         "clip_id": clip["clip_id"],
         "speaker": "a",
         "frames": clip["frames"],
+        "fps": 25.0,
+        "duration_s": clip["frames"] / 25,
+        "face_px": 100.0,
+        "detected_share": 1.0,
+        "face_hash": [zlib.crc32(picture) for picture in clip["pictures"][:FACE_HASHES]],
+        "audio_hash": [zlib.crc32(clip["mel"][number::AUDIO_HASHES].tobytes()) for number in range(AUDIO_HASHES)],
         "faces_shard": layout.shard_name(BATCH, 0),
         "faces_offset": offsets,
         "faces_size": sizes,
+        "faces_crc32": [zlib.crc32(picture) for picture in clip["pictures"]],
     }
 
 

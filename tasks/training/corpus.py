@@ -1,6 +1,7 @@
 """What a run trains on: the store, the snapshot it reads, and its clips."""
 
 import hashlib
+import logging
 from dataclasses import dataclass
 
 from schemas.jobs import Snapshot
@@ -9,6 +10,8 @@ from tasks.corpus.snapshot import freeze_snapshot
 from tasks.corpus.store import CorpusStore
 from tasks.training.footage import Lessons, read_lessons
 from tasks.training.state import SavedRun
+
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -21,8 +24,8 @@ class Corpus:
 
     @property
     def digest(self) -> str:
-        """Tells apart corpora whose snapshots have the same name: SHA-256 over the clips and their splits."""
-        clips = "".join(f"{clip.clip_id} {clip.split}\n" for clip in self.snapshot.clips)
+        """Tells apart corpora whose snapshots have the same name: SHA-256 over the clips, their splits and how their sound is moved."""
+        clips = "".join(f"{clip.clip_id} {clip.split} {clip.sound_shift_frames}\n" for clip in self.snapshot.clips)
         return hashlib.sha256(clips.encode()).hexdigest()
 
 
@@ -36,4 +39,9 @@ def open_corpus(settings: TrainingSettings, saved: SavedRun | None) -> Corpus:
 def choose_snapshot(store: CorpusStore, settings: TrainingSettings, saved: SavedRun | None) -> Snapshot:
     """The snapshot that the settings name, or that a resumed run read, or one frozen now with the default selection."""
     name = settings.snapshot or (saved.snapshot if saved else None)
-    return store.snapshot(name) if name else freeze_snapshot(store, SnapshotSettings())
+    if name:
+        return store.snapshot(name)
+    snapshot = freeze_snapshot(store, SnapshotSettings())
+    left_out = ", ".join(f"{setting} {count}" for setting, count in snapshot.left_out.items())
+    LOG.info("The snapshot %s holds %d clips; left out: %s.", snapshot.name, len(snapshot.clips), left_out or "none")
+    return snapshot

@@ -46,6 +46,8 @@ class Footage:
     first_mel: IntArray
     mel: FloatArray
     """(mel frames, 80)"""
+    sound_shift: IntArray
+    """(clips,) video frames: the sound of video frame f is that of frame f + this."""
 
     @property
     def clips(self) -> int:
@@ -53,12 +55,16 @@ class Footage:
         return len(self.frames)
 
     def mel_windows(self, clips: IntArray, frames: IntArray) -> FloatArray:
-        """The mel windows (n, 1, 80, 16) of video frames (n,) in clips (n,), silence outside a clip."""
-        return np.ascontiguousarray(mel_windows(self.mel, window_starts(frames), self.first_mel[clips], self.mel_frames[clips]))
+        """The mel windows (n, 1, 80, 16) of video frames (n,) in clips (n,), each clip's sound moved as its snapshot says; silence outside a clip."""
+        starts = window_starts(frames + self.sound_shift[clips])
+        return np.ascontiguousarray(mel_windows(self.mel, starts, self.first_mel[clips], self.mel_frames[clips]))
 
 
-def lay_end_to_end(clips: Sequence[ClipArrays]) -> Footage:
-    """Footage of clips that all have SHORTEST_CLIP frames or more."""
+def lay_end_to_end(clips: Sequence[ClipArrays], sound_shifts: Sequence[int] | None = None) -> Footage:
+    """Footage of clips in which SHORTEST_CLIP frames or more have sound of their own.
+
+    sound_shifts: frames by which each clip's sound comes after its picture; none: it comes with it.
+    """
     frames = np.array([len(clip.pose) for clip in clips], dtype=np.int64)
     mel_frames = np.array([len(clip.mel) for clip in clips], dtype=np.int64)
     return Footage(
@@ -73,6 +79,7 @@ def lay_end_to_end(clips: Sequence[ClipArrays]) -> Footage:
         mel_frames=mel_frames,
         first_mel=np.cumsum(mel_frames) - mel_frames,
         mel=np.concatenate([clip.mel for clip in clips]),
+        sound_shift=np.array(sound_shifts or [0] * len(clips), dtype=np.int64),
     )
 
 
@@ -98,7 +105,8 @@ def read_lessons(store: CorpusStore, snapshot: Snapshot) -> Lessons:
 
 
 def _read_split(store: CorpusStore, clips: Sequence[SnapshotClip], split: str) -> Footage | None:
+    shifts = {clip.clip_id: clip.sound_shift_frames for clip in clips if clip.split == split}
     wanted = [(clip.batch, clip.clip_id) for clip in clips if clip.split == split]
-    long_enough = [clip for clip in store.read_clips(wanted) if len(clip.pose) >= SHORTEST_CLIP]
+    long_enough = [clip for clip in store.read_clips(wanted) if len(clip.pose) - abs(shifts[clip.clip_id]) >= SHORTEST_CLIP]
     in_order = sorted(long_enough, key=lambda clip: clip.clip_id)
-    return lay_end_to_end(in_order) if in_order else None
+    return lay_end_to_end(in_order, [shifts[clip.clip_id] for clip in in_order]) if in_order else None

@@ -19,7 +19,7 @@ from tasks.training.footage import WINDOW, Footage, IntArray
 Picture = npt.NDArray[np.uint8]
 
 MARGIN = 2
-"""Frames at both ends of a clip where no window begins or ends, so that mel windows lie within the clip's sound (as in the original)."""
+"""Frames at both ends of a clip's sound that belong to no window, so that mel windows lie within the sound (as in the original)."""
 CLIP_ORDER = 1
 """Keeps the random numbers that order clips apart from those that choose windows."""
 DECODERS = 4
@@ -43,15 +43,20 @@ class Windows:
         return Windows(self.clips[mine], self.starts[mine], self.references[mine])
 
 
-def possible_starts(frames: IntArray) -> tuple[IntArray, IntArray]:
-    """First possible start and number of possible starts of a window in clips of so many frames."""
-    margin = np.where(frames >= WINDOW + 2 * MARGIN, MARGIN, 0)
-    return margin, frames - WINDOW - 2 * margin + 1
+def possible_starts(frames: IntArray, sound_shift: IntArray) -> tuple[IntArray, IntArray]:
+    """First possible start and number of possible starts of a window in clips of so many frames (n,) whose sound is so many late (n,).
+
+    All frames of a window have sound of their own: where the sound is moved, frames at one end have none, and are not sampled.
+    """
+    margin = np.where(frames - np.abs(sound_shift) >= WINDOW + 2 * MARGIN, MARGIN, 0)
+    first = np.maximum(margin - sound_shift, 0)
+    last = np.minimum(frames - margin - sound_shift, frames) - WINDOW
+    return first, last - first + 1
 
 
 def samples_in_batch(footage: Footage, batch_size: int) -> int:
     """How many samples a batch really has: never more than there are windows."""
-    return min(batch_size, int(possible_starts(footage.frames)[1].sum()))
+    return min(batch_size, int(possible_starts(footage.frames, footage.sound_shift)[1].sum()))
 
 
 def choose_windows(footage: Footage, seed: int, step: int, batch_size: int, references: int) -> Windows:
@@ -59,7 +64,7 @@ def choose_windows(footage: Footage, seed: int, step: int, batch_size: int, refe
 
     A batch size beyond the number of windows gives every window once.
     """
-    first, choices = possible_starts(footage.frames)
+    first, choices = possible_starts(footage.frames, footage.sound_shift)
     random = _random(seed, step)
     if batch_size >= choices.sum():
         clips = np.repeat(np.arange(footage.clips), choices)

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from tasks.corpus.store import CorpusStore
+from tasks.corpus.store import ClipArrays, CorpusStore
 from tasks.faces.sketch import draw_sketch
 from tasks.mel_windows import mel_windows, window_starts
 from tasks.training.footage import Footage, lay_end_to_end, read_lessons
-from tasks.training.samples import LandmarkSamples, RendererSamples, choose_windows, samples_in_batch
+from tasks.training.samples import LandmarkBatch, LandmarkSamples, RendererSamples, choose_windows, samples_in_batch
 from tests.training_corpus import BATCH, SNAPSHOT, sketch_of
 
 
@@ -72,6 +72,67 @@ def test_landmark_batches_hold_what_the_clips_hold(corpus: CorpusStore, footage:
         np.testing.assert_array_equal(batch.content[sample], clips[clip].content[frames])
         np.testing.assert_array_equal(batch.mels[sample], mel_windows(clips[clip].mel, window_starts(frames)))
         np.testing.assert_array_equal(batch.reference_pose[sample], clips[clip].pose[windows.references[sample]])
+
+
+def timed(frames: int, sound_delay_s: float = 0.0) -> ClipArrays:
+    """A clip whose pose at a frame and whose mel spectrogram at a mel frame are the moment at which it was filmed and recorded."""
+    moments = (np.arange(frames) / 25).astype(np.float32)
+    heard = (np.arange(int(frames * 3.2)) / 80 - sound_delay_s).astype(np.float32)
+    return ClipArrays(
+        "clip", "a", "b", mel=np.repeat(heard[:, None], 80, axis=1),
+        pose=np.broadcast_to(moments[:, None, None], (frames, 2, 74)), content=np.broadcast_to(moments[:, None, None], (frames, 2, 57)),
+        boxes=np.zeros((frames, 4), np.float32), lip_opening=moments, faces_shard="s",
+        faces_offset=np.arange(frames), faces_size=np.ones(frames, np.int32),
+    )  # fmt: skip
+
+
+def moments_of_windows(footage: Footage) -> list[tuple[float, float]]:
+    """The moment of each frame of every window, and the moment at which its mel window begins."""
+    batch = LandmarkSamples(footage, 2).batch(0, 0, 10_000)
+    pairs = zip(batch.pose[..., 0, 0].reshape(-1).tolist(), batch.mels[..., 0, 0].reshape(-1).tolist(), strict=True)
+    return sorted({(round(frame, 4), round(sound, 4)) for frame, sound in pairs})
+
+
+@pytest.mark.parametrize("late", [-8, -5, -3, -1, 0, 1, 3, 5, 8])
+def test_sound_that_is_moved_belongs_to_the_same_frames_as_before(late: int) -> None:
+    as_filmed = dict(moments_of_windows(lay_end_to_end([timed(60)])))
+    moved = dict(moments_of_windows(lay_end_to_end([timed(60, sound_delay_s=late / 25)], [late])))
+    inner = moved.keys() & as_filmed.keys()
+    assert len(inner) >= 60 - 4 - abs(late)
+    a_mel_frame = 0 if late % 5 == 0 else 1.01 / 80  # of other moves, the part of a mel frame is lost
+    for frame in inner:
+        assert moved[frame] == pytest.approx(as_filmed[frame], abs=a_mel_frame)
+
+
+@pytest.mark.parametrize("late", [-8, -3, -1, 0, 1, 3, 8])
+@pytest.mark.parametrize("extra", [0, 1, 2, 3, 30])
+def test_frames_without_sound_of_their_own_are_not_sampled(late: int, extra: int) -> None:
+    frames = abs(late) + 6 + extra
+    footage = lay_end_to_end([timed(frames)], [late])
+    windows = choose_windows(footage, 0, 0, 10_000, 2)
+    heard = windows.starts[:, None] + np.arange(5) + late
+    assert len(windows.starts) > 0
+    assert windows.starts.min() >= 0
+    assert windows.starts.max() + 5 <= frames
+    assert heard.min() >= 0
+    assert heard.max() < frames
+    if extra >= 3:
+        assert (batch_of(footage).mels > -4).all(), "no window reaches beyond the sound"
+
+
+def batch_of(footage: Footage) -> LandmarkBatch:
+    return LandmarkSamples(footage, 2).batch(0, 0, 10_000)
+
+
+def test_a_snapshot_moves_the_sound_it_trains_on(corpus: CorpusStore) -> None:
+    frozen = corpus.snapshot(SNAPSHOT)
+    moved = frozen.replaced(clips=[clip.replaced(sound_shift_frames=5 if clip.split == "train" else -4) for clip in frozen.clips])
+    plain, shifted = read_lessons(corpus, frozen), read_lessons(corpus, moved)
+    assert shifted.train.sound_shift.tolist() == [5, 5], "of the clip of 9 frames too few have sound of their own"
+    assert shifted.validation.sound_shift.tolist() == [-4]
+    one, ten = np.array([1]), np.array([10])
+    np.testing.assert_array_equal(shifted.train.mel_windows(one, ten), plain.train.mel_windows(one, ten + 5))
+    assert RendererSamples(shifted.train, 1, 128, corpus.face_picture).batch(0, 0, 2).mel.shape == (2, 1, 80, 16)
 
 
 def test_mel_windows_beyond_a_clip_are_silent(footage: Footage) -> None:
