@@ -5,22 +5,22 @@ from collections.abc import Iterable
 
 from schemas.jobs import IngestSummary
 from schemas.settings import IngestSettings
-from tasks.corpus.batch import BatchCounts, try_source, write_batch
+from tasks.corpus.batch import BatchCounts, write_batch
 from tasks.corpus.plan import IngestPlan, PlannedBatch, plan_batches
+from tasks.corpus.stats import corpus_version
 from tasks.corpus.store import CorpusStore
 from tasks.progress import Progress
 
-__all__ = ["BatchCounts", "IngestPlan", "PlannedBatch", "ingest_here", "plan_batches", "summarize", "try_source", "write_batch"]
+__all__ = ["BatchCounts", "IngestPlan", "PlannedBatch", "ingest_here", "plan_batches", "summarize", "write_batch"]
 
 
 def ingest_here(settings: IngestSettings, progress: Progress) -> IngestSummary:
     """Plans and writes all batches in this process, telling the sources done. Raises StoreError and SettingsError."""
     plan = plan_batches(settings)
     total = sum(batch.sources for batch in plan.batches)
-    store = CorpusStore(settings.store, settings.format)
     counts, before = [], 0
     for batch in plan.batches:
-        counts.append(write_batch(settings, batch.retry or store.plan(batch.batch), _later(progress, before, total)))
+        counts.append(write_batch(settings, batch.to_write, _later(progress, before, total)))
         before += batch.sources
     progress(total, total, "sources")
     return summarize(settings.store, plan, counts)
@@ -32,11 +32,12 @@ def _later(progress: Progress, before: int, total: int) -> Progress:
 
 
 def summarize(store: str, plan: IngestPlan, counts: Iterable[BatchCounts]) -> IngestSummary:
-    """What a run did, from the counts of its batches in any order."""
+    """What a run did, from the counts of its batches in any order, and what the store holds now. Raises StoreError."""
     written = sorted((count for count in counts if count.written), key=lambda count: count.batch)
     rejects: Counter[str] = Counter()
     for count in written:
         rejects.update(count.rejects)
+    corpus_batches, version = corpus_version(CorpusStore.open(store))
     return IngestSummary(
         store=store,
         sources=plan.sources,
@@ -45,4 +46,6 @@ def summarize(store: str, plan: IngestPlan, counts: Iterable[BatchCounts]) -> In
         clips=sum(count.clips for count in written),
         frames=sum(count.frames for count in written),
         rejects=dict(sorted(rejects.items())),
+        corpus_batches=corpus_batches,
+        corpus_version=version,
     )
