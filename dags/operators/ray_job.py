@@ -7,7 +7,7 @@ import os
 import re
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import fsspec
@@ -17,7 +17,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 from dags.operators.ray_jobs_api import RayAddress, RayJob, RayJobsApi, RayJobsError
 from schemas.errors import SettingsError
 from schemas.job_log import CLUSTER_PYTHON_VARIABLE, ERROR_PREFIX, RUN_VARIABLE
-from schemas.settings import Settings, check_settings, read_settings
+from schemas.settings import Settings, check_settings, read_settings, write_settings
 
 POLL_S = 2.0
 """Seconds between two looks at a job."""
@@ -47,6 +47,8 @@ class RayJobOperator(BaseOperator):  # type: ignore[misc]
         settings_class: what the file is checked against before anything is submitted. Faults are not retried.
         results: folder or prefix for the job's result, a small JSON object of URIs and counts; it becomes the XCom value and
             the `extra` of each outlet asset's event. Lists in it are given as their lengths.
+        overrides: settings that replace those of the file, for a task that is mapped over them. The job then reads a copy of
+            the file with them, which is written beside its result.
         connection_id: Airflow connection of Ray's job API: host, port, and as password the token. Default without
             such a connection: http://127.0.0.1:8265, no token.
     """
@@ -61,6 +63,7 @@ class RayJobOperator(BaseOperator):  # type: ignore[misc]
         settings: str,
         settings_class: type[Settings],
         results: str,
+        overrides: Mapping[str, Any] | None = None,
         connection_id: str = "ray_default",
         poll_s: float = POLL_S,
         patience_s: float = PATIENCE_S,
@@ -71,6 +74,7 @@ class RayJobOperator(BaseOperator):  # type: ignore[misc]
         self.settings = settings
         self.settings_class = settings_class
         self.results = results
+        self.overrides = overrides
         self.connection_id = connection_id
         self.poll_s = poll_s
         self.patience_s = patience_s
@@ -78,7 +82,7 @@ class RayJobOperator(BaseOperator):  # type: ignore[misc]
 
     def execute(self, context: Any) -> dict[str, Any]:
         """Runs or finds the job, waits for its end and returns its result. Raises AirflowException when it fails."""
-        self._check_settings()
+        settings = self._checked_settings()
         logging.getLogger("httpx").setLevel(logging.WARNING)  # or each look at the job is a line in the task's log
         address = ray_address(self.connection_id)
         api = RayJobsApi(address, self.patience_s, self.log.warning)
@@ -87,7 +91,7 @@ class RayJobOperator(BaseOperator):  # type: ignore[misc]
             submission_id, is_there = self._choose_id(api, stem)
             self._followed = (address, submission_id)
             if not is_there:
-                self._submit(api, submission_id, stem)
+                self._submit(api, submission_id, stem, self._settings_location(submission_id, settings))
             self._require_success(self._follow(api, submission_id), api)
         except RayJobsError as error:
             raise AirflowException(str(error)) from error
@@ -111,9 +115,9 @@ class RayJobOperator(BaseOperator):  # type: ignore[misc]
         finally:
             api.close()
 
-    def _check_settings(self) -> None:
+    def _checked_settings(self) -> Settings:
         try:
-            check_settings(self.settings_class, read_settings(self.settings))
+            return check_settings(self.settings_class, {**read_settings(self.settings), **(self.overrides or {})})
         except SettingsError as error:
             raise AirflowFailException(f"{self.settings}: {error}") from error
 
@@ -127,9 +131,17 @@ class RayJobOperator(BaseOperator):  # type: ignore[misc]
             attempt += 1
         return f"{stem}.a{attempt}", False
 
-    def _submit(self, api: RayJobsApi, submission_id: str, stem: str) -> None:
+    def _settings_location(self, submission_id: str, settings: Settings) -> str:
+        """Where the job finds its settings: in their own file, or in a copy with the overrides, which is written here."""
+        if not self.overrides:
+            return self.settings
+        location = f"{self.results.rstrip('/')}/{submission_id}.settings.yaml"
+        write_settings(settings, location)
+        return location
+
+    def _submit(self, api: RayJobsApi, submission_id: str, stem: str, settings: str) -> None:
         command = [os.environ.get(CLUSTER_PYTHON_VARIABLE, "python"), "-m", f"ray_jobs.{self.job}"]
-        entrypoint = shlex.join([*command, "--settings", self.settings, "--result", self._result_location(submission_id)])
+        entrypoint = shlex.join([*command, "--settings", settings, "--result", self._result_location(submission_id)])
         self.log.info("Submitting Ray job %s: %s", submission_id, entrypoint)
         api.submit(submission_id, entrypoint, {RUN_VARIABLE: stem})
 

@@ -6,16 +6,12 @@ import sys
 import textwrap
 from datetime import timedelta
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk.definitions.param import ParamsDict
-from airflow.sdk.exceptions import AirflowSkipException
 
-from dags.assets import CORPUS
-from dags.ingest_corpus import publish
 from schemas import settings
 
 PARSE_LIMIT_S = 2.0
@@ -41,9 +37,10 @@ def test_there_are_these_dags_and_no_others(dags: Any) -> None:
 @pytest.mark.parametrize("dag_id", DAG_JOBS)
 def test_a_dag_has_one_ray_job_with_its_settings(dags: Any, dag_id: str) -> None:
     task_id, job, settings_class = DAG_JOBS[dag_id]
-    (task,) = [task for task in dags[dag_id].tasks if hasattr(task, "settings")]
-    assert (task.task_id, task.job, task.settings_class) == (task_id, job, settings_class)
-    assert task.settings == "{{ params.settings }}"
+    task = dags[dag_id].get_task(task_id)
+    values = task.partial_kwargs if task.is_mapped else vars(task)
+    assert (values["job"], values["settings_class"]) == (job, settings_class)
+    assert values["settings"] == "{{ params.settings }}"
 
 
 @pytest.mark.parametrize("dag_id", DAG_JOBS)
@@ -53,7 +50,7 @@ def test_a_dag_is_documented_and_retried_with_back_off(dags: Any, dag_id: str) -
     assert len(dag.doc_md) > 200
     assert not dag.catchup
     for task in dag.tasks:
-        assert (task.retries, task.retry_exponential_backoff, task.max_retry_delay) == (2, True, timedelta(minutes=15))
+        assert (task.retries, bool(task.retry_exponential_backoff), task.max_retry_delay) == (2, True, timedelta(minutes=15))
 
 
 @pytest.mark.parametrize("dag_id", DAG_JOBS)
@@ -73,25 +70,6 @@ def test_assets_join_the_dags(dags: Any) -> None:
         assert dags[trainer].max_active_runs == 1
 
 
-def test_ingest_publishes_the_corpus_in_a_task_of_its_own(dags: Any) -> None:
-    ingest, publish = (dags["ingest_corpus"].get_task(task_id) for task_id in ("ingest", "publish"))
-    assert (ingest.outlets, [asset.name for asset in publish.outlets]) == ([], ["corpus"])
-    assert publish.upstream_task_ids == {"ingest"}
-    assert len(dags["ingest_corpus"].tasks) == 2
-
-
-def test_new_clips_are_published_with_the_counts() -> None:
-    counts, events = {"batches": 1, "clips": 3}, {CORPUS: SimpleNamespace(extra={})}
-    publish.function(counts, outlet_events=events)
-    assert events[CORPUS].extra == counts
-
-
-@pytest.mark.parametrize("batches", [0, 1])
-def test_a_run_without_a_new_clip_publishes_nothing(batches: int) -> None:
-    with pytest.raises(AirflowSkipException):
-        publish.function({"batches": batches, "clips": 0}, outlet_events={CORPUS: SimpleNamespace(extra={})})
-
-
 def test_ingest_has_no_schedule_unless_one_is_set(dags: Any) -> None:
     assert dags["ingest_corpus"].schedule is None
     assert dags["ingest_corpus"].max_active_runs == 1
@@ -101,7 +79,7 @@ def test_folders_and_schedule_come_from_the_environment(repository: Path) -> Non
     script = """
         from dags.ingest_corpus import dag
         task = dag.get_task("ingest")
-        print(dag.schedule, dag.params["settings"], task.results, task.retries)
+        print(dag.schedule, dag.params["settings"], task.partial_kwargs["results"], task.retries)
     """
     changed = {"DUBMILL_SETTINGS": "s3://b/settings/", "DUBMILL_INGEST_SCHEDULE": "@daily", "DUBMILL_TASK_RETRIES": "0"}
     assert _python(script, repository, changed).split() == ["@daily", "s3://b/settings/ingest_corpus.yaml", "s3://b/settings/results", "0"]

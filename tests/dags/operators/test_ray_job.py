@@ -17,7 +17,7 @@ from dags.operators import ray_job
 from dags.operators.ray_job import RayJobOperator, submission_stem
 from dags.operators.ray_jobs_api import RayAddress, RayJobsApi
 from schemas.job_log import RUN_VARIABLE
-from schemas.settings import IngestSettings
+from schemas.settings import IngestSettings, check_settings, read_settings
 from tests.dags.operators.ray_stand_in import RayStandIn, StandInJob
 
 CORPUS = Asset("corpus")
@@ -97,6 +97,21 @@ def test_paths_with_spaces_are_one_word_of_the_command(run: Run) -> None:
     with pytest.raises(AirflowException, match="cannot be read"):
         run.operator(results=str(folder)).execute(run.context)
     assert f"'{folder}/{run.stem}.a1.json'" in run.ray.jobs[f"{run.stem}.a1"].entrypoint
+
+
+def test_overrides_give_the_job_a_copy_of_its_settings(run: Run) -> None:
+    run.write_result()
+    run.operator(overrides={"sources": ["/other"]}).execute(run.context)
+    copy = run.folder / "results" / f"{run.stem}.a1.settings.yaml"
+    assert f"--settings {copy} --result" in run.ray.jobs[f"{run.stem}.a1"].entrypoint
+    copied = check_settings(IngestSettings, read_settings(str(copy)))
+    assert copied == IngestSettings(store="/store", sources=("/other",))
+
+
+def test_overrides_that_are_no_settings_fail_at_once(run: Run) -> None:
+    with pytest.raises(AirflowFailException, match="source: Extra inputs"):
+        run.operator(overrides={"source": "/other"}).execute(run.context)
+    assert not run.ray.requests
 
 
 def test_the_outlet_asset_event_carries_the_counts(run: Run) -> None:
@@ -213,11 +228,10 @@ def test_a_head_that_stays_away_fails_in_one_sentence(run: Run) -> None:
 
 def test_a_job_that_the_head_has_forgotten_is_submitted_again_by_the_retry(run: Run) -> None:
     run.ray.course = ["RUNNING"]
-    forget = threading.Timer(0.3, run.ray.jobs.clear)
-    forget.start()
+    run.ray.on_submit = lambda _: threading.Timer(0.3, run.ray.jobs.clear).start()
     with pytest.raises(AirflowException, match="no longer knows job"):
         run.operator().execute(run.context)
-    run.ray.course = ["SUCCEEDED"]
+    run.ray.course, run.ray.on_submit = ["SUCCEEDED"], lambda _: None
     run.write_result()
     assert run.operator().execute(run.context)["clips"] == 8
 
@@ -254,7 +268,7 @@ def test_a_refused_token_is_one_sentence_and_not_waited_for(run: Run) -> None:
 def test_on_kill_stops_the_job(run: Run) -> None:
     run.ray.course = ["RUNNING"]
     operator = run.operator()
-    threading.Timer(0.3, operator.on_kill).start()
+    run.ray.on_submit = lambda _: threading.Timer(0.3, operator.on_kill).start()
     with pytest.raises(AirflowException, match="was stopped before its end"):
         operator.execute(run.context)
     assert run.ray.stopped == [f"{run.stem}.a1"]
