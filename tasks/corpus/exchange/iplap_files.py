@@ -79,7 +79,8 @@ def _listed(indices: tuple[int, ...], points: FloatArray) -> list[tuple[int, flo
 
 def _ordered(listed: list[tuple[int, Any, Any]], indices: tuple[int, ...]) -> FloatArray:
     places = {int(index): (_number(x), _number(y)) for index, x, y in listed}
-    return np.array([places[index] for index in indices], dtype=np.float32).T.copy()
+    with np.errstate(over="ignore"):  # too large becomes infinite, which is refused
+        return np.array([places[index] for index in indices], dtype=np.float32).T.copy()
 
 
 def _number(value: Any) -> float:
