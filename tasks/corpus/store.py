@@ -26,6 +26,8 @@ CLIP_COLUMNS = ("clip_id", "speaker", "frames", "faces_shard", "faces_offset", "
 LANDMARK_COLUMNS = ["clip_id", "box", "pose", "content", "lip_opening"]
 READERS = 16
 """Tables read side by side: a request to S3 takes tens of milliseconds in which nothing else happens here."""
+PLANS_AT_ONCE = 256
+"""Plans in memory: each names up to some hundred sources."""
 
 Read = TypeVar("Read")
 
@@ -97,11 +99,13 @@ class CorpusStore:
         batches = self.batches()
         return dict(zip(batches, _side_by_side(self._clip_count, batches), strict=True))
 
-    def plans(self) -> list[BatchPlan]:
-        """Every plan in the store, finished or not, in order of their names; StoreError for one that cannot be read."""
+    def plans(self) -> Iterator[BatchPlan]:
+        """Every plan in the store, finished or not, in order of their names, some in memory at once; StoreError for one that cannot be read."""
         names = places.list_names(places.join(self.uri, layout.PLANS), ".json")
-        contents = places.read_many([places.join(self.uri, layout.PLANS, name) for name in names])
-        return [self._plan(name, content) for name, content in zip(names, contents, strict=True)]
+        for start in range(0, len(names), PLANS_AT_ONCE):
+            group = names[start : start + PLANS_AT_ONCE]
+            contents = places.read_many([places.join(self.uri, layout.PLANS, name) for name in group])
+            yield from (self._plan(name, content) for name, content in zip(group, contents, strict=True))
 
     def plan(self, batch: str) -> BatchPlan:
         """The plan of a batch; StoreError when it is not there or cannot be read."""
@@ -115,11 +119,14 @@ class CorpusStore:
 
         `columns` picks columns (clip_id and batch are always there): the byte ranges of the pictures are most of the table.
         """
+        return first_of_each_clip(self.clip_rows(columns))
+
+    def clip_rows(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """As `clips`, but every row: content that lies in the store under two names is there twice."""
         wanted = None if columns is None else list(dict.fromkeys(("clip_id", *columns)))
         schema = CLIPS if wanted is None else pa.schema([CLIPS.field(name) for name in wanted])
-        batches = self.batches()
-        tables = _side_by_side(lambda batch: _with_batch(self.table(layout.CLIPS, batch, wanted), batch), batches)
-        return _first_of_each_clip(pa.concat_tables([_with_batch(schema.empty_table(), ""), *tables]))
+        tables = _side_by_side(lambda batch: _with_batch(self.table(layout.CLIPS, batch, wanted), batch), self.batches())
+        return pa.concat_tables([_with_batch(schema.empty_table(), ""), *tables])
 
     def rejects(self) -> pa.Table:
         """The rejects that hold, of all finished batches, with a column `batch` besides, in order of batch name.
@@ -128,7 +135,8 @@ class CorpusStore:
         """
         batches = self.batches()
         finished = set(batches)
-        replaced = {(plan.retry_of, source.uri) for plan in self.plans() if plan.batch in finished for source in plan.sources}
+        retries = (plan for plan in self.plans() if plan.retry_of is not None and plan.batch in finished)
+        replaced = {(plan.retry_of, source.uri) for plan in retries for source in plan.sources}
         tables = _side_by_side(lambda batch: _with_batch(self.table(layout.REJECTS, batch), batch), batches)
         rejects = pa.concat_tables([_with_batch(REJECTS.empty_table(), ""), *tables])
         keys = zip(rejects["batch"].to_pylist(), rejects["source"].to_pylist(), strict=True)
@@ -251,7 +259,8 @@ def _with_batch(table: pa.Table, batch: str) -> pa.Table:
     return table.append_column(pa.field("batch", pa.string(), nullable=False), pa.array([batch] * len(table), pa.string()))
 
 
-def _first_of_each_clip(table: pa.Table) -> pa.Table:
+def first_of_each_clip(table: pa.Table) -> pa.Table:
+    """The rows of `clip_rows` that `clips` has."""
     clip_ids = table["clip_id"].combine_chunks().dictionary_encode()  # numbers: a million texts as NumPy has them are 100 MB
     _, first = np.unique(clip_ids.indices.to_numpy(), return_index=True)
     return table.take(pa.array(np.sort(first)))

@@ -10,7 +10,6 @@ from schemas.errors import StoreError
 from schemas.jobs import IngestSummary
 from schemas.settings import CropSettings, FormatSettings
 from tasks.corpus import layout
-from tasks.corpus.stats import corpus_stats, show_clip
 from tasks.corpus.store import CorpusStore
 from tasks.faces.landmarks import FaceMesh
 from tasks.media.decode import read_frames
@@ -100,16 +99,3 @@ def test_what_is_not_there_is_one_sentence(made: Made) -> None:
         store.face_picture_bytes(store.clips()["faces_shard"][0].as_py(), 10**9, 10)
     with pytest.raises(StoreError, match="no snapshot nine"):
         store.snapshot("nine")
-
-
-def test_stats_and_show(made: Made) -> None:
-    stats = corpus_stats(str(made[0]))
-    assert (stats.batches, stats.unfinished, stats.sources, stats.clips, stats.frames) == (3, 0, 8, 3, 50)
-    assert stats.hours == pytest.approx(50 / 25 / 3600)
-    assert stats.speakers["day two"] == 2
-    assert sum(stats.rejects.values()) == 5
-    assert stats.bytes == sum(path.stat().st_size for path in made[0].rglob("*") if path.is_file())
-    clip_id = CorpusStore.open(str(made[0])).clips()["clip_id"][0].as_py()
-    assert show_clip(str(made[0]), clip_id)["clip_id"] == clip_id
-    with pytest.raises(StoreError, match="has no clip x"):
-        show_clip(str(made[0]), "x")
