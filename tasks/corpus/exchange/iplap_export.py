@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import soundfile
 from pydantic import Field
 
@@ -29,6 +30,7 @@ SUMMARY = "export.json"
 GUIDE = "README.md"
 SHORTEST_FRAMES = 25
 """The original's training leaves shorter videos out."""
+SAMPLES_A_FRAME = SAMPLE_RATE // VIDEO_FPS
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 
@@ -48,7 +50,8 @@ def export_iplap(store_uri: str, out: str, snapshot: str | None = None, progress
     """Writes the clips of a snapshot to the new folder `out`, as IP_LAP's preprocessing names and codes them.
 
     snapshot: by name; None: one is frozen first with the default selection, as training does. Pictures of lossless stores
-    keep every pixel, PNG ones every byte; sketches are drawn; sound that is out of step is moved as the snapshot says.
+    keep every pixel, PNG ones every byte; sketches are drawn; sound that is out of step is moved as the snapshot says, and
+    frames left without sound are not written.
     The file lists are written last: an export without them is not complete. progress: told the clips done.
     Raises StoreError: no store, no such snapshot, damaged clips, or `out` is remote, not empty or not to be written.
     """
@@ -60,7 +63,7 @@ def export_iplap(store_uri: str, out: str, snapshot: str | None = None, progress
         for done, clip in enumerate(_clips(store, frozen)):
             progress(done, len(frozen.clips), clip.arrays.clip_id)
             _write_clip(root, store, clip)
-            frames.append(len(clip.arrays.pose))
+            frames.append(len(clip.kept))
         summary = _summary(root, store, frozen, frames)
         _write_lists(root, frozen)
         (root / SUMMARY).write_text(summary.model_dump_json(indent=2), encoding="utf-8")
@@ -77,12 +80,13 @@ def clip_name(clip: SnapshotClip) -> str:
 
 
 class _Exported(NamedTuple):
-    """A clip to be written. waveform: moved by the clip's shift."""
+    """A clip to be written: of its frames those that have sound. mel: (M, 80), of the waveform."""
 
     name: str
     arrays: ClipArrays
+    kept: range
     waveform: Waveform
-    moved: bool
+    mel: npt.NDArray[np.float32]
 
 
 def _new_folder(out: str) -> Path:
@@ -111,18 +115,25 @@ def _clips(store: CorpusStore, snapshot: Snapshot) -> Iterator[_Exported]:
                 clip = chosen[arrays.clip_id]
                 rows = audio.read_row_groups(groups[clip.clip_id], columns=["clip_id", "flac"]).to_pylist()
                 coded = next(row["flac"] for row in rows if row["clip_id"] == clip.clip_id)
-                shift = clip.sound_shift_frames
-                yield _Exported(clip_name(clip), arrays, shifted_sound(decode_flac(coded), shift), shift != 0)
+                yield _exported(clip, arrays, decode_flac(coded))
 
 
-def shifted_sound(waveform: Waveform, shift_frames: int) -> Waveform:
-    """The sound whose sample at video frame f is that of frame f + shift; as long as before, zeros where there was none."""
-    shift = shift_frames * SAMPLE_RATE // VIDEO_FPS
-    moved = np.zeros_like(waveform)
-    kept = waveform[max(shift, 0) : len(waveform) + min(shift, 0)]
-    begin = max(-shift, 0)
-    moved[begin : begin + len(kept)] = kept
-    return moved
+def _exported(clip: SnapshotClip, arrays: ClipArrays, waveform: Waveform) -> _Exported:
+    shift = clip.sound_shift_frames
+    kept = frames_with_sound(len(arrays.pose), shift)
+    moved = moved_sound(waveform, kept, shift)
+    return _Exported(clip_name(clip), arrays, kept, moved, mel_spectrogram(moved) if shift else arrays.mel)
+
+
+def frames_with_sound(frames: int, shift_frames: int) -> range:
+    """Frames of a clip of so many that have sound when the sound of frame f is that of frame f + shift."""
+    return range(max(-shift_frames, 0), max(-shift_frames, 0) + max(frames - abs(shift_frames), 0))
+
+
+def moved_sound(waveform: Waveform, kept: range, shift_frames: int) -> Waveform:
+    """The sound of those frames, each frame's that of frame f + shift."""
+    first, last = ((end + shift_frames) * SAMPLES_A_FRAME for end in (kept.start, kept.stop))
+    return waveform[first:last]
 
 
 def _write_clip(root: Path, store: CorpusStore, clip: _Exported) -> None:
@@ -135,16 +146,17 @@ def _write_clip(root: Path, store: CorpusStore, clip: _Exported) -> None:
             iplap_files.FACES,
         )
     )
-    arrays = clip.arrays
-    soundfile.write(audio / iplap_files.SOUND, np.rint(clip.waveform * INT16_SCALE).astype(np.int16), SAMPLE_RATE, subtype="PCM_16")
-    mel = mel_spectrogram(clip.waveform) if clip.moved else arrays.mel
-    np.save(audio / iplap_files.MEL, mel.astype(np.float64))  # as the original: NumPy's and SciPy's default
-    for frame, (picture, pose, content) in enumerate(zip(_face_pictures(store, arrays), arrays.pose, arrays.content, strict=True)):
-        x0, y0, x1, y1 = arrays.boxes[frame].tolist()
+    samples = np.rint(clip.waveform * INT16_SCALE).astype(np.int16)
+    soundfile.write(audio / iplap_files.SOUND, samples, SAMPLE_RATE, subtype="PCM_16")
+    np.save(audio / iplap_files.MEL, clip.mel.astype(np.float64))  # as the original: NumPy's and SciPy's default
+    pictures = _face_pictures(store, clip.arrays)
+    for number, frame in enumerate(clip.kept):
+        pose, content = clip.arrays.pose[frame], clip.arrays.content[frame]
+        x0, y0, x1, y1 = clip.arrays.boxes[frame].tolist()
         sketch = draw_sketch(pose, content, (y1 - y0, x1 - x0), store.format.crop.size)
-        (landmarks / f"{frame}.npy").write_bytes(iplap_files.landmark_file(pose, content))
-        (sketches / f"{frame}.png").write_bytes(_as_png(sketch))
-        (faces / f"{frame}.png").write_bytes(picture)
+        (landmarks / f"{number}.npy").write_bytes(iplap_files.landmark_file(pose, content))
+        (sketches / f"{number}.png").write_bytes(_as_png(sketch))
+        (faces / f"{number}.png").write_bytes(pictures[frame])
 
 
 def _folder(root: Path, kind: str, name: str) -> Path:
@@ -153,16 +165,20 @@ def _folder(root: Path, kind: str, name: str) -> Path:
     return folder
 
 
-def _face_pictures(store: CorpusStore, clip: ClipArrays) -> Iterator[bytes]:
+def _face_pictures(store: CorpusStore, clip: ClipArrays) -> list[bytes]:
     """The clip's pictures as PNG, in order of frames; those that are PNG byte for byte."""
     first = int(clip.faces_offset[0])
     block = store.face_picture_bytes(clip.faces_shard, first, int(clip.faces_offset[-1] + clip.faces_size[-1]) - first)  # they lie one after the other
-    for offset, size in zip(clip.faces_offset.tolist(), clip.faces_size.tolist(), strict=True):
-        coded = block[offset - first : offset - first + size]
-        picture = cv2.imdecode(np.frombuffer(coded, dtype=np.uint8), cv2.IMREAD_COLOR)
-        if picture is None:
-            raise StoreError(f"The picture at byte {offset} of the face shard {clip.faces_shard} is damaged.")
-        yield coded if store.format.picture == "png" else _as_png(picture)
+    ranges = zip((clip.faces_offset - first).tolist(), clip.faces_size.tolist(), strict=True)
+    coded = [block[offset : offset + size] for offset, size in ranges]
+    return coded if store.format.picture == "png" else [_recoded(picture, clip) for picture in coded]
+
+
+def _recoded(coded: bytes, clip: ClipArrays) -> bytes:
+    picture = cv2.imdecode(np.frombuffer(coded, dtype=np.uint8), cv2.IMREAD_COLOR)
+    if picture is None:
+        raise StoreError(f"A picture of clip {clip.clip_id} in the face shard {clip.faces_shard} is damaged.")
+    return _as_png(picture)
 
 
 def _as_png(picture: np.ndarray) -> bytes:
@@ -206,5 +222,5 @@ Start the original's scripts in this folder, with its repository on PYTHONPATH:
 * Pictures and sketches of 256 pixels need `img_size = 256` in train_video_renderer.py.
 * The original validates on {iplap_files.LISTS}/test.txt ({summary.clips["test"]} clips) and knows no val.txt ({summary.clips["val"]} clips).
 * {summary.short_clips} clips are under {SHORTEST_FRAMES} frames: its training leaves them out.
-* Sound is 16 kHz mono; that of {summary.shifted_clips} clips was moved by its A/V offset, which the original does not know.
+* Sound is 16 kHz mono; that of {summary.shifted_clips} clips was moved by its A/V offset; frames left without sound are not here.
 """

@@ -16,7 +16,7 @@ from tasks import places
 from tasks.audio import SAMPLE_RATE, mel_spectrogram
 from tasks.corpus import layout
 from tasks.corpus.exchange import export_iplap, import_iplap
-from tasks.corpus.exchange.iplap_export import ExportSummary, clip_name, shifted_sound
+from tasks.corpus.exchange.iplap_export import ExportSummary, clip_name, frames_with_sound, moved_sound
 from tasks.corpus.exchange.iplap_videos import oblong_of_sketch
 from tasks.corpus.known import add_forgotten
 from tasks.corpus.snapshot import freeze_snapshot
@@ -114,27 +114,28 @@ def test_the_export_says_which_crop_it_holds(exported: Exported) -> None:
     assert json.loads((out / "export.json").read_text())["crop"]["padding"] == store.format.crop.padding
 
 
-def test_sound_that_comes_late_is_moved_forward() -> None:
-    sound = np.arange(10 * 640, dtype=np.float32)
-    assert np.array_equal(shifted_sound(sound, 3)[: 7 * 640], sound[3 * 640 :])
-    assert not shifted_sound(sound, 3)[7 * 640 :].any()
-    assert np.array_equal(shifted_sound(sound, -3)[3 * 640 :], sound[: 7 * 640])
-    assert not shifted_sound(sound, -3)[: 3 * 640].any()
-    assert not shifted_sound(sound, 20).any()
-    assert np.array_equal(shifted_sound(sound, 0), sound)
+def test_a_frame_is_written_with_the_sound_it_was_moved_to() -> None:
+    """Sound whose samples say of which frame they are."""
+    sound = np.repeat(np.arange(10, dtype=np.float32), 640)
+    for shift in (3, -3, 0, 10, -12):
+        kept = frames_with_sound(10, shift)
+        assert len(kept) == max(0, 10 - abs(shift))
+        assert moved_sound(sound, kept, shift)[::640].tolist() == [frame + shift for frame in kept]
 
 
-def test_the_snapshots_shift_is_in_wav_and_mel(exported: Exported, tmp_path: Path) -> None:
+def test_the_snapshots_shift_is_in_frames_wav_and_mel(exported: Exported, tmp_path: Path) -> None:
     store, snapshot, _, _ = exported
-    clip = snapshot.clips[0].model_copy(update={"sound_shift_frames": 5, "split": "train"})
+    clip = snapshot.clips[0].model_copy(update={"sound_shift_frames": -5, "split": "train"})
     shifted = snapshot.model_copy(update={"name": "shifted", "clips": (clip,)})
     places.write_bytes(layout.snapshot_location(store.uri, "shifted"), shifted.model_dump_json().encode())
-    summary = export_iplap(store.uri, str(tmp_path / "out"), "shifted")
-    assert summary.shifted_clips == 1
     [arrays] = store.read_clips([(clip.batch, clip.clip_id)])
+    summary = export_iplap(store.uri, str(tmp_path / "out"), "shifted")
+    assert (summary.shifted_clips, summary.frames) == (1, len(arrays.pose) - 5)
     mel = np.load(tmp_path / "out" / "lrs2_audio" / clip_name(clip) / "audio.npy")
-    inner = slice(4, len(mel) - 24)  # away from the ends, where windows reach beyond the sound
-    assert np.abs(mel[inner] - arrays.mel[16:][inner]).max() < 0.1  # 5 video frames are 16 mel frames
+    inner = slice(4, len(mel) - 4)  # away from the ends, where windows reach beyond the sound
+    assert np.abs(mel[inner] - arrays.mel[inner]).max() < 0.1
+    sixth = store.face_picture_bytes(arrays.faces_shard, arrays.faces_offset[5], arrays.faces_size[5])
+    assert (tmp_path / "out" / "lrs2_face" / clip_name(clip) / "0.png").read_bytes() == sixth
 
 
 @pytest.mark.parametrize("coding", ["webp", "jpeg"])
