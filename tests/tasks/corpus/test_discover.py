@@ -1,11 +1,15 @@
 import os
+from collections.abc import Iterator
+from itertools import count, islice
 from pathlib import Path
 
 import pytest
 
 from schemas.errors import SettingsError, StoreError
+from tasks import places
 from tasks.corpus.discover import NAME_NOT_UTF8, discover
 from tasks.corpus.speakers import SpeakerList
+from tasks.places import PlacedFile
 
 
 @pytest.fixture
@@ -18,7 +22,7 @@ def tree(tmp_path: Path) -> Path:
     return root
 
 
-def found(*locations: Path, speakers: SpeakerList | None = None) -> dict[str, str]:
+def found(*locations: Path | str, speakers: SpeakerList | None = None) -> dict[str, str]:
     speakers = speakers or SpeakerList()
     by_uri = {source.uri: source.speaker for source in discover(tuple(map(str, locations)), speakers)}
     return by_uri | speakers.named_by_end()
@@ -137,3 +141,42 @@ def test_a_list_that_cannot_be_used_says_why(tmp_path: Path, text: str, sentence
 def test_a_missing_list_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="is not there"):
         SpeakerList.read(str(tmp_path / "none.csv"))
+
+
+def endless_bucket(location: str) -> Iterator[PlacedFile]:
+    """More objects than there is memory for."""
+    return (PlacedFile(f"{location}/anna/{number:09}.mp4", 1, "etag") for number in count())
+
+
+def test_a_bucket_is_read_as_it_is_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(places, "list_objects", endless_bucket)
+    first = list(islice(discover(("s3://footage",), SpeakerList({"anna/000000001.mp4": "Bert"})), 3))
+    assert [(source.uri, source.speaker) for source in first] == [
+        ("s3://footage/anna/000000000.mp4", "anna"),
+        ("s3://footage/anna/000000001.mp4", "Bert"),
+        ("s3://footage/anna/000000002.mp4", "anna"),
+    ]
+
+
+def test_a_folder_is_read_as_it_is_listed(tmp_path: Path) -> None:
+    for folder in ("1", "2"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.mp4").touch()
+    sources = discover((str(tmp_path),), SpeakerList())
+    assert next(sources).uri.endswith("/1/a.mp4")
+    (tmp_path / "2" / "b.mp4").touch()
+    assert [source.uri[-8:] for source in sources] == ["/2/a.mp4", "/2/b.mp4"]
+
+
+def test_what_is_hidden_in_a_bucket_or_no_video_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("a.mp4", ".b.mp4", ".cache/c.mp4", "d/.e/f.mp4", "notes.txt", "d/g.MOV", "d/h", ".mp4")
+    monkeypatch.setattr(places, "list_objects", lambda location: (PlacedFile(f"{location}/{name}", 1, "etag") for name in names))
+    assert found("s3://footage/.raw") == {"s3://footage/.raw/a.mp4": "a", "s3://footage/.raw/d/g.MOV": "d"}
+
+
+def test_of_several_rows_that_end_a_path_the_longest_counts(tree: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    speakers = listed_speakers(tmp_path, "anna/day one/b.MKV,short", "root/anna/day one/b.MKV,long", "day one/b.MKV,exact")
+    assert found(tree / "anna", speakers=speakers)[str(tree / "anna/day one/b.MKV")] == "exact"
+    speakers = listed_speakers(tmp_path, "anna/day one/b.MKV,short", "root/anna/day one/b.MKV,long")
+    assert found(tree / "anna", speakers=speakers)[str(tree / "anna/day one/b.MKV")] == "long"
+    assert "1 of the 2 sources in the list of speakers were not found, or fit several: anna/day one/b.MKV." in caplog.text

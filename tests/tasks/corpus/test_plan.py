@@ -138,9 +138,29 @@ def test_unfinished_plans_are_taken_up_as_they_are_whatever_batches_and_cutting_
     assert [read(settings, batch).cutting.detector for batch in second.batches] == ["dlib", "mediapipe"]
 
 
-def test_what_a_finished_batch_holds_is_not_cut_again_with_other_settings(settings: IngestSettings) -> None:
+def test_what_a_finished_batch_holds_is_not_cut_again_with_other_settings(settings: IngestSettings, tmp_path: Path) -> None:
     finish_all(settings, plan_batches(settings))
-    assert plan_batches(settings.replaced(detector="both", scene_threshold=20, clip_time_limit_s=5)).batches == []
+    (tmp_path / "speakers.csv").write_text("source,speaker\na.mp4,Anna\n")
+    other = settings.replaced(detector="both", scene_threshold=20, clip_time_limit_s=5, speakers=str(tmp_path / "speakers.csv"))
+    assert plan_batches(other).batches == []
+
+
+def test_the_same_files_in_other_places_that_are_given_are_known(settings: IngestSettings, tmp_path: Path) -> None:
+    add(settings, "anna/b.mp4")
+    finish_all(settings, plan_batches(settings))
+    (tmp_path / "linked").symlink_to(settings.sources[0])
+    for sources in ((str(tmp_path / "footage" / "anna"),), (str(tmp_path / "linked"),), (f"{settings.sources[0]}/a.mp4", settings.sources[0])):
+        assert plan_batches(settings.replaced(sources=sources)).batches == []
+
+
+def test_two_runs_that_planned_at_the_very_same_moment_end_in_known_sources(settings: IngestSettings) -> None:
+    one, other = (plan_batches(settings.replaced(store=f"{settings.store}-{detector}", detector=detector)) for detector in ("mediapipe", "both"))
+    for detector, plan in (("mediapipe", one), ("both", other)):
+        there = CorpusStore.open(f"{settings.store}-{detector}")
+        finish_batch(f"{settings.store}-both", there.plan(plan.batches[0].batch))
+    merged = settings.replaced(store=f"{settings.store}-both")
+    assert len(CorpusStore.open(merged.store).batches()) == 2
+    assert plan_batches(merged) == IngestPlan([], known=1, sources=1)
 
 
 @pytest.mark.parametrize("change", ["content", "gone", "speaker"])
