@@ -137,7 +137,8 @@ def crop_squares(frames: tuple[CutFrame, ...]) -> DoubleArray:
 def crop_square(picture: Picture, x: float, y: float, side: float) -> Picture:
     """A square of a picture as (224, 224, 3), grey where it reaches out of it."""
     scale = FACE_PX / side
-    moved = np.array([[scale, 0, FACE_PX / 2 - scale * x], [0, scale, FACE_PX / 2 - scale * y]])
+    left, top = x - side / 2 - 0.5, y - side / 2 - 0.5  # OpenCV counts from the middle of a pixel
+    moved = np.array([[scale, 0, -scale * left - 0.5], [0, scale, -scale * top - 0.5]])
     return cv2.warpAffine(picture, moved, (FACE_PX, FACE_PX), flags=cv2.INTER_LINEAR, borderValue=(OUTSIDE_GREY,) * 3)
 
 
