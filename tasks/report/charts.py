@@ -27,7 +27,7 @@ class Series:
 
 
 @dataclass(frozen=True)
-class _Axis:
+class Axis:
     """Maps values to places between two ends of the chart."""
 
     low: float
@@ -37,6 +37,7 @@ class _Axis:
     logarithmic: bool = False
 
     def place(self, value: float) -> float:
+        """Where a value is, in the chart's own units."""
         low, high, at = (math.log10(number) for number in (self.low, self.high, value)) if self.logarithmic else (self.low, self.high, value)
         return self.start + (at - low) / (high - low) * (self.end - self.start)
 
@@ -80,7 +81,7 @@ def _averaged(series: Series) -> Series:
     return Series(series.name, series.look, [series.x[0], *x], [series.y[0], *y])
 
 
-def _axes(curves: Sequence[Series]) -> tuple[_Axis, _Axis]:
+def _axes(curves: Sequence[Series]) -> tuple[Axis, Axis]:
     x = [value for one in curves for value in one.x]
     y = [value for one in curves for value in one.y]
     logarithmic = min(y) > 0 and max(y) / min(y) > LOGARITHMIC_FROM
@@ -90,11 +91,11 @@ def _axes(curves: Sequence[Series]) -> tuple[_Axis, _Axis]:
         room = 0.06 * (max(y) - min(y)) or 0.1 * abs(max(y)) or 1.0
         low, high = min(y) - room, max(y) + room
         low = 0.0 if 0 <= min(y) < 0.5 * max(y) else low  # a curve that falls far is read against nought
-    x_axis = _Axis(min(x), max(x) if max(x) > min(x) else min(x) + 1, LEFT, WIDTH - RIGHT)
-    return x_axis, _Axis(low, high, HEIGHT - BOTTOM, TOP, logarithmic)
+    x_axis = Axis(min(x), max(x) if max(x) > min(x) else min(x) + 1, LEFT, WIDTH - RIGHT)
+    return x_axis, Axis(low, high, HEIGHT - BOTTOM, TOP, logarithmic)
 
 
-def _grid(x_axis: _Axis, y_axis: _Axis, x_name: str) -> Markup:
+def _grid(x_axis: Axis, y_axis: Axis, x_name: str) -> Markup:
     parts = [
         Markup('<line class="grid" x1="{}" x2="{}" y1="{y:.1f}" y2="{y:.1f}"/>').format(LEFT, WIDTH - RIGHT, y=y_axis.place(tick)) for tick in y_axis.ticks()
     ]
@@ -105,14 +106,14 @@ def _grid(x_axis: _Axis, y_axis: _Axis, x_name: str) -> Markup:
     return Markup("").join(parts)
 
 
-def _x_labels(x_axis: _Axis, x_name: str) -> list[tuple[float, str, str]]:
+def _x_labels(x_axis: Axis, x_name: str) -> list[tuple[float, str, str]]:
     """Places, anchors and texts under the chart; the last one carries the axis' name."""
     ticks = [tick for tick in x_axis.ticks() if float(tick).is_integer()]
     labels = [(x_axis.place(tick), "middle", f"{int(tick):,}") for tick in ticks if x_axis.place(tick) < WIDTH - RIGHT - 60]
     return [*labels, (WIDTH - RIGHT, "end", f"{x_name} {int(x_axis.high):,}")]
 
 
-def _curve(series: Series, x_axis: _Axis, y_axis: _Axis) -> Markup:
+def _curve(series: Series, x_axis: Axis, y_axis: Axis) -> Markup:
     places = [(x_axis.place(x), y_axis.place(y)) for x, y in zip(series.x, series.y, strict=True)]
     line = Markup('<polyline class="{}" points="{}"/>').format(series.look, " ".join(f"{x:.1f},{y:.1f}" for x, y in places))
     if series.look != "val" or len(places) > 40:

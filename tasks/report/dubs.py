@@ -7,7 +7,7 @@ from pathlib import Path
 from schemas.errors import MediaError, StoreError
 from tasks import places
 from tasks.dubbing.results import FOLDER, Row, read_results
-from tasks.report.corpus import explanation_of
+from tasks.report.funnel import explanation_of
 from tasks.report.page import write_page
 from tasks.report.video import PageVideo, page_video
 

@@ -55,10 +55,20 @@ def short_number(value: float) -> str:
     return f"{value:,.1f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
+def spoken_bytes(count: float) -> str:
+    """Bytes as a person says them: "812 bytes", "4.2 kB", "1.3 GB"; thousands, as disks are sold."""
+    unit, size = "bytes", float(count)
+    for larger in ("kB", "MB", "GB", "TB", "PB"):
+        if size < 1000:
+            break
+        unit, size = larger, size / 1000
+    return f"{size:.0f} {unit}" if unit == "bytes" or size >= 100 else f"{size:.2g} {unit}"
+
+
 @lru_cache(maxsize=1)
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("tasks.report"), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters.update(duration=spoken_duration, number=short_number, name_of=places.name_of)
+    environment.filters.update(duration=spoken_duration, number=short_number, bytes=spoken_bytes, name_of=places.name_of)
     return environment

@@ -11,8 +11,8 @@ import numpy as np
 from markupsafe import Markup
 from pydantic import ValidationError
 
-from schemas.checkpoints import HEADER_KEY, CheckpointHeader
-from schemas.errors import StoreError
+from schemas.checkpoints import CheckpointHeader
+from schemas.errors import CheckpointError, StoreError
 from schemas.jobs import TrainingSummary
 from tasks import places
 from tasks.report.charts import Series, line_chart
@@ -22,8 +22,6 @@ KINDS = {"landmark-generator": "landmark generator", "renderer": "renderer"}
 NOT_CURVES = ("step", "split", "phase", "epoch", "epochs", "held_out", "skipped", "gradient_norm")
 """Numbers of a metrics row that are no losses."""
 MOST_PICTURES = 6
-LONGEST_HEADER_BYTES = 100_000_000
-"""The limit of the safetensors format; a larger number means that the file is something else."""
 EXPLANATIONS = {
     "velocity": "difference of the landmarks' steps from frame to frame",
     "warp": "perceptual distance of the warped reference to the real face",
@@ -132,12 +130,12 @@ def _read_header(out: str) -> CheckpointHeader | None:
     names = places.list_names(out, ".safetensors")
     if not names:
         return None
+    from models.checkpoint import read_header  # brings torch, which a page without weights does not need
+
     location = places.join(out, names[0])
     try:
-        length = int.from_bytes(places.read_range(location, 0, 8), "little")
-        content = places.read_range(location, 8, length) if length <= LONGEST_HEADER_BYTES else b""
-        return CheckpointHeader.model_validate_json(json.loads(content)["__metadata__"][HEADER_KEY])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, ValidationError) as error:
+        return read_header(location)
+    except (CheckpointError, RecursionError) as error:
         raise StoreError(f"The weights {location} do not say what they are: they were not written by dubmill, or are damaged.") from error
 
 
