@@ -81,13 +81,14 @@ class FaceFinder:
     def _by_boxes(self, picture: Picture, known: Sequence[Points], dlib: "_DlibDetector") -> list[Points]:
         """Known faces in their last boxes widened; where one is lost, or none was known, dlib looks for faces."""
         found = self._in_boxes(picture, [_bounds(points) for points in known])
-        if found and len(found) >= len(known):
-            self._frames_to_look = 0
-        elif self._frames_to_look > 0:
+        wanted = max(1, len(known))
+        if len(found) < wanted and self._frames_to_look > 0:
             self._frames_to_look -= 1
-        else:
-            self._frames_to_look = FRAMES_A_LOOK - 1
+        elif len(found) < wanted:
             found = distinct_faces(found + self._in_boxes(picture, dlib.boxes(picture)))
+            self._frames_to_look = FRAMES_A_LOOK - 1 if len(found) < wanted else 0
+        else:
+            self._frames_to_look = 0
         return found[: self._cutting.max_faces]
 
     def _in_boxes(self, picture: Picture, boxes: Sequence[npt.NDArray[np.float64]]) -> list[Points]:

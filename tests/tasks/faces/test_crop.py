@@ -1,3 +1,6 @@
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,7 +10,7 @@ from schemas.errors import MediaError
 from schemas.face_points import CONTENT_INDICES, CONTENT_POSITIONS, LOWER_LIP, ORDER, POSE_INDICES, POSE_POSITIONS, UPPER_LIP
 from schemas.reasons import Reason
 from schemas.settings import CropSettings
-from tasks.faces.crop import Box, crop_face, face_box, lip_opening, relative_points, split_points
+from tasks.faces.crop import UPPER_FACE, Box, crop_face, face_box, lip_opening, relative_points, split_points
 
 PADDINGS = (0.0, 0.08, 0.5, "iplap-train", "iplap-dub")
 PICTURE = (400, 600)
@@ -119,3 +122,30 @@ def test_a_crop_is_square_whatever_the_box(size):
         face = crop_face(picture, box, size)
         assert face.shape == (size, size, 3)
         assert (face == (10, 120, 250)).all()
+
+
+def mouth_opened(points: np.ndarray, by_px: float) -> np.ndarray:
+    """Jaw and lower lip moved down."""
+    opened = points.copy()
+    opened[list(CONTENT_POSITIONS)] += (0.0, by_px)
+    return opened
+
+
+@pytest.mark.parametrize("padding", [0.0, 0.08, "iplap-dub"])
+def test_a_box_on_the_upper_face_stays_where_the_jaw_moves(padding):
+    face = np.array(json.loads((Path(__file__).parent / "astronaut_points.json").read_text()))
+    upper, every = CropSettings(anchor="upper-face", padding=padding), CropSettings(padding=padding)
+    assert face_box(mouth_opened(face, 6.0), (512, 512), upper) == face_box(face, (512, 512), upper)
+    assert face_box(mouth_opened(face, 6.0), (512, 512), every) != face_box(face, (512, 512), every)
+
+
+def test_a_box_on_the_upper_face_has_room_for_an_open_mouth():
+    face = np.array(json.loads((Path(__file__).parent / "astronaut_points.json").read_text()))
+    crop = CropSettings(anchor="upper-face")
+    relative = relative_points(mouth_opened(face, 6.0), face_box(face, (512, 512), crop), crop)
+    assert ((relative >= 0) & (relative <= 1)).all()
+
+
+def test_the_upper_face_is_above_the_nose_tip_and_without_jaw_and_lips():
+    assert not set(UPPER_FACE) & set(CONTENT_POSITIONS)
+    assert not {ORDER[position] for position in UPPER_FACE} & {4, 48, 115, 220, 275, 344, 440, 278, 45}
