@@ -86,7 +86,7 @@ def report(held: Holdings, settings: IngestSettings) -> Iterator[str]:
     yield f"| the picture in its shard: {faces / pictures - 1:+.1%} | {faces:.0f} |"
     yield f"| the picture as a file of its own: {alone / pictures - 1:+.1%} | {alone:.0f} |"
     yield f"\nFrames a batch of default size: {frames_a_batch(held, settings):.0f}"
-    yield f"A million frames: {files_a_million(held, settings):.0f} files, {total * MILLION / 1e9:.1f} GB; a file a picture, a sketch and a face's points: 3000000"
+    yield f"A million frames: {files_a_million(held, settings):.0f} files, {total * MILLION / 1e9:.1f} GB; pictures, sketches and points in files: 3000000"
 
 
 def main() -> None:
