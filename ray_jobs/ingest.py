@@ -1,156 +1,272 @@
 """The job that ingests footage: batches are spread over actors, each of which writes its batches itself.
 
-Only plans, settings and counts pass through Ray; frames, pictures and files never do. A source that kills its worker is found
-and turned away: a batch whose worker died has its sources tried one by one, and is then written without those that killed again.
+Only names of batches and counts pass through Ray; plans, frames, pictures and files never do. (The plan of a retry does: it is one source's.)
+A source that kills its worker twice is found and turned away, and the rest of its batch goes on: a batch whose worker died is
+begun again by another, and a board tells which source each was at.
 """
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TypeVar
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
 
 from ray_jobs.cluster import connect
 from ray_jobs.job import job_main
 from schemas.errors import DubmillError, StoreError
-from schemas.jobs import BatchPlan, IngestSummary, PlannedSource
-from schemas.settings import IngestSettings
-from tasks.corpus.ingest import BatchCounts, plan_batches, summarize, try_source, write_batch
-from tasks.progress import Progress
+from schemas.jobs import BatchPlan, IngestSummary
+from schemas.settings import CuttingSettings, IngestSettings
+from tasks.corpus.batch import BatchCounts, write_batch
+from tasks.corpus.ingest import PlannedBatch, plan_batches, summarize
+from tasks.corpus.store import CorpusStore
+from tasks.corpus.time_limits import hang_guard
+from tasks.faces.detect import FaceFinder, Picture, Points
+from tasks.progress import Progress, silent
 
 Row = dict[str, Any]
-"""What came of a batch: its name, how many sources it has, counts as JSON, and the sentence of an error or none."""
-Outcome = TypeVar("Outcome")
+"""A batch: its name, how many sources it has and the plan of a retry as JSON; what came of it: counts as JSON and the sentence of an error or none."""
+TRIES = 2
+"""A source that kills so many workers is turned away: a machine may be lost once, but what kills two workers is likely the source."""
+RESTARTS_A_LIMIT = 20
+"""How often at most the clock of a worker is set back within its time limit: it costs a thread each time."""
+
+
+class Board:
+    """An actor that remembers at which source each batch's worker is, also when that worker is gone."""
+
+    def __init__(self) -> None:
+        self._at: dict[str, tuple[int, float]] = {}
+
+    def begin(self, batch: str, position: int) -> None:
+        """The worker begins the source at that position of its plan, or is done with all when there is none."""
+        self._at[batch] = (position, time.monotonic())
+
+    def last(self, batch: str) -> tuple[int, float]:
+        """Where its worker was last (-1: at no source yet), and the seconds since it began with that."""
+        position, since = self._at.pop(batch, (-1, time.monotonic()))
+        return position, time.monotonic() - since
 
 
 class BatchActor:
-    """Writes batches on one core of the cluster."""
+    """Writes batches on one core of the cluster, with one finder for all that are cut alike. board: an actor of Board, or None."""
 
-    def __init__(self, settings: str) -> None:
+    def __init__(self, settings: str, board: Any = None) -> None:
         self.settings = IngestSettings.model_validate_json(settings)
+        self._board, self._watch = board, HangWatch(self.settings.clip_time_limit_s)
+        self._finder: WatchedFinder | None = None
 
-    def __call__(self, row: Row) -> Row:
-        """A plan as JSON in; out come counts as JSON, or the sentence of an error that the user can mend."""
-        return _batch_row(self.settings, BatchPlan.model_validate_json(row["plan"]), frozenset())
+    def ready(self) -> bool:
+        """True, once there is an actor to say it."""
+        return True
+
+    def write(self, row: Row, lost: frozenset[str] = frozenset(), hung: frozenset[str] = frozenset()) -> Row:
+        """Writes a batch, and adds counts as JSON or the sentence of an error that the user can mend.
+
+        lost, hung: sources that are turned away because they killed workers, and those of them that did so by hanging.
+        """
+        try:
+            plan = _plan_of(self.settings, row)
+            counts = write_batch(self.settings, plan, self._told(row["batch"]), lost, self._finder_for(plan.cutting), hung=hung, guard=self._watch.over_source)
+        except DubmillError as error:  # as words: over Ray it would come wrapped in traces of both sides
+            return row | {"counts": "", "error": str(error)}
+        return row | {"counts": counts.model_dump_json(), "error": ""}
+
+    def _told(self, batch: str) -> Progress:
+        """Puts each source on the board, and waits until it is there: the next thing may be this process's end."""
+        import ray
+
+        if self._board is None:
+            return silent
+        return lambda done, _total=None, _note="": ray.get(self._board.begin.remote(batch, done))
+
+    def _finder_for(self, cutting: CuttingSettings) -> FaceFinder:
+        if self._finder is None or self._finder.cutting != cutting:
+            if self._finder is not None:
+                self._finder.close()
+            self._finder = WatchedFinder(cutting, self.settings.clips_a_mesh, self._watch)
+        return self._finder
 
 
-def _batch_row(settings: IngestSettings, plan: BatchPlan, lost: frozenset[str]) -> Row:
-    row = {"batch": plan.batch, "sources": len(plan.sources), "counts": "", "error": ""}
-    try:
-        return row | {"counts": write_batch(settings, plan, lost=lost).model_dump_json()}
-    except DubmillError as error:  # as words: over Ray it would come wrapped in traces of both sides
-        return row | {"error": str(error)}
+def _plan_of(settings: IngestSettings, row: Row) -> BatchPlan:
+    """The plan that the store holds, or that of a retry."""
+    return BatchPlan.model_validate_json(row["retry"]) if row["retry"] else CorpusStore(settings.store, settings.format).plan(row["batch"])
+
+
+class HangWatch:
+    """Ends this worker's process when the work on a source stands still for longer than a time limit; another worker then begins it again.
+
+    A source that goes on, however slowly, has time limits of its own that need no death.
+    """
+
+    def __init__(self, limit_s: float) -> None:
+        self._limit_s = limit_s
+        self._armed = ExitStack()
+        self._restarted_s = 0.0
+
+    @contextmanager
+    def over_source(self) -> Iterator[None]:
+        """Watches over the work on one source."""
+        self._restart()
+        try:
+            yield
+        finally:
+            self._armed.close()
+
+    def sign_of_life(self) -> None:
+        """The work goes on."""
+        if time.monotonic() - self._restarted_s > self._limit_s / RESTARTS_A_LIMIT:
+            self._restart()
+
+    def _restart(self) -> None:
+        self._armed.close()
+        self._armed.enter_context(hang_guard(self._limit_s))
+        self._restarted_s = time.monotonic()
+
+
+class WatchedFinder(FaceFinder):
+    """A finder whose every picture is a sign of life."""
+
+    def __init__(self, cutting: CuttingSettings, clips_a_mesh: int, watch: HangWatch) -> None:
+        super().__init__(cutting, clips_a_mesh)
+        self.cutting, self._watch = cutting, watch
+
+    def find(self, picture: Picture, known: Sequence[Points] = ()) -> list[Points]:
+        """As FaceFinder.find."""
+        self._watch.sign_of_life()
+        return super().find(picture, known)
 
 
 def run(settings: IngestSettings, progress: Progress) -> IngestSummary:
     """Plans here, writes the batches on the cluster, and sums up. Raises StoreError and SettingsError."""
-    plan = plan_batches(settings)
-    total = sum(len(batch.sources) for batch in plan.batches)
-    counts, done = [], 0
-    progress(0, total, "sources")
-    for row in _written(settings, plan.batches):
-        if row["error"]:
-            raise StoreError(row["error"])
-        counts.append(BatchCounts.model_validate_json(row["counts"]))
-        done += row["sources"]
-        progress(done, total, f"batch {counts[-1].batch}")
-    return summarize(settings.store, plan, counts)
+    with ExitStack() as cluster:
+        plan = plan_batches(settings, lambda: _workers(settings, cluster))
+        total = sum(batch.sources for batch in plan.batches)
+        counts, done = [], 0
+        progress(0, total, "sources")
+        for row in _written(settings, plan.batches, cluster):
+            if row["error"]:
+                raise StoreError(row["error"])
+            counts.append(BatchCounts.model_validate_json(row["counts"]))
+            done += row["sources"]
+            progress(done, total, f"batch {counts[-1].batch}")
+        return summarize(settings.store, plan, counts)
 
 
-def _written(settings: IngestSettings, batches: list[BatchPlan]) -> Iterator[Row]:
+def _workers(settings: IngestSettings, cluster: ExitStack) -> int:
+    """How many actors there are to be; connects to the cluster for its cores."""
+    import ray
+
+    cluster.enter_context(connect())
+    return settings.workers or int(ray.cluster_resources().get("CPU", 1))
+
+
+def _written(settings: IngestSettings, batches: list[PlannedBatch], cluster: ExitStack) -> Iterator[Row]:
     """What came of each batch, as they finish. Nothing to do: no cluster is started."""
     if not batches:
         return
     import ray
 
-    with connect():
-        workers = settings.workers or int(ray.cluster_resources().get("CPU", 1))
-        unwritten = {batch.batch: batch for batch in batches}
-        for row in _spread(settings, batches, min(workers, len(batches))):
-            del unwritten[row["batch"]]
-            yield row
-        yield from _written_without_lost(settings, list(unwritten.values()), workers)
-
-
-def _spread(settings: IngestSettings, batches: list[BatchPlan], workers: int) -> Iterator[Row]:
-    """Batches on a pool of actors. A batch whose worker dies is begun by no other, and is missing from what comes out.
-
-    Raises StoreError when workers die before they begin.
-    """
-    import ray
-    from ray.exceptions import ActorDiedError
-
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False  # the job has progress lines of its own
-    context.max_errored_blocks = -1  # a lost batch is no end of the run
-    plans = ray.data.from_items([{"plan": batch.model_dump_json()} for batch in batches], override_num_blocks=len(batches))
-    written = plans.map(
-        BatchActor,
-        fn_constructor_args=(settings.model_dump_json(),),
-        num_cpus=1,
-        # One batch at a time: those that wait at a worker would be lost with it.
-        compute=ray.data.ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=1),
-        max_restarts=len(batches),  # each death takes a batch with it, so this is enough
-        max_task_retries=0,
-    )
-    try:
-        yield from written.iter_rows()
-    except ActorDiedError as error:
-        raise StoreError("Workers die before they begin a batch; look at the cluster's memory and its logs, then run again.") from error
-
-
-def _written_without_lost(settings: IngestSettings, batches: list[BatchPlan], workers: int) -> Iterator[Row]:
-    """Writes batches whose worker died: without the sources that kill a worker of their own, or else without any source.
-
-    Raises StoreError when even that kills the worker.
-    """
-    if not batches:
-        return
-    lost = frozenset(_lost_sources(settings, batches, workers))
-    for refused in (lost, frozenset(source.uri for batch in batches for source in batch.sources)):
-        left = []
-        for (_, batch, _), row in _each(_batch_row, [(settings, batch, refused) for batch in batches], workers):
-            if row is None:
-                left.append(batch)
+    board = ray.remote(num_cpus=0)(Board).remote()
+    actor = ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)(BatchActor)
+    pool = _Pool(lambda: actor.remote(settings.model_dump_json(), board), min(_workers(settings, cluster), len(batches)))
+    waiting, deaths = deque(map(_row, batches)), _Deaths(settings, board)
+    while waiting or pool.busy:
+        while waiting and pool.idle:
+            pool.begin(waiting.popleft(), frozenset(deaths.lost), frozenset(deaths.hung))
+        for row, written in pool.finished():
+            if written is None:
+                deaths.count(row)
+                waiting.append(row)
             else:
-                yield row
-        batches = left
-    if batches:
-        raise StoreError(f"Workers die on the batch {batches[0].batch} without touching its sources; look at the cluster's memory and its logs.")
+                yield written
 
 
-def _lost_sources(settings: IngestSettings, batches: list[BatchPlan], workers: int) -> Iterator[str]:
-    """URIs of the sources that kill a worker in which there is nothing but them."""
-    sources = [(settings, source) for batch in batches for source in batch.sources]
-    for (_, source), survived in _each(_survives, sources, workers):
-        if not survived:
-            yield source.uri
+def _row(batch: PlannedBatch) -> Row:
+    return {"batch": batch.batch, "sources": batch.sources, "retry": batch.retry.model_dump_json() if batch.retry else ""}
 
 
-def _survives(settings: IngestSettings, source: PlannedSource) -> bool:
-    try_source(settings, source)
-    return True
+class _Pool:
+    """Actors, one batch at a time each: what waited at one would be lost with it. One that died is replaced."""
+
+    def __init__(self, make: Callable[[], Any], size: int) -> None:
+        self._make = make
+        self.idle: list[Any] = []
+        self.busy: dict[Any, tuple[Any, Row]] = {}
+        """By what is to come: the actor, and its batch."""
+        self._starting: dict[Any, Any] = {}
+        for _ in range(size):
+            self._start()
+
+    def _start(self) -> None:
+        actor = self._make()
+        # It gets no batch before it is there: the cluster may have no core for it until the end.
+        self._starting[actor.ready.remote()] = actor
+
+    def begin(self, row: Row, lost: frozenset[str], hung: frozenset[str]) -> None:
+        """An idle actor begins a batch."""
+        actor = self.idle.pop()
+        self.busy[actor.write.remote(row, lost, hung)] = (actor, row)
+
+    def finished(self) -> Iterator[tuple[Row, Row | None]]:
+        """Waits until an actor starts or ends a batch; gives what was begun with what came of it, None: its actor died."""
+        import ray
+
+        [reference], _ = ray.wait([*self.busy, *self._starting])
+        if reference in self._starting:
+            self._take_up(reference)
+            return
+        actor, row = self.busy.pop(reference)
+        written = _outcome(reference)
+        if written is None:
+            ray.kill(actor)  # of one that is only out of reach nobody waits for an answer any more
+            self._start()
+        else:
+            self.idle.append(actor)
+        yield row, written
+
+    def _take_up(self, reference: Any) -> None:
+        actor = self._starting.pop(reference)
+        if _outcome(reference) is None:
+            raise StoreError("Workers die before they begin a batch; look at the cluster's memory and its logs, then run again.")
+        self.idle.append(actor)
 
 
-def _each(work: Callable[..., Outcome], calls: Iterable[tuple[Any, ...]], workers: int) -> Iterator[tuple[tuple[Any, ...], Outcome | None]]:
-    """Each call's arguments with what came of it, as they finish, in a process of its own a call; None: its process died. None is repeated."""
+def _outcome(reference: Any) -> Any:
+    """What a call gave; None: its process died. An error in it is raised."""
     import ray
     from ray.exceptions import RayError, RayTaskError
 
-    # No core is asked for: a pool that lost a worker may keep its cores to the end of the job, and these would wait for ever.
-    task = ray.remote(num_cpus=0, max_retries=0, max_calls=1)(work)
-    waiting = deque(calls)
-    running: dict[Any, tuple[Any, ...]] = {}
-    while waiting or running:
-        while waiting and len(running) < workers:
-            arguments = waiting.popleft()
-            running[task.remote(*arguments)] = arguments
-        [finished], _ = ray.wait(list(running))
-        try:
-            outcome = ray.get(finished)
-        except RayTaskError:  # an error of ours: the process lived to tell it
-            raise
-        except RayError:
-            outcome = None
-        yield running.pop(finished), outcome
+    try:
+        return ray.get(reference)
+    except RayTaskError:  # the process lived to tell it
+        raise
+    except RayError:
+        return None
+
+
+class _Deaths:
+    """Which sources killed the workers of which batch, and how."""
+
+    def __init__(self, settings: IngestSettings, board: Any) -> None:
+        self._settings, self._board = settings, board
+        self._at: Counter[tuple[str, int]] = Counter()
+        self.lost: set[str] = set()
+        self.hung: set[str] = set()
+
+    def count(self, row: Row) -> None:
+        """One more worker died of a batch. StoreError when the second one did so without being at a source."""
+        import ray
+
+        position, seconds = ray.get(self._board.last.remote(row["batch"]))
+        self._at[row["batch"], position] += 1
+        if self._at[row["batch"], position] < TRIES:
+            return
+        if not 0 <= position < row["sources"]:
+            raise StoreError(f"Workers die on the batch {row['batch']} while none of its sources is touched; look at the cluster's memory and its logs.")
+        uri = _plan_of(self._settings, row).sources[position].uri
+        self.lost.add(uri)
+        if seconds >= self._settings.clip_time_limit_s:
+            self.hung.add(uri)
 
 
 if __name__ == "__main__":

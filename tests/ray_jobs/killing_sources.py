@@ -1,46 +1,44 @@
 """The work of `ray_jobs.ingest` with sources that kill: in a module of its own, because Ray's workers import it by name.
 
-A source called DEADLY ends whatever process cuts it, as a crash in a decoder would; one called MOODY only where a batch is written.
+A source called DEADLY ends whatever process cuts it, as a crash in a decoder would; one called ONCE does so only the first time, as a
+machine that is taken away; one called STUCK never comes to an end.
 """
 
 import os
+import time
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 from ray_jobs import ingest
-from schemas.jobs import BatchPlan, PlannedSource
+from schemas.jobs import PlannedSource
 from schemas.settings import IngestSettings
 from tasks.corpus import batch
-from tasks.corpus.clip import Clip, Find, Reject, cut_source
+from tasks.corpus.clip import Clip, Reject, cut_source
+from tasks.faces.detect import FaceFinder
 
-DEADLY, MOODY = "deadly", "moody"
+DEADLY, ONCE, STUCK = "deadly", "once", "stuck"
+HANG_S = 60.0
 
 
-def arm(*killing: str) -> None:
+def arm() -> None:
     """In this process sources whose URIs hold one of the words end it."""
+    batch.cut_source = cut_or_die
 
-    def cut_or_exit(source: PlannedSource, settings: IngestSettings, find: Find) -> Iterator[Clip | Reject]:
-        if any(word in source.uri for word in killing):
-            os._exit(1)
-        yield from cut_source(source, settings, find)
 
-    batch.cut_source = cut_or_exit
+def cut_or_die(source: PlannedSource, settings: IngestSettings, finder: FaceFinder, forgotten: frozenset[str]) -> Iterator[Clip | Reject]:
+    died = Path(source.uri + ".died")
+    if DEADLY in source.uri or (ONCE in source.uri and not died.exists()):
+        died.touch()
+        os._exit(1)
+    if STUCK in source.uri:
+        time.sleep(HANG_S)
+    yield from cut_source(source, settings, finder, forgotten)
 
 
 class BatchActor(ingest.BatchActor):
     """Writes batches; some sources kill it."""
 
-    def __init__(self, settings: str) -> None:
-        super().__init__(settings)
-        arm(DEADLY, MOODY)
-
-
-def batch_row(settings: IngestSettings, plan: BatchPlan, lost: frozenset[str]) -> ingest.Row:
-    """Writes a batch; some sources kill its process."""
-    arm(DEADLY, MOODY)
-    return ingest._batch_row(settings, plan, lost)
-
-
-def survives(settings: IngestSettings, source: PlannedSource) -> bool:
-    """Tries a source by itself."""
-    arm(DEADLY)
-    return ingest._survives(settings, source)
+    def __init__(self, settings: str, board: Any = None) -> None:
+        super().__init__(settings, board)
+        arm()

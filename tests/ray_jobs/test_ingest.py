@@ -60,10 +60,10 @@ def test_a_job_process_makes_the_same_store_as_one_process(footage: Path, tmp_pa
 
 
 def test_an_error_in_a_worker_is_the_job_s_one_sentence(footage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    actor = ingest.BatchActor(settings_for(footage, tmp_path).model_dump_json())
-    (tmp_path / "plans").write_text("in the way")
-    plan = ingest.plan_batches(settings_for(footage, tmp_path / "elsewhere")).batches[0]
-    row = actor({"plan": plan.model_dump_json()})
+    settings = settings_for(footage, tmp_path / "store")
+    planned = ingest.plan_batches(settings).batches[0]
+    (tmp_path / "store" / "landmarks").write_text("in the way")
+    row = ingest.BatchActor(settings.model_dump_json()).write(ingest._row(planned))
     assert row["counts"] == ""
     assert row["error"].endswith(".")
     monkeypatch.setattr(ingest, "_written", lambda *arguments: iter([row]))
@@ -71,29 +71,66 @@ def test_an_error_in_a_worker_is_the_job_s_one_sentence(footage: Path, tmp_path:
         ingest.run(settings_for(footage, tmp_path / "third"), silent)
 
 
-def test_a_source_that_kills_its_worker_is_turned_away_alone(footage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_names_and_counts_pass_through_ray(footage: Path, tmp_path: Path) -> None:
+    settings = settings_for(footage, tmp_path / "store")
+    rows = [ingest._row(planned) for planned in ingest.plan_batches(settings).batches]
+    assert {row["retry"] for row in rows} == {""}
+    assert [row["sources"] for row in rows] == [1] * 4
+    assert not any(str(footage) in str(row) for row in rows)
+
+
+@pytest.fixture
+def killing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sources kill their workers by their names."""
+    monkeypatch.setattr(ingest, "BatchActor", killing_sources.BatchActor)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+
+
+def outcomes(store: CorpusStore) -> tuple[list[str], dict[str, tuple[str, str, bool]]]:
+    """Names of the sources that were kept, and stage, reason and retryable of those that were not."""
+    kept = [Path(source).name for source in store.clips(["source"])["source"].to_pylist()]
+    return sorted(kept), {Path(row["source"]).name: (row["stage"], row["reason"], row["retryable"]) for row in store.rejects().to_pylist()}
+
+
+@pytest.mark.usefixtures("killing")
+def test_a_source_that_kills_two_workers_is_turned_away_alone(footage: Path, tmp_path: Path) -> None:
     sources = tmp_path / "sources"
     sources.mkdir()
-    for name in ("1 deadly", "3 moody"):
-        (sources / f"{name}.mp4").write_text("no video")
-    shutil.copy(footage / "bert.mp4", sources / "2 good.mp4")
-    settings = settings_for(sources, tmp_path / "store").replaced(batch_sources=2)
-    planned = [batch.batch for batch in ingest.plan_batches(settings).batches]
-    for name in ("BatchActor", "batch_row", "survives"):
-        monkeypatch.setattr(ingest, name if name == "BatchActor" else f"_{name}", getattr(killing_sources, name))
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    for name, origin in (("1 text", "text"), ("2 deadly", "bert"), ("3 good", "anna/two"), ("4 once", "text")):
+        shutil.copy(footage / f"{origin}.mp4", sources / f"{name}.mp4")
+    settings = settings_for(sources, tmp_path / "store").replaced(batch_sources=4)
     told: list[tuple[int, int | None]] = []
     summary = ingest.run(settings, lambda done, total=None, note="": told.append((done, total)))
 
     store = CorpusStore.open(settings.store)
-    assert summary.batches == tuple(store.batches()) == tuple(sorted(planned))
-    assert told[-1] == (3, 3)
-    kept = [Path(source).name for source in store.clips(["source"])["source"].to_pylist()]
-    refused = {Path(row["source"]).name: (row["stage"], row["reason"], row["retryable"]) for row in store.rejects().to_pylist()}
-    assert kept == ["2 good.mp4"]
-    assert refused == {
-        "1 deadly.mp4": ("worker", "worker-lost", True),
-        "3 moody.mp4": ("worker", "worker-lost", True),
-    }
+    assert told[-1] == (4, 4)
+    assert summary.batches == tuple(store.batches())
+    assert len(summary.batches) == 1
+    lost, text = ("worker", "worker-lost", True), ("probe", "not-media", False)
+    assert outcomes(store) == (["3 good.mp4"], {"1 text.mp4": text, "2 deadly.mp4": lost, "4 once.mp4": text})
     assert verify_store(settings.store, silent) == []
-    assert len(ingest.plan_batches(settings).batches) == 2, "what was lost is tried again"
+    assert [batch.sources for batch in ingest.plan_batches(settings).batches] == [1], "what was lost is tried again"
+
+
+@pytest.mark.usefixtures("killing")
+def test_a_source_that_hangs_is_ended_and_turned_away_for_its_time(footage: Path, tmp_path: Path) -> None:
+    for name in ("1 stuck", "2"):
+        shutil.copy(footage / "text.mp4", tmp_path / f"{name}.mp4")
+    settings = settings_for(tmp_path, tmp_path / "store").replaced(batch_sources=4, clip_time_limit_s=4.0)
+    ingest.run(settings, silent)
+    refused = {"1 stuck.mp4": ("worker", "time-limit", True), "2.mp4": ("probe", "not-media", False)}
+    assert outcomes(CorpusStore.open(settings.store)) == ([], refused)
+
+
+def test_what_dies_at_no_source_is_no_source_s_fault(footage: Path, tmp_path: Path) -> None:
+    class Board:
+        last = type("Method", (), {"remote": lambda self, batch: (-1, 0.0)})()
+
+    deaths = ingest._Deaths(settings_for(footage, tmp_path), Board())
+    row = {"batch": "aa", "sources": 3, "retry": ""}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ray.get", lambda value: value)
+        deaths.count(row)
+        with pytest.raises(StoreError, match="while none of its sources is touched"):
+            deaths.count(row)
+    assert not deaths.lost
