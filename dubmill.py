@@ -125,9 +125,15 @@ def ingest(
 @corpus.command("stats", epilog="Example: dubmill corpus stats corpus/")
 def stats(store: Store, json: Json = False) -> None:
     """Counts, hours and why footage was turned away."""
-    from tasks.corpus.stats import corpus_stats
+    from tasks.corpus.stats import corpus_stats, stats_table
 
-    _say(corpus_stats(store), json)
+    summary = corpus_stats(store)
+    if json:
+        _say(summary, json)
+        return
+    rows = stats_table(summary)
+    width = max(len(what) for what, _ in rows)
+    print("\n".join(f"{what:<{width}}  {how_much}".rstrip() for what, how_much in rows))
 
 
 @corpus.command("show", epilog="Example: dubmill corpus show corpus/ 0123456789abcdef-s0t0")
