@@ -10,6 +10,8 @@ LANDMARKS = "landmarks"
 REJECTS = "rejects"
 CLIPS = "clips"
 SNAPSHOTS = "snapshots"
+LEFT_OUT = ".left-out.parquet"
+"""How the name of the table of clips that a snapshot left out ends."""
 TABLES = (AUDIO, LANDMARKS, REJECTS, CLIPS)
 """The Parquet folders, in the order in which a batch writes them."""
 
@@ -46,4 +48,4 @@ def snapshot_location(store: str, name: str) -> str:
 
 def left_out_location(store: str, name: str) -> str:
     """The table of the clips that a snapshot left out, and why."""
-    return places.join(store, SNAPSHOTS, f"{name}.left-out.parquet")
+    return places.join(store, SNAPSHOTS, f"{name}{LEFT_OUT}")

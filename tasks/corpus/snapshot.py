@@ -127,7 +127,7 @@ def write_snapshot(store: CorpusStore, snapshot: Snapshot, left_out: pa.Table) -
     places.write_bytes(layout.snapshot_location(store.uri, snapshot.name), whole)
 
 
-def is_unharmed(content: bytes, left_out: bytes) -> bool:
+def is_as_written(content: bytes, left_out: bytes) -> bool:
     """Whether the bytes of a snapshot's two files are those that were written, by the checksum in the first."""
     found = CHECKSUM.search(content)
     return found is not None and hashlib.sha256(CHECKSUM.sub(NO_CHECKSUM, content) + left_out).hexdigest().encode() == found[1]

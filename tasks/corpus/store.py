@@ -187,13 +187,13 @@ class CorpusStore:
 
     def left_out(self, name: str) -> pa.Table:
         """The clips that a snapshot left out, and why (schemas.tables.LEFT_OUT), in order of clip_id; StoreError when it cannot be read."""
-        with _parquet(layout.left_out_location(self.uri, name)) as file:
+        with read_parquet(layout.left_out_location(self.uri, name)) as file:
             return file.read()
 
     @contextmanager
     def parquet(self, folder: str, batch: str) -> Iterator[pq.ParquetFile]:
         """An open table, its pages' checksums verified on reading; StoreError when it cannot be opened or read."""
-        with _parquet(layout.table_location(self.uri, folder, batch)) as file:
+        with read_parquet(layout.table_location(self.uri, folder, batch)) as file:
             yield file
 
     def table(self, folder: str, batch: str, columns: Sequence[str] | None = None) -> pa.Table:
@@ -225,12 +225,14 @@ class CorpusStore:
 
 
 @contextmanager
-def _parquet(location: str) -> Iterator[pq.ParquetFile]:
+def read_parquet(location: str) -> Iterator[pq.ParquetFile]:
+    """An open table at a location, its pages' checksums verified on reading; StoreError when it cannot be opened or read."""
     try:
         with places.open_to_read(location) as source:
             yield pq.ParquetFile(source, page_checksum_verification=True)
-    except (OSError, pa.ArrowException) as error:
-        raise StoreError(f"The table {location} cannot be read: {str(error).splitlines()[0]}.") from error
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
+        cause = (str(error) or type(error).__name__).splitlines()[0]
+        raise StoreError(f"The table {location} cannot be read: {cause}.") from error
 
 
 def row_groups(file: pq.ParquetFile) -> dict[str, list[int]]:

@@ -13,51 +13,67 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.errors import StoreError
-from schemas.settings import FormatSettings, MelSettings
+from schemas.jobs import BatchPlan
+from schemas.settings import SCHEMA_VERSION, MelSettings
 from schemas.tables import AUDIO, CLIPS, LANDMARKS, MEL_BANDS, REJECTS
 from tasks import places
 from tasks.audio import SAMPLE_RATE, decode_flac
 from tasks.corpus import layout
 from tasks.corpus.faces import CODING
-from tasks.corpus.store import CorpusStore
+from tasks.corpus.plan import plan_batch
+from tasks.corpus.sealing import is_intact
+from tasks.corpus.snapshot import is_as_written
+from tasks.corpus.store import CorpusStore, read_parquet
 from tasks.progress import Progress
 
 SCHEMAS = {layout.CLIPS: CLIPS, layout.AUDIO: AUDIO, layout.LANDMARKS: LANDMARKS, layout.REJECTS: REJECTS}
 Rows = dict[str, dict[str, Any]]
 """Rows of `clips` by clip_id."""
-PNG_START = b"\x89PNG\r\n\x1a\n"
-"""A PNG is this and then chunks of length (4 bytes), name (4), content, CRC-32 of name and content (4)."""
+HeldClips = dict[str, frozenset[str]]
+"""clip_ids by batch."""
+PICTURE_LISTS = ("faces_offset", "faces_size", "faces_crc32")
+"""Columns of `clips` with a number for each frame."""
 
 
 def verify_store(uri: str, progress: Progress) -> list[str]:
     """Faults of a store, each a sentence; none: it is sound. Raises StoreError when there is no store.
 
     Looks for missing and cut files, damaged pages, pictures and sound, byte ranges that miss their picture, rows that are not
-    where they should be, values that are no numbers, sources of a finished batch that are neither kept nor turned away, and
-    shards of a finished batch that no clip lies in.
+    where they should be, values that are no numbers, plans that are not what their name was made of, sources of a finished batch
+    that are neither kept nor turned away, shards of a finished batch that no clip lies in, and snapshots that are not as they were
+    written or name clips that are not there. A flipped bit is found wherever it is, but in the zeros that fill up a tar file, in
+    `retry_of` of a plan, in the settings of a store that has no batch, and in parts of a table without a seal that no row depends on.
     """
     store = CorpusStore.open(uri)
     batches = store.batches()
-    faults = list(_plan_faults(store, batches))
     shards = _shards_by_batch(store)
+    held: HeldClips = {}
+    faults = list(_unfinished_plan_faults(store, set(batches)))
     for done, batch in enumerate(batches):
         progress(done, len(batches), f"batch {batch}")
-        faults += [f"Batch {batch}: {fault}" for fault in _batch_faults(store, batch, shards.get(batch, []))]
+        faults += [f"Batch {batch}: {fault}" for fault in _batch_faults(store, batch, shards.get(batch, []), held)]
     progress(len(batches), len(batches), "batches")
-    return faults
+    return faults + [f"Snapshot {name}: {fault}" for name in _snapshot_names(store) for fault in _snapshot_faults(store, name, held)]
 
 
-def _plan_faults(store: CorpusStore, batches: list[str]) -> Iterator[str]:
+def _unfinished_plan_faults(store: CorpusStore, finished: set[str]) -> Iterator[str]:
+    for name in places.list_names(places.join(store.uri, layout.PLANS), ".json"):
+        batch = name.removesuffix(".json")
+        if batch not in finished:
+            _, faults = _read_plan(store, batch)
+            yield from (f"Batch {batch}: {fault}" for fault in faults)
+
+
+def _read_plan(store: CorpusStore, batch: str) -> tuple[BatchPlan | None, list[str]]:
+    """The plan of a batch, None when it cannot be read, and its faults."""
     try:
-        plans = {plan.batch: plan for plan in store.plans()}
+        plan = store.plan(batch)
     except StoreError as error:
-        yield str(error)
-        return
-    for batch in batches:
-        if batch not in plans:
-            yield f"Batch {batch}: it has no plan."
-        elif plans[batch].format != store.format:
-            yield f"Batch {batch}: its plan has another format than the store."
+        return None, [str(error)]
+    name = plan_batch(plan.sources, plan.format, plan.cutting, plan.attempt, plan.retry_of).batch
+    is_as_named = plan.batch == batch == name and plan.schema_version == SCHEMA_VERSION and (plan.attempt > 0) == (plan.retry_of is not None)
+    faults = [] if is_as_named else ["Its plan is not the one that its name was made of."]
+    return plan, faults + ([] if plan.format == store.format else ["Its plan has another format than the store."])
 
 
 def _shards_by_batch(store: CorpusStore) -> dict[str, list[str]]:
@@ -67,44 +83,80 @@ def _shards_by_batch(store: CorpusStore) -> dict[str, list[str]]:
     return by_batch
 
 
-def _batch_faults(store: CorpusStore, batch: str, shards: list[str]) -> Iterator[str]:
+def _batch_faults(store: CorpusStore, batch: str, shards: list[str], held: HeldClips) -> Iterator[str]:
+    """Faults of a finished batch; its clips are added to `held`."""
+    plan, faults = _read_plan(store, batch)
+    yield from faults
     tables: dict[str, pa.Table] = {}
     for folder in (layout.CLIPS, layout.REJECTS):
         try:
-            tables[folder] = store.table(folder, batch)
+            tables[folder] = pa.concat_tables(_row_groups(store, folder, batch))
         except StoreError as error:
             yield str(error)
-    for folder, table in tables.items():
-        if not table.schema.equals(SCHEMAS[folder]):
-            yield f"The columns of its table {folder} are not those of this version."
-            return
     if layout.CLIPS in tables:
         clips: Rows = {row["clip_id"]: row for row in tables[layout.CLIPS].to_pylist()}
+        held[batch] = frozenset(clips)
         yield from _audio_faults(store, batch, clips)
         yield from _landmark_faults(store, batch, clips)
         yield from _picture_faults(store, clips)
         used = {clip["faces_shard"] for clip in clips.values()}
         yield from (f"No clip lies in the face shard {shard}; a killed run left it behind." for shard in shards if shard not in used)
-    if len(tables) == len((layout.CLIPS, layout.REJECTS)):
-        yield from _source_faults(store, batch, tables)
+    if plan is not None and len(tables) == len((layout.CLIPS, layout.REJECTS)):
+        yield from _source_faults(plan, tables[layout.CLIPS], tables[layout.REJECTS])
 
 
-def _source_faults(store: CorpusStore, batch: str, tables: dict[str, pa.Table]) -> Iterator[str]:
-    """Sources of the plan of which nothing came: not a clip and not a reject."""
-    accounted = {source for table in tables.values() for source in table["source"].to_pylist()}
+def _source_faults(plan: BatchPlan, clips: pa.Table, rejects: pa.Table) -> Iterator[str]:
+    """Sources of the plan of which nothing came, not a clip and not a reject, and rows of sources that are not in it as they say."""
+    planned = {source.uri: (source.speaker, source.split) for source in plan.sources}
+    sources = [*clips["source"].to_pylist(), *rejects["source"].to_pylist()]
+    yield from (f"The source {uri} is neither kept nor turned away." for uri in planned.keys() - set(sources))
+    yield from (f"The source {uri} is not in its plan." for uri in sorted(set(sources) - planned.keys()))
+    said = zip(*(clips[name].to_pylist() for name in ("source", "speaker", "split")), strict=True)
+    wrong = sorted({uri for uri, speaker, split in said if planned.get(uri, (speaker, split)) != (speaker, split)})
+    yield from (f"Clips of the source {uri} have another speaker or split than its plan." for uri in wrong)
+
+
+def _snapshot_names(store: CorpusStore) -> list[str]:
+    """Of all snapshots, also those of which one file is lost."""
+    left_out = places.list_names(places.join(store.uri, layout.SNAPSHOTS), layout.LEFT_OUT)
+    return sorted({*store.snapshots(), *(name.removesuffix(layout.LEFT_OUT) for name in left_out)})
+
+
+def _snapshot_faults(store: CorpusStore, name: str, held: HeldClips) -> Iterator[str]:
+    locations = (layout.snapshot_location(store.uri, name), layout.left_out_location(store.uri, name))
+    missing = [places.name_of(location) for location in locations if not places.exists(location)]
+    if missing:
+        yield f"Its file {missing[0]} is missing."
+        return
     try:
-        planned = store.plan(batch).sources
-    except StoreError:
-        return  # said already
-    yield from (f"The source {source.uri} is neither kept nor turned away." for source in planned if source.uri not in accounted)
+        content, left_out = places.read_many(locations)
+        if not is_as_written(content, left_out):
+            yield "Its files are not as they were written."
+            return
+        clips = store.snapshot(name).clips
+    except (OSError, StoreError) as error:
+        yield f"It cannot be read: {error}"
+        return
+    lost = [clip.clip_id for clip in clips if clip.clip_id not in held.get(clip.batch, frozenset())]
+    if lost:
+        yield f"It names {len(lost)} clips that are not in the store, the first of them {lost[0]}."
 
 
 def _row_groups(store: CorpusStore, folder: str, batch: str) -> Iterator[pa.Table]:
-    with store.parquet(folder, batch) as file:
-        if not file.schema_arrow.equals(SCHEMAS[folder]):
-            raise StoreError(f"The columns of its table {folder} are not those of this version.")
-        for group in range(file.metadata.num_row_groups):
-            yield file.read_row_group(group)
+    """The rows of a table in pieces; StoreError when it is damaged or has other columns."""
+    location = layout.table_location(store.uri, folder, batch)
+    try:
+        with places.local_copy(location) as path:
+            if not is_intact(path):
+                raise StoreError(f"Its table {folder} is not as it was written.")
+            with read_parquet(str(path)) as file:
+                if not file.schema_arrow.equals(SCHEMAS[folder]):
+                    raise StoreError(f"The columns of its table {folder} are not those of this version.")
+                yield SCHEMAS[folder].empty_table()
+                for group in range(file.metadata.num_row_groups):
+                    yield file.read_row_group(group).replace_schema_metadata(None)
+    except FileNotFoundError as error:
+        raise StoreError(f"Its table {folder} is missing.") from error
 
 
 def _audio_faults(store: CorpusStore, batch: str, clips: Rows) -> Iterator[str]:
@@ -184,40 +236,29 @@ def _shard_faults(store: CorpusStore, path: Path, clips: list[dict[str, Any]]) -
         members = {member.name: (member.offset_data, member.size) for member in tar}
     with path.open("rb") as file:
         for clip in clips:
-            if not len(clip["faces_offset"]) == len(clip["faces_size"]) == clip["frames"]:
+            if {len(clip[name]) for name in PICTURE_LISTS} != {clip["frames"]}:
                 yield f"The clip {clip['clip_id']} has {clip['frames']} frames but another number of pictures."
-            for frame, place in enumerate(zip(clip["faces_offset"], clip["faces_size"], strict=False)):
+            for frame, (offset, size, checksum) in enumerate(zip(*(clip[name] for name in PICTURE_LISTS), strict=False)):
                 name = f"{clip['clip_id']}.{frame:06d}{suffix}"
-                fault = _picture_fault(file, place, members.get(name), store.format)
+                fault = _place_fault(members.get(name), (offset, size)) or _picture_fault(file, offset, size, checksum, store.format.crop.size)
                 if fault:
                     yield f"The picture {name} of the face shard {path.name} {fault}."
 
 
-def _picture_fault(file: IO[bytes], place: tuple[int, int], member: tuple[int, int] | None, store_format: FormatSettings) -> str | None:
+def _place_fault(member: tuple[int, int] | None, place: tuple[int, int]) -> str | None:
     if member is None:
         return "is missing"
-    if member != place:
-        return "is not where the clip's row says"
-    file.seek(place[0])
-    content = file.read(place[1])
-    if len(content) != place[1]:
+    return None if member == place else "is not where the clip's row says"
+
+
+def _picture_fault(file: IO[bytes], offset: int, size: int, checksum: int, side: int) -> str | None:
+    file.seek(offset)
+    content = file.read(size)
+    if len(content) != size:
         return "is cut off"
-    side = store_format.crop.size
-    picture = cv2.imdecode(np.frombuffer(content, dtype=np.uint8), cv2.IMREAD_COLOR)
-    if picture is None or (store_format.picture == "png" and not _is_whole_png(content)):
+    if zlib.crc32(content) != checksum:
         return "is damaged"
+    picture = cv2.imdecode(np.frombuffer(content, dtype=np.uint8), cv2.IMREAD_COLOR) if content else None
+    if picture is None:
+        return "cannot be decoded"
     return None if picture.shape == (side, side, 3) else f"is not of {side} x {side} pixels"
-
-
-def _is_whole_png(content: bytes) -> bool:
-    """Whether every chunk's checksum is right and the last chunk is the closing one: decoders forgive both."""
-    position, name = len(PNG_START), b""
-    while position + 12 <= len(content):
-        length = int.from_bytes(content[position : position + 4], "big")
-        name = content[position + 4 : position + 8]
-        checked = content[position + 4 : position + 8 + length]
-        checksum = content[position + 8 + length : position + 12 + length]
-        if zlib.crc32(checked).to_bytes(4, "big") != checksum:
-            return False
-        position += 12 + length
-    return content.startswith(PNG_START) and name == b"IEND" and position == len(content)

@@ -1,7 +1,10 @@
 import io
+import json
 import shutil
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
+from random import Random
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -9,6 +12,10 @@ import pytest
 
 from schemas.errors import StoreError
 from schemas.jobs import IngestSummary
+from schemas.settings import SnapshotSettings
+from tasks.corpus.sealing import SEAL, sealed_table
+from tasks.corpus.snapshot import freeze_snapshot
+from tasks.corpus.store import CorpusStore
 from tasks.corpus.verify import verify_store
 from tasks.progress import silent
 
@@ -40,6 +47,101 @@ def test_a_sound_store_has_no_faults(made: Made) -> None:
 def test_no_store_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="no corpus store"):
         verify_store(str(tmp_path), silent)
+
+
+def rewritten(path: Path, change: Callable[[pa.Table], pa.Table]) -> None:
+    """Changes a table, which has no seal afterwards."""
+    pq.write_table(change(pq.read_table(path).replace_schema_metadata(None)), path)
+
+
+def frozen(store: Path, **changes: object) -> Path:
+    """Freezes a snapshot of most of the store's clips; gives its file."""
+    anything = {"name": "a", "min_frames": 20, "min_face_px": 0, "min_detected_share": 0, "max_yaw_deg": 180}
+    freeze_snapshot(CorpusStore.open(str(store)), SnapshotSettings(**(anything | changes)))
+    return store / "snapshots" / "a.json"
+
+
+def sealed(store: Path) -> Path:
+    """The store with all its tables sealed."""
+    for path in sorted(store.glob("*/*.parquet")):
+        file = pq.ParquetFile(path)
+        groups = [file.read_row_group(group) for group in range(file.metadata.num_row_groups)]
+        schema = file.schema_arrow.remove_metadata()
+        with sealed_table(path, schema) as writer:
+            for group in groups:
+                writer.write_table(group)
+    return store
+
+
+KINDS = ["settings.json", "plans", "clips", "audio", "landmarks", "rejects", "faces", "snapshots/a.json", "snapshots/a.left-out.parquet"]
+
+
+def files_of(store: Path, kind: str) -> list[Path]:
+    return sorted((store / kind).iterdir()) if (store / kind).is_dir() else [store / kind]
+
+
+def has_no_meaning(path: Path, position: int) -> bool:
+    """Whether a byte lies in the zeros after a picture of a shard or at the shard's end, or in the name of a table's seal."""
+    if path.suffix == ".parquet":
+        name = path.read_bytes().rfind(SEAL.encode())
+        return 0 <= position - name < len(SEAL) + 2 and name >= 0
+    if path.suffix != ".tar":
+        return False
+    with tarfile.open(path) as tar:
+        return not any(member.offset <= position < member.offset_data + member.size for member in tar)
+
+
+def is_found(store: Path) -> bool:
+    try:
+        return faults(store) != ""
+    except StoreError:  # its settings
+        return True
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_flipped_bit_is_found_wherever_it_is(store: Path, kind: str) -> None:
+    sealed(store)
+    frozen(store)
+    assert faults(store) == ""
+    random = Random(kind)
+    for path in files_of(store, kind):
+        content = path.read_bytes()
+        for _ in range(8):
+            position, bit = random.randrange(len(content)), random.randrange(8)
+            harmless = has_no_meaning(path, position)
+            path.write_bytes(content[:position] + bytes([content[position] ^ 1 << bit]) + content[position + 1 :])
+            assert harmless or is_found(store), f"bit {bit} of byte {position} of {path}"
+        path.write_bytes(content)
+    assert faults(store) == ""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
+def test_a_file_that_is_cut_off_or_lost_is_found(store: Path, kind: str, share: float) -> None:
+    frozen(store)
+    path = max(files_of(store, kind), key=lambda path: path.stat().st_size)
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    assert is_found(store)
+    path.unlink()
+    if kind == "clips":
+        return  # a batch without this file is one that was never finished
+    assert is_found(store)
+
+
+def test_a_snapshot_of_clips_that_are_gone(store: Path) -> None:
+    named = json.loads(frozen(store).read_bytes())["clips"][0]
+    for folder in ("clips", "plans"):
+        (store / folder / named["batch"]).with_suffix({"clips": ".parquet", "plans": ".json"}[folder]).unlink()
+    assert f"Snapshot a: It names 1 clips that are not in the store, the first of them {named['clip_id']}." in faults(store)
+
+
+def test_a_plan_of_another_batch(store: Path) -> None:
+    path = store / "plans" / f"{clips_table(store).stem}.json"
+    plan = json.loads(path.read_bytes())
+    plan["sources"][0]["speaker"] = "somebody"
+    path.write_text(json.dumps(plan))
+    assert "Its plan is not the one that its name was made of." in faults(store)
+    assert "have another speaker or split than its plan" in faults(store)
 
 
 def test_a_flipped_byte_in_a_picture(store: Path) -> None:
@@ -80,18 +182,10 @@ def test_a_missing_file(store: Path, folder: str) -> None:
     assert faults(store)
 
 
-@pytest.mark.parametrize("folder", ["clips", "audio", "landmarks", "rejects"])
-def test_a_flipped_byte_in_a_table(store: Path, folder: str) -> None:
-    path = store / folder / clips_table(store).name
-    flip(path, path.stat().st_size // 3)
-    assert faults(store)
-
-
 @pytest.mark.parametrize("folder", ["audio", "landmarks"])
 def test_rows_that_are_too_few(store: Path, folder: str) -> None:
     path = store / folder / clips_table(store).name
-    table = pq.read_table(path)
-    pq.write_table(table.slice(0, len(table) - 1), path)
+    rewritten(path, lambda table: table.slice(0, len(table) - 1))
     assert f"The table {folder} has" in faults(store)
 
 
@@ -103,15 +197,17 @@ def test_a_shard_in_which_no_clip_lies(store: Path) -> None:
 
 def test_a_source_that_is_lost(store: Path) -> None:
     for path in (store / "rejects").iterdir():
-        table = pq.read_table(path)
-        pq.write_table(table.slice(0, 0), path)
+        rewritten(path, lambda table: table.slice(0, 0))
     assert "is neither kept nor turned away" in faults(store)
 
 
 def test_values_that_are_no_numbers(store: Path) -> None:
     path = store / "landmarks" / clips_table(store).name
-    table = pq.read_table(path)
-    rows = table.to_pylist()
-    rows[2]["pose"][5] = float("nan")
-    pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), path)
+
+    def spoilt(table: pa.Table) -> pa.Table:
+        rows = table.to_pylist()
+        rows[2]["pose"][5] = float("nan")
+        return pa.Table.from_pylist(rows, schema=table.schema)
+
+    rewritten(path, spoilt)
     assert "hold values that are no numbers" in faults(store)
