@@ -7,7 +7,7 @@ Every batch is made anew beside the old one before that is deleted, and every sn
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,7 @@ from tasks.corpus import layout, twins
 from tasks.corpus.collect import StoredFile, files_by_batch, listed, remove_batch
 from tasks.corpus.holders import REPLACEMENT, find_dubs, find_models
 from tasks.corpus.known import add_forgotten, drop_index, planned_batches, read_forgotten, read_plans, source_digest
-from tasks.corpus.rewrite import plan_without, rewrite_batch
+from tasks.corpus.rewrite import plan_without, rewrite_batch, seen_version
 from tasks.corpus.snapshot import write_snapshot
 from tasks.corpus.store import CorpusStore
 from tasks.progress import Progress, silent
@@ -69,7 +69,8 @@ def forget(
 
     A speaker goes with every source of that name, kept or turned away, and with every other source of the same content, whoever it is
     said to be. A clip goes from every batch that holds it; when it was the last one of its content, its sources go whole. They do not
-    come back: the forgotten list of the store has the digests of sources, the hashes of contents, and the clip_ids of single clips.
+    come back: the forgotten list of the store has the digests of sources, the hashes of contents, and the clip_ids of single clips,
+    whose sources stay with their other clips and are not read again in the version that was seen.
     also: folders or prefixes of models and dubs to be looked through; nothing there is changed. A second run no longer knows which
     models and dubs there were: keep the summary of the first.
     Not for the moment at which an ingest runs. Raises StoreError: no store, or something of it that cannot be read or written.
@@ -94,6 +95,13 @@ class _Batch:
     rows: list[Row]
     """clip_id, source, speaker and faces_shard of each row of `clips`."""
 
+    def clip_ids(self) -> dict[str, set[str]]:
+        """By source URI."""
+        held: dict[str, set[str]] = {}
+        for row in self.rows:
+            held.setdefault(row["source"], set()).add(row["clip_id"])
+        return held
+
 
 @dataclass(frozen=True)
 class _Contents:
@@ -117,7 +125,7 @@ class _Wanted:
     """What is to go, and whatever went before."""
 
     sources: frozenset[bytes]
-    """Digests of sources."""
+    """Digests of sources that do not come back: those that go whole, and those that stay without some of their clips."""
     contents: frozenset[str]
     clips: frozenset[str]
     """clip_ids of single clips whose sources stay."""
@@ -127,6 +135,10 @@ class _Wanted:
 
     def has_clip(self, clip_id: str) -> bool:
         return _content(clip_id) in self.contents or clip_id in self.clips
+
+    def takes(self, source: PlannedSource, clip_ids: Collection[str]) -> bool:
+        """Whether a source goes whole from a batch that has those clips of it."""
+        return all(_content(clip_id) in self.contents for clip_id in clip_ids) if clip_ids else self.has_source(source)
 
 
 @dataclass(frozen=True)
@@ -165,7 +177,7 @@ def _wanted(contents: _Contents, speakers: frozenset[str], clips: frozenset[str]
     hashes |= {_content(row["clip_id"]) for row in contents.rows() if row["speaker"] in speakers}
     hashes |= _emptied(contents, single)
     sources = {_digest(source) for plan in contents.plans() for source in plan.sources if source.speaker in speakers}
-    sources |= {_digest(source) for batch in contents.batches for source in _sources_of(batch, hashes)}
+    sources |= {_digest(source) for batch in contents.batches for source in _sources_of(batch, hashes, single)}
     return _Wanted(before.sources | sources, frozenset(hashes), frozenset(clip for clip in single if _content(clip) not in hashes))
 
 
@@ -175,8 +187,8 @@ def _emptied(contents: _Contents, single: frozenset[str]) -> set[str]:
     return touched - {_content(row["clip_id"]) for row in contents.rows() if row["clip_id"] not in single}
 
 
-def _sources_of(batch: _Batch, hashes: set[str]) -> Iterator[PlannedSource]:
-    uris = {row["source"] for row in batch.rows if _content(row["clip_id"]) in hashes}
+def _sources_of(batch: _Batch, hashes: set[str], single: frozenset[str]) -> Iterator[PlannedSource]:
+    uris = {row["source"] for row in batch.rows if _content(row["clip_id"]) in hashes or row["clip_id"] in single}
     return (source for source in batch.plan.sources if source.uri in uris)
 
 
@@ -185,7 +197,9 @@ def _removal(contents: _Contents, wanted: _Wanted, asked: Sequence[str]) -> _Rem
     for name, plan in replacements.items():
         if plan is not None and (made := replacements.get(str(plan.retry_of))) is not None:
             replacements[name] = plan.model_copy(update={"retry_of": made.batch})
-    removal = _Removal(wanted, replacements, list(_tainted_leftovers(contents, wanted)), {})
+    under_way = {plan.batch for plan in replacements.values() if plan is not None}
+    leftovers = [batch for batch in _tainted_leftovers(contents, wanted) if batch not in under_way]
+    removal = _Removal(wanted, replacements, leftovers, {})
     for name in contents.store.snapshots():
         snapshot, left_out = contents.store.snapshot(name), contents.store.left_out(name)
         if _names_any(snapshot, left_out, removal):
@@ -194,13 +208,20 @@ def _removal(contents: _Contents, wanted: _Wanted, asked: Sequence[str]) -> _Rem
 
 
 def _is_touched(batch: _Batch, wanted: _Wanted) -> bool:
-    return any(wanted.has_source(source) for source in batch.plan.sources) or any(wanted.has_clip(row["clip_id"]) for row in batch.rows)
+    return any(wanted.has_clip(row["clip_id"]) for row in batch.rows) or bool(_sources_taken(batch, wanted))
+
+
+def _sources_taken(batch: _Batch, wanted: _Wanted) -> set[str]:
+    """URIs of the sources that go whole from a batch."""
+    held = batch.clip_ids()
+    return {source.uri for source in batch.plan.sources if wanted.takes(source, held.get(source.uri, ()))}
 
 
 def _replacement(batch: _Batch, wanted: _Wanted) -> BatchPlan | None:
-    sources = tuple(source for source in batch.plan.sources if not wanted.has_source(source))
-    clip_ids = sorted({row["clip_id"] for row in batch.rows if not wanted.has_clip(row["clip_id"])})
-    return plan_without(batch.plan, sources, clip_ids) if sources else None
+    held, taken = batch.clip_ids(), _sources_taken(batch, wanted)
+    stays = {source.uri: held.get(source.uri, set()) for source in batch.plan.sources if source.uri not in taken}
+    kept = {uri: {clip_id for clip_id in clip_ids if not wanted.has_clip(clip_id)} for uri, clip_ids in stays.items()}
+    return plan_without(batch.plan, kept, {uri: clip_ids - kept[uri] for uri, clip_ids in stays.items()})
 
 
 def _tainted_leftovers(contents: _Contents, wanted: _Wanted) -> Iterator[str]:
@@ -250,7 +271,7 @@ def _row_without(row: Row, removal: _Removal) -> Row:
 def _summary(contents: _Contents, removal: _Removal, speakers: Sequence[str], clips: Sequence[str], also: Sequence[str]) -> ForgetSummary:
     wanted = removal.wanted
     gone = [row for row in contents.rows() if wanted.has_clip(row["clip_id"])]
-    sources = {source.uri for plan in contents.plans() for source in plan.sources if wanted.has_source(source)}
+    sources = {uri for batch in contents.batches for uri in _sources_taken(batch, wanted)}
     there = {source.speaker for plan in contents.plans() for source in plan.sources} | {row["clip_id"] for row in contents.rows()}
     return ForgetSummary(
         store=contents.store.uri,
@@ -264,7 +285,7 @@ def _summary(contents: _Contents, removal: _Removal, speakers: Sequence[str], cl
         snapshots={name: made[0].name if made else "" for name, made in removal.snapshots.items()},
         look_alikes=tuple(_look_alikes(contents.store, wanted) if gone else ()),
         models=tuple(find_models(also, removal.snapshots)),
-        dubs=tuple(find_dubs(also, sources)),
+        dubs=tuple(find_dubs(also, sources | {row["source"] for row in gone})),
     )
 
 
@@ -315,7 +336,7 @@ def _point_retries_anew(contents: _Contents, removal: _Removal) -> None:
 
 
 def _digest(source: PlannedSource) -> bytes:
-    return source_digest(source.uri, source.size, source.version)
+    return source_digest(source.uri, source.size, seen_version(source).version)
 
 
 def _content(clip_id: str) -> str:

@@ -1,9 +1,8 @@
 """Making a finished batch anew without some of its sources and clips: the same rows and the same pictures of all the others."""
 
 import hashlib
-import json
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -21,24 +20,39 @@ from tasks.corpus.batch import REPEATED_WORDS, publish_batch
 from tasks.corpus.clip import Reject
 from tasks.corpus.faces import CODING
 from tasks.corpus.measure import reject_rows
-from tasks.corpus.plan import BATCH_NAME_LENGTH
+from tasks.corpus.plan import plan_batch
 from tasks.corpus.shards import ShardWriter
 from tasks.corpus.store import CorpusStore
 
+WITHOUT = " without "
+"""Stands in the version of a source between what discovery saw and a hash of the clips that were not taken out."""
+VERSION_LENGTH = 8
 SHARD_MB: int = IngestSettings.model_fields["shard_mb"].default
 
 Row = dict[str, Any]
 
 
-def plan_without(plan: BatchPlan, sources: tuple[PlannedSource, ...], clip_ids: list[str]) -> BatchPlan:
-    """The plan of a batch that keeps those sources and clips of a finished one.
+def plan_without(plan: BatchPlan, kept: Mapping[str, Collection[str]], gone: Mapping[str, Collection[str]]) -> BatchPlan | None:
+    """The plan of a batch with some clips of a finished one; None when no source is left.
 
-    Its name is a hash of the finished one's and of what stays: the same every time, and another even when all sources stay.
-    The count of attempts stays too, so that a later try of a source still is the later one.
+    kept, gone: clip_ids by source URI; sources with neither, which were turned away whole, are left out unless they are keys of `kept`.
+    A source that loses some of its clips gets another version, which no discovery ever sees: so the batch's name follows from what
+    is in it as any batch's does, and differs from the old one's. The count of attempts stays, so that a later try still is the later one.
     """
-    identity = [plan.batch, [[source.uri, source.size, source.version] for source in sources], clip_ids]
-    name = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:BATCH_NAME_LENGTH]
-    return plan.model_copy(update={"batch": name, "sources": sources})
+    sources = tuple(_version_without(source, kept[source.uri], gone.get(source.uri, ())) for source in plan.sources if source.uri in kept)
+    return plan_batch(sources, plan.format, plan.cutting, plan.attempt, plan.retry_of) if sources else None
+
+
+def seen_version(source: PlannedSource) -> PlannedSource:
+    """A source as discovery saw it, before any of its clips was taken out."""
+    return source.model_copy(update={"version": source.version.partition(WITHOUT)[0]})
+
+
+def _version_without(source: PlannedSource, kept: Collection[str], gone: Collection[str]) -> PlannedSource:
+    if not gone:
+        return source
+    digest = hashlib.sha256("\n".join(sorted(kept)).encode()).hexdigest()[:VERSION_LENGTH]
+    return source.model_copy(update={"version": seen_version(source).version + WITHOUT + digest})
 
 
 def rewrite_batch(store: CorpusStore, batch: str, plan: BatchPlan, is_kept: Callable[[str], bool]) -> None:
