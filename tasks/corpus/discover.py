@@ -49,7 +49,8 @@ def discover(locations: tuple[str, ...], speakers: SpeakerList, layout: Layout =
 
 def is_video_name(name: str) -> bool:
     """Whether a file of that name is a source when found in a folder."""
-    return not name.startswith(".") and os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES  # noqa: PTH122 - a path object a name costs a million names dear
+    _, dot, suffix = name.rpartition(".")
+    return not name.startswith(".") and dot + suffix.lower() in VIDEO_SUFFIXES
 
 
 class _Listed(NamedTuple):

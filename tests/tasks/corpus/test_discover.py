@@ -169,7 +169,7 @@ def test_a_folder_is_read_as_it_is_listed(tmp_path: Path) -> None:
 
 
 def test_what_is_hidden_in_a_bucket_or_no_video_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    names = ("a.mp4", ".b.mp4", ".cache/c.mp4", "d/.e/f.mp4", "notes.txt", "d/g.MOV", "d/h", ".mp4")
+    names = ("a.mp4", ".b.mp4", ".cache/c.mp4", "d/.e/f.mp4", "notes.txt", "d/g.MOV", "d/h", "mp4", ".mp4")
     monkeypatch.setattr(places, "list_objects", lambda location: (PlacedFile(f"{location}/{name}", 1, "etag") for name in names))
     assert found("s3://footage/.raw") == {"s3://footage/.raw/a.mp4": "a", "s3://footage/.raw/d/g.MOV": "d"}
 

@@ -14,12 +14,15 @@ from schemas.errors import SettingsError, StoreError
 from schemas.jobs import BatchPlan, PlannedSource
 from schemas.reasons import Reason
 from schemas.settings import CropSettings, CuttingSettings, FormatSettings, IngestSettings
+from tasks import places
+from tasks.corpus import known
 from tasks.corpus import plan as planning
 from tasks.corpus.known import add_forgotten, source_digest
 from tasks.corpus.plan import IngestPlan, PlannedBatch, plan_batch, plan_batches
 from tasks.corpus.stats import corpus_stats
 from tasks.corpus.store import CorpusStore
 from tasks.report.corpus import corpus_facts
+from tests.s3_server import s3_bucket
 from tests.tasks.corpus.conftest import finish_batch
 
 SHORT = ("abc-s0t0", Reason.TOO_SHORT)
@@ -297,3 +300,20 @@ def bench_store(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Pa
     make_store(made, 20_000, 0.01)
     plan_here(made, 20_000)
     return lambda path: Path(shutil.copytree(made, path))
+
+
+def test_a_store_in_a_bucket_is_planned_and_indexed_as_one_on_disk(settings: IngestSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(known, "INDEX_FROM_BATCHES", 2)
+    add(settings, "b.mp4", "c.mp4", "d.mp4")
+    with s3_bucket("planning") as bucket:
+        remote = settings.replaced(store=f"{bucket}/store", batch_sources=1)
+        first = plan_batches(remote)
+        assert first == plan_batches(settings.replaced(batch_sources=1))
+        finish(remote, first.batches[0], (None, Reason.TIME_LIMIT))
+        finish(remote, first.batches[1])
+        again = plan_batches(remote)
+        assert {batch.batch for batch in again.batches[:2]} == {batch.batch for batch in first.batches[2:]}
+        assert [batch.retry.retry_of for batch in again.batches[2:] if batch.retry] == [first.batches[0].batch]
+        assert len(places.list_names(f"{bucket}/store/known")) == 1
+        known.drop_index(remote.store)
+        assert plan_batches(remote).known == again.known == 2
