@@ -15,6 +15,8 @@ GAP = 0.8
 """Between bars, in the chart's own units."""
 LOWEST_BAR = 1.5
 """Height of the bar of a single clip among thousands: it must be seen."""
+SIGN_WIDTH = 7
+"""About the width of a letter of a chart's text."""
 LABEL_WIDTH = 40
 """Room that a threshold's number needs on its side."""
 
@@ -79,15 +81,18 @@ def _bars(bins: Bins, x_axis: Axis, y_axis: Axis, thresholds: Sequence[Threshold
 
 
 def _ticks(x_axis: Axis, unit: str) -> Markup:
-    """Round values under the bars; the unit has the right end."""
-    room = WIDTH - RIGHT - 8 * len(unit) - 14 if unit else WIDTH - RIGHT - 4
-    texts = [
-        Markup('<text x="{:.1f}" y="{}" text-anchor="middle">{}</text>').format(x_axis.place(tick), HEIGHT - 12, f"{tick:,.6g}".replace("-", "−"))
-        for tick in x_axis.ticks()
-        if x_axis.place(tick) < room
-    ]
+    """Round values under the bars, the last one with the unit."""
+    *ticks, last = x_axis.ticks()
     base = Markup('<line class="base" x1="{}" x2="{}" y1="{y}" y2="{y}"/>').format(LEFT, WIDTH - RIGHT, y=HEIGHT - BOTTOM)
-    return Markup("").join([base, *texts, Markup('<text x="{}" y="{}" text-anchor="end">{}</text>').format(WIDTH - RIGHT, HEIGHT - 12, unit)])
+    with_unit = f"{_number(last)} {unit}".strip()
+    overhang = x_axis.place(last) + SIGN_WIDTH * len(with_unit) / 2 - (WIDTH - RIGHT)
+    end = Markup('<text x="{:.1f}" y="{}" text-anchor="middle">{}</text>').format(x_axis.place(last) - max(overhang, 0), HEIGHT - 12, with_unit)
+    texts = (Markup('<text x="{:.1f}" y="{}" text-anchor="middle">{}</text>').format(x_axis.place(tick), HEIGHT - 12, _number(tick)) for tick in ticks)
+    return Markup("").join([base, *texts, end])
+
+
+def _number(value: float) -> str:
+    return f"{value:,.4g}".replace("-", "−")
 
 
 def _mark(threshold: Threshold, x_axis: Axis) -> Markup:
@@ -98,4 +103,4 @@ def _mark(threshold: Threshold, x_axis: Axis) -> Markup:
     is_right = threshold.is_lowest if LEFT + LABEL_WIDTH < x < WIDTH - RIGHT - LABEL_WIDTH else x < WIDTH / 2
     return Markup(
         '<line class="threshold" x1="{x:.1f}" x2="{x:.1f}" y1="{}" y2="{}"/><text class="threshold" x="{:.1f}" y="12" text-anchor="{}">{}</text>'
-    ).format(4, HEIGHT - BOTTOM, x + (4 if is_right else -4), "start" if is_right else "end", f"{threshold.value:,.4g}".replace("-", "−"), x=x)
+    ).format(4, HEIGHT - BOTTOM, x + (4 if is_right else -4), "start" if is_right else "end", _number(threshold.value), x=x)

@@ -29,6 +29,7 @@ COLUMNS = (
 )
 """The columns of `clips` that the histograms are made of."""
 FPS = 25
+NO_BREAK = "\N{NO-BREAK SPACE}"
 OUTLIERS = 0.002
 """Share of the clips at an open end of a scale that is drawn in its last bar: a single outlier would flatten all others."""
 BINS = 40
@@ -94,8 +95,9 @@ def column(clips: pa.Table, name: str) -> FloatArray:
 
 
 def with_unit(value: float, unit: str) -> str:
-    """A measure as a person writes it: "3.25 s", "−2.9 frames", "12.9°"."""
-    return f"{value:.3g}{'' if unit in ('', '°') else ' '}{unit}".replace("-", "−") if abs(value) < 1000 else f"{value:,.0f} {unit}".strip()
+    """A measure as a person writes it: "3.25 s", "−2.9 frames", "12.9°"; nothing breaks the line between number and unit."""
+    number = f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+    return f"{number}{'' if unit in ('', '°') else NO_BREAK}{unit}".replace("-", "−")
 
 
 def _figure(measure: _Measure, values: FloatArray, thresholds: list[Threshold], clips: int) -> MeasureFigure:

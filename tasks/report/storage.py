@@ -53,5 +53,5 @@ def _row(folder: str, size: int, files: int, whole: int, frames: int) -> Storage
 
 
 def _path(location: str) -> str:
-    """A location without its protocol: listings leave it out."""
-    return location.partition("://")[2].rstrip("/") if "://" in location else str(places.local_path(location)).rstrip("/")
+    """A location without its protocol and the slashes at its ends, which a listing may write otherwise."""
+    return (location.partition("://")[2] if places.is_remote(location) else str(places.local_path(location))).strip("/")

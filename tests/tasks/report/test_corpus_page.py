@@ -20,7 +20,7 @@ from tasks.report.contact_sheets import _goodness, _one_a_source, best_and_worst
 from tasks.report.corpus import CLIP_COLUMNS, corpus_facts, corpus_report
 from tasks.report.funnel import EXAMPLES, Choice, _left_out, choices, example_rows, reject_groups, source_funnel
 from tasks.report.histograms import Bins, Threshold, histogram
-from tasks.report.measures import measure_figures, with_unit
+from tasks.report.measures import NO_BREAK, measure_figures, with_unit
 from tasks.report.page import spoken_bytes
 from tasks.report.storage import storage_rows
 
@@ -107,7 +107,7 @@ def test_measures_are_drawn_with_the_snapshots_thresholds_and_units() -> None:
     assert 'class="threshold"' in figures["face size"].chart
     assert ">123</text>" in figures["face size"].chart
     assert 'class="threshold"' not in figures["sharpness"].chart
-    assert (figures["face size"].median, figures["face found"].median) == ("120 px", "100 %")
+    assert (figures["face size"].median, figures["face found"].median) == (with_unit(120, "px"), with_unit(100, "%"))
     assert figures["sound against picture"].unmeasured == 2, "one was not measured, one not with confidence"
     assert figures["sound against picture"].chart.count('<rect class="taken"') == 1
 
@@ -148,7 +148,7 @@ def test_each_setting_shows_some_of_the_clips_it_left_out(store: Path) -> None:
     left = pa.Table.from_pylist([{"clip_id": clip_id, "batch": batch, "setting": "min_face_px", "value": 60.0, "twin_of": None}], schema=LEFT_OUT)
     groups = _left_out({"min_face_px": 1}, left, SnapshotSettings(), 2)
     pictures = left_out_sheets(opened, Choice("s", SnapshotSettings(), 2, frozenset(), {}, "", groups))["min_face_px"]
-    assert [picture.caption for picture in pictures] == [f"60 px · {clip_id}"]
+    assert [picture.caption for picture in pictures] == [f"{with_unit(60, 'px')} · {clip_id}"]
     assert pictures[0].uri
 
 
@@ -174,7 +174,9 @@ def test_pages_of_large_stores_stay_small(store: Path, tmp_path: Path, monkeypat
     opened = _own_copy(store, tmp_path)
     table = tmp_path / "store" / "clips" / f"{opened.batches()[0]}.parquet"
     row = pq.read_table(table).slice(0, 1).to_pylist()[0]
-    many = [{**row, "clip_id": f"{index:016x}-s0t0", "speaker": WICKED + str(index), "source": f"/{index}", "face_px": index % 400} for index in range(3000)]
+    hashes = np.random.default_rng(0).integers(0, 2**63, (3000, 3))  # no twins among them
+    names = [{"clip_id": f"{index:016x}-s0t0", "source": f"/{index}", "speaker": WICKED + str(index)} for index in range(3000)]
+    many = [{**row, **names[index], "face_px": index % 400, "face_hash": hashes[index].tolist()} for index in range(3000)]
     pq.write_table(pa.Table.from_pylist(many, schema=CLIPS), table)
     facts = corpus_facts(str(tmp_path / "store"))
     assert (facts.clips, len(facts.speakers), facts.other_speakers) == (3000, 40, 2960)
@@ -185,7 +187,7 @@ def test_pages_of_large_stores_stay_small(store: Path, tmp_path: Path, monkeypat
 
 def test_words_for_bytes_and_measures() -> None:
     assert [spoken_bytes(count) for count in (0, 812, 4200, 123_456, 1.3e9)] == ["0 bytes", "812 bytes", "4.2 kB", "123 kB", "1.3 GB"]
-    assert [with_unit(*pair) for pair in ((3.25, "s"), (-2.9, "frames"), (12.93, "°"), (0.5, ""), (1234.5, ""))] == [
+    assert [with_unit(*pair).replace(NO_BREAK, " ") for pair in ((3.25, "s"), (-2.9, "frames"), (12.93, "°"), (0.5, ""), (1234.5, ""))] == [
         "3.25 s",
         "−2.9 frames",
         "12.9°",
