@@ -66,8 +66,8 @@ def test_angles_are_percentiles_over_the_frames_in_the_sources_own_proportions()
     assert (row["yaw_low_deg"], row["yaw_high_deg"]) == (pytest.approx(-8, abs=0.5), pytest.approx(28.5, abs=0.5))
     assert row["yaw_extent_deg"] == pytest.approx(28.5, abs=0.5)
     assert (row["pitch_low_deg"], row["pitch_high_deg"]) == (pytest.approx(5, abs=0.1), pytest.approx(5, abs=0.1))
-    away = clip_row(clip_of([cut(turned_head(-35, 0)[0])] * 5), 25)
-    assert (away["yaw_high_deg"], away["yaw_extent_deg"]) == (pytest.approx(-35, abs=0.1), pytest.approx(35, abs=0.1))
+    leant = clip_row(clip_of([cut(turned_head(-35, 10, roll_deg=30)[0])] * 5), 25)
+    assert (leant["yaw_high_deg"], leant["yaw_extent_deg"], leant["pitch_low_deg"]) == pytest.approx((-35, 35, 10), abs=0.1)
 
 
 def test_the_offset_is_that_of_lips_and_sound(frontal: CutFrame) -> None:
