@@ -74,8 +74,7 @@ def freeze_snapshot(store: CorpusStore, settings: SnapshotSettings) -> Snapshot:
     if not settings.name:
         name = hashlib.sha256(snapshot.model_dump_json().encode()).hexdigest()[:NAME_LENGTH]
         snapshot = snapshot.model_copy(update={"name": name})
-    _keep(store, snapshot, selection.left_out)
-    return snapshot
+    return _keep(store, snapshot, selection.left_out)
 
 
 def select(clips: pa.Table, settings: SnapshotSettings) -> Selection:
@@ -113,8 +112,8 @@ def thresholds(clips: pa.Table, settings: SnapshotSettings) -> list[Threshold]:
     ]
 
 
-def write_snapshot(store: CorpusStore, snapshot: Snapshot, left_out: pa.Table) -> None:
-    """Writes the files of a snapshot, the one that makes it a snapshot last. Raises StoreError.
+def write_snapshot(store: CorpusStore, snapshot: Snapshot, left_out: pa.Table) -> Snapshot:
+    """Writes the files of a snapshot, the one that makes it a snapshot last; gives it with its checksum. Raises StoreError.
 
     left_out: schemas.tables.LEFT_OUT, in order of clip_id.
     """
@@ -122,9 +121,9 @@ def write_snapshot(store: CorpusStore, snapshot: Snapshot, left_out: pa.Table) -
     pq.write_table(left_out, table, compression="zstd", write_page_checksum=True)
     places.write_bytes(layout.left_out_location(store.uri, snapshot.name), table.getvalue())
     text = snapshot.model_copy(update={"checksum": ""}).model_dump_json(indent=1).encode()
-    digest = hashlib.sha256(text + table.getvalue()).hexdigest()
-    whole = text.replace(NO_CHECKSUM, NO_CHECKSUM[:-1] + digest.encode() + b'"')
-    places.write_bytes(layout.snapshot_location(store.uri, snapshot.name), whole)
+    checksum = hashlib.sha256(text + table.getvalue()).hexdigest()
+    places.write_bytes(layout.snapshot_location(store.uri, snapshot.name), text.replace(NO_CHECKSUM, NO_CHECKSUM[:-1] + checksum.encode() + b'"'))
+    return snapshot.model_copy(update={"checksum": checksum})
 
 
 def is_as_written(content: bytes, left_out: bytes) -> bool:
@@ -133,11 +132,13 @@ def is_as_written(content: bytes, left_out: bytes) -> bool:
     return found is not None and hashlib.sha256(CHECKSUM.sub(NO_CHECKSUM, content) + left_out).hexdigest().encode() == found[1]
 
 
-def _keep(store: CorpusStore, snapshot: Snapshot, left_out: pa.Table) -> None:
+def _keep(store: CorpusStore, snapshot: Snapshot, left_out: pa.Table) -> Snapshot:
     if not places.exists(layout.snapshot_location(store.uri, snapshot.name)):
-        write_snapshot(store, snapshot, left_out)
-    elif store.snapshot(snapshot.name).model_copy(update={"checksum": ""}) != snapshot:
+        return write_snapshot(store, snapshot, left_out)
+    there = store.snapshot(snapshot.name)
+    if there.model_copy(update={"checksum": ""}) != snapshot:
         raise StoreError(f"The corpus store {store.uri} has another snapshot {snapshot.name} already; a snapshot never changes, so give another name.")
+    return there
 
 
 def _measure(clips: pa.Table, name: str) -> FloatArray:
