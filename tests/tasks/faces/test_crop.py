@@ -124,10 +124,10 @@ def test_a_crop_is_square_whatever_the_box(size):
         assert (face == (10, 120, 250)).all()
 
 
-def mouth_opened(points: np.ndarray, by_px: float) -> np.ndarray:
-    """Jaw and lower lip moved down."""
+def mouth_opened(points: np.ndarray, by_px: float, aside_px: float = 0.0) -> np.ndarray:
+    """Jaw and lips moved down, and aside."""
     opened = points.copy()
-    opened[list(CONTENT_POSITIONS)] += (0.0, by_px)
+    opened[list(CONTENT_POSITIONS)] += (aside_px, by_px)
     return opened
 
 
@@ -135,7 +135,8 @@ def mouth_opened(points: np.ndarray, by_px: float) -> np.ndarray:
 def test_a_box_on_the_upper_face_stays_where_the_jaw_moves(padding):
     face = np.array(json.loads((Path(__file__).parent / "astronaut_points.json").read_text()))
     upper, every = CropSettings(anchor="upper-face", padding=padding), CropSettings(padding=padding)
-    assert face_box(mouth_opened(face, 6.0), (512, 512), upper) == face_box(face, (512, 512), upper)
+    for aside_px in (-30.0, 0.0, 30.0):
+        assert face_box(mouth_opened(face, 6.0, aside_px), (512, 512), upper) == face_box(face, (512, 512), upper)
     assert face_box(mouth_opened(face, 6.0), (512, 512), every) != face_box(face, (512, 512), every)
 
 

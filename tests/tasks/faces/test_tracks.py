@@ -185,9 +185,10 @@ def test_two_faces_found_in_any_order_keep_their_tracks():
 
 
 def test_a_face_goes_on_with_the_track_it_overlaps_most():
-    frames = follow_all([(0.0, 60.0), (20.0, 62.0)])
-    assert [float(face.points[0, 0] - SHAPE[0, 0]) for face in frames[1]] == pytest.approx([20.0, 62.0])
-    assert tracks_of(frames) == [[0, 1], [0, 1]]
+    frames = follow_all([(0.0, 40.0), (35.0,), (38.0, 5.0)])
+    assert tracks_of(frames) == [[0, 1], [0, 1], [0, 1]]
+    assert [face.detected for face in frames[1]] == [False, True]
+    assert [float(face.points[0, 0] - SHAPE[0, 0]) for face in frames[2]] == pytest.approx([5.0, 38.0])
 
 
 def test_one_tracks_gap_leaves_the_others_alone():
