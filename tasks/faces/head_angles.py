@@ -36,7 +36,7 @@ def head_angles(points: Points) -> FloatArray:
     """Yaw and pitch (F, 2) float32, in degrees, of heads with landmarks (F, 131, 2) in pixels, x then y, in `schemas.face_points.ORDER`.
 
     Yaw is positive where the head is turned to its own left (to the right of the picture), pitch where it looks up; both are
-    those of the direction the nose points in, so a head leant to a shoulder keeps them. Points that lie on each other give 0, 0.
+    those of the direction the nose points in, so a head that leans to a shoulder keeps them. Points that lie on each other give 0, 0.
     """
     rigid = points[:, _POSITIONS] * (1.0, -1.0)  # a picture's y points down
     centred = rigid - rigid.mean(axis=1, keepdims=True)
@@ -44,6 +44,6 @@ def head_angles(points: Points) -> FloatArray:
     left, _, right = np.linalg.svd(rows, full_matrices=False)
     across, upwards = np.moveaxis(left @ right, 1, 0)  # the nearest rows of a rotation
     forwards = np.cross(across, upwards)
-    yaw, pitch = across[:, 2], upwards[:, 2]
-    turned = np.arctan2(yaw, forwards[:, 2]), np.arcsin(np.clip(pitch, -1.0, 1.0))
-    return np.rad2deg(np.stack(turned, axis=1)).astype(np.float32)
+    nose = np.stack([across[:, 2], upwards[:, 2], forwards[:, 2]])  # to the right, up, towards the camera
+    angles = np.arctan2(nose[0], nose[2]), np.arcsin(np.clip(nose[1], -1.0, 1.0))
+    return np.rad2deg(np.stack(angles, axis=1)).astype(np.float32)
