@@ -122,6 +122,7 @@ def test_an_outlier_does_not_flatten_the_others() -> None:
     clips = clip_rows(2000, sharpness=[1e9, *np.linspace(100, 200, 1999)])
     (chart,) = [figure.chart for figure in measure_figures(clips, SnapshotSettings()) if figure.name == "sharpness"]
     assert chart.count("<rect") > 10
+    assert "histogram of 2000 clips" in chart, "and is among them"
 
 
 def test_the_best_are_large_and_sharp_and_look_ahead_and_no_source_comes_twice() -> None:

@@ -66,7 +66,11 @@ def test_corpus(store: Path, tmp_path: Path) -> None:
     assert "not-media the file is not video, sound or a picture that ffmpeg knows; give another file" in page.text
     assert WICKED in page.text
     assert "Ada & Bob" in page.text
-    assert page.count("img") == 4, "two frames of each clip"
+    assert "2 clips: the face is smaller than 96 px in the source" in page.text
+    assert "0 clips taken" in page.text
+    captions = [str(attributes["alt"]).partition(" · ")[0] for tag, attributes in page.tags if tag == "img"]
+    assert captions[2:] == ["Ada & Bob", WICKED], "each clip among those left out, then each among the best of all"
+    assert len(captions) == 4
 
 
 def test_corpus_without_clips(store: Path, tmp_path: Path) -> None:
