@@ -1,0 +1,157 @@
+import errno
+import shutil
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from schemas.errors import StoreError
+from schemas.jobs import BatchPlan
+from schemas.reasons import Reason
+from schemas.settings import IngestSettings
+from tasks import places
+from tasks.corpus import batch as batches
+from tasks.corpus import layout
+from tasks.corpus.batch import cut_by, publish_batch, write_batch
+from tasks.corpus.clip import Reject
+from tasks.corpus.plan import plan_batches
+from tasks.corpus.store import CorpusStore
+from tasks.corpus.verify import verify_store
+from tasks.faces.detect import FaceFinder
+from tasks.progress import silent
+from tests.tasks.corpus.conftest import settings_for
+
+
+@pytest.fixture
+def settings(footage: Path, tmp_path: Path) -> IngestSettings:
+    return settings_for(footage, tmp_path / "store", sources=(str(footage / "bert.mp4"), str(footage / "text.mp4")))
+
+
+@pytest.fixture
+def planned(settings: IngestSettings) -> BatchPlan:
+    (planned,) = plan_batches(settings).batches
+    return CorpusStore.open(settings.store).plan(planned.batch)
+
+
+def files(store: str) -> dict[str, bytes]:
+    return {path.relative_to(store).as_posix(): path.read_bytes() for path in Path(store).rglob("*") if path.is_file()}
+
+
+def full_disk(*arguments: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_batch_is_given_by_its_name_or_its_plan(settings: IngestSettings, planned: BatchPlan, tmp_path: Path) -> None:
+    by_name = write_batch(settings, planned.batch)
+    other = settings.replaced(store=str(tmp_path / "other"))
+    CorpusStore.create_or_open(other.store, other.format)
+    assert write_batch(other, planned) == by_name
+    assert files(other.store) == files(settings.store)
+    assert not write_batch(settings, planned.batch).written
+
+
+def test_pictures_have_their_checksums(settings: IngestSettings, planned: BatchPlan) -> None:
+    write_batch(settings, planned.batch)
+    store = CorpusStore.open(settings.store)
+    (row,) = store.clips().to_pylist()
+    ranges = zip(row["faces_offset"], row["faces_size"], strict=True)
+    assert row["faces_crc32"] == [zlib.crc32(store.face_picture_bytes(row["faces_shard"], *where)) for where in ranges]
+
+
+def test_a_batch_is_cut_as_its_plan_says(settings: IngestSettings, planned: BatchPlan) -> None:
+    asked = settings.replaced(max_faces=2, speaker="all")
+    assert cut_by(asked, planned.cutting).cutting == planned.cutting == settings.cutting
+    without_cuts = planned.cutting.model_copy(update={"scene_threshold": None})
+    assert cut_by(settings, without_cuts).scene_threshold is None
+
+
+def test_one_finder_serves_many_batches(footage: Path, tmp_path: Path) -> None:
+    settings = settings_for(footage / "anna", tmp_path / "one by one", batch_sources=1)
+    together = settings.replaced(store=str(tmp_path / "together"))
+    with FaceFinder(settings.cutting, clips_a_mesh=1) as finder:
+        for planned in plan_batches(together).batches:
+            write_batch(together, planned.batch, finder=finder)
+    for planned in plan_batches(settings).batches:
+        write_batch(settings, planned.batch)
+    assert files(together.store) == files(settings.store)
+
+
+def test_sources_that_kill_are_not_touched(settings: IngestSettings, planned: BatchPlan, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches, "cut_source", lambda *arguments: pytest.fail("touched"))
+    deadly, stuck = [source.uri for source in planned.sources]
+    guarded: list[int] = []
+
+    @contextmanager
+    def guard() -> Iterator[None]:
+        guarded.append(1)
+        yield
+
+    write_batch(settings, planned.batch, lost=frozenset({deadly, stuck}), hung=frozenset({stuck}), guard=guard)
+    rows = CorpusStore.open(settings.store).rejects().to_pylist()
+    assert [(row["source"], row["reason"]) for row in rows] == [(deadly, "worker-lost"), (stuck, "time-limit")]
+    assert guarded == []
+
+
+def test_the_progress_tells_each_source_and_the_end(settings: IngestSettings, planned: BatchPlan) -> None:
+    told: list[tuple[int, int | None]] = []
+    write_batch(settings, planned.batch, lambda done, total=None, note="": told.append((done, total)))
+    assert told == [(0, 2), (1, 2), (2, 2)]
+
+
+def test_a_full_folder_of_temporary_files_is_one_sentence(settings: IngestSettings, planned: BatchPlan, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = files(settings.store)
+    monkeypatch.setattr(batches.ShardWriter, "write", full_disk)
+    with pytest.raises(StoreError, match=r"^[^ ]+ cannot be written: No space left on device\.$"):
+        write_batch(settings, planned.batch)
+    assert files(settings.store) == before
+
+
+def test_a_full_disk_is_no_source_s_fault(settings: IngestSettings, planned: BatchPlan, monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = Reject(planned.sources[0].uri, None, "decode", Reason.UNREADABLE, "No space left on device")
+    monkeypatch.setattr(batches, "cut_source", lambda *arguments: iter([refused]))
+    monkeypatch.setattr(batches.shutil, "disk_usage", lambda folder: SimpleNamespace(free=1_000_000))
+    with pytest.raises(StoreError, match="is full; free some space"):
+        write_batch(settings, planned.batch)
+    assert not places.exists(layout.table_location(settings.store, layout.CLIPS, planned.batch))
+
+
+def test_a_store_whose_disk_fills_up_gets_no_part_of_a_batch(settings: IngestSettings, planned: BatchPlan, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, copied = files(settings.store), []
+
+    def fills_up(origin: Path, target: Path) -> None:
+        if len(copied) == 2:
+            full_disk()
+        copied.append(target)
+        Path(target).write_bytes(Path(origin).read_bytes())
+
+    monkeypatch.setattr(batches.shutil, "copyfile", fills_up)
+    with pytest.raises(StoreError, match=r"cannot be written: No space left on device\.$"):
+        write_batch(settings, planned.batch)
+    assert files(settings.store) == before
+    monkeypatch.undo()
+    assert write_batch(settings, planned.batch).written
+    assert verify_store(settings.store, silent) == []
+
+
+def test_the_loser_of_a_race_leaves_the_batch_as_it_is(settings: IngestSettings, planned: BatchPlan, tmp_path: Path) -> None:
+    write_batch(settings, planned.batch)
+    before = files(settings.store)
+    made = shutil.copytree(settings.store, tmp_path / "made")
+    for path in (made / "landmarks").iterdir():
+        path.write_bytes(b"another outcome")
+    assert not publish_batch(str(made), settings.store, planned.batch)
+    assert files(settings.store) == before
+
+
+def test_shards_that_a_killed_run_left_are_removed(settings: IngestSettings, planned: BatchPlan) -> None:
+    faces = Path(settings.store) / layout.FACES
+    faces.mkdir()
+    others = [layout.shard_name(planned.batch, number) for number in range(3)] + [layout.shard_name("ffff", 1)]
+    for name in others:
+        (faces / name).write_bytes(b"left")
+    write_batch(settings, planned.batch)
+    assert sorted(path.name for path in faces.iterdir()) == sorted([others[0], others[-1]])
+    assert verify_store(settings.store, silent) == []
