@@ -132,11 +132,11 @@ def _angle_measures(clip: Clip) -> dict[str, float]:
 
 
 def _points(frame: CutFrame) -> Points:
-    """Landmarks (131, 2) in the proportions of the source's pixels."""
+    """Landmarks (131, 2) in shares of the box."""
     points = np.empty((len(ORDER), 2))
     points[list(POSE_POSITIONS)] = frame.pose.T
     points[list(CONTENT_POSITIONS)] = frame.content.T
-    return points * (frame.box.width, frame.box.height)
+    return points
 
 
 def _sync_measures(clip: Clip, fps: int, sync: OffsetMeter | None) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """How far sound and picture of a clip are apart: the change of the lips' opening against the change of the speech's loudness.
 
 Lips that open make speech louder at the same moment, in every language and at every size of the face, so no network is needed;
-but nearly half of all clips of 10 s, and most shorter ones, say too little to be sure of it: then the confidence is low. Landmarks are of their frame's
-time and so is the loudness: on recordings that are known to be in step the offset comes out as 0, without a correction.
+but nearly half of all clips of 10 s, and most shorter ones, say too little to be sure of it: then the confidence is low.
+Landmarks are of their frame's time and so is the loudness: on recordings that are known to be in step the offset comes out as 0,
+without a correction.
 """
 
 from dataclasses import dataclass

@@ -36,7 +36,8 @@ def head_angles(points: Points) -> FloatArray:
     """Yaw and pitch (F, 2) float32, in degrees, of heads with landmarks (F, 131, 2) in pixels, x then y, in `schemas.face_points.ORDER`.
 
     Yaw is positive where the head is turned to its own left (to the right of the picture), pitch where it looks up; both are
-    those of the direction the nose points in, so a head that leans to a shoulder keeps them. Points that lie on each other give 0, 0.
+    those of the direction the nose points in, so a head that leans to a shoulder keeps them, and so does one that is stretched
+    upwards or sideways (shares of a box will do for pixels). Points that lie on each other give 0, 0.
     """
     rigid = points[:, _POSITIONS] * (1.0, -1.0)  # a picture's y points down
     centred = rigid - rigid.mean(axis=1, keepdims=True)

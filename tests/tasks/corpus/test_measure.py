@@ -59,7 +59,7 @@ def test_a_row_has_every_column_but_the_pictures_place(frontal: CutFrame) -> Non
     assert read["source_fps"] == pytest.approx(29.97, abs=0.01)
 
 
-def test_angles_are_percentiles_over_the_frames_in_the_sources_own_proportions() -> None:
+def test_angles_are_percentiles_over_the_frames() -> None:
     """A head that turns from -10 to 30 degrees, and looks away for a single frame."""
     turning = [cut(turned_head(yaw, 5)[0]) for yaw in np.linspace(-10, 30, 81)]
     row = clip_row(clip_of([*turning, cut(turned_head(70, 5)[0])]), 25)

@@ -33,6 +33,10 @@ def test_the_angles_of_a_head_far_away_are_found_however_it_leans(yaw_deg: float
     assert head_angles(turned_head(yaw_deg, pitch_deg, roll_deg))[0] == pytest.approx([yaw_deg, pitch_deg], abs=0.01)
 
 
+def test_a_picture_of_oblong_pixels_keeps_the_angles() -> None:
+    assert head_angles(turned_head(-35, 10, roll_deg=30) * (0.7, 1.0))[0] == pytest.approx([-35, 10], abs=0.01)
+
+
 @pytest.mark.parametrize(("yaw_deg", "pitch_deg"), [(0, 0), (40, 0), (-40, 0), (0, 20), (20, -15)])
 def test_a_camera_at_half_a_metre_costs_a_few_degrees(yaw_deg: float, pitch_deg: float) -> None:
     assert head_angles(turned_head(yaw_deg, pitch_deg, distance_cm=50))[0] == pytest.approx([yaw_deg, pitch_deg], abs=5)
