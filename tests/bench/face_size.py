@@ -2,7 +2,7 @@
 
     .venv/bin/python tests/bench/face_size.py CLIP...
 
-Each clip is shrunk so that its face box (padding 0) has each of FACE_PX on its shorter side, and coded again as H.264 at that size,
+Each clip is shrunk so that its `face_px` (median of the shorter side of the default crop's box) is each of FACE_PX, and coded again as H.264 at that size,
 as small footage is. A row a size, over all frames and points of all clips, in shares of the face box: error = distance to the
 landmarks at the clip's own size; lips = the same of the 40 lip points; jitter = second difference over three frames, to which the
 clip's own motion adds what it has at its own size (the last row). FaceMesh looks at the same piece around the face each time, of
@@ -20,13 +20,15 @@ import numpy as np
 import numpy.typing as npt
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
+from schemas.settings import CropSettings
+from tasks.faces.crop import face_box
 from tasks.faces.landmarks import FaceMesh
 from tasks.media.decode import read_frames
 from tasks.media.encode import VideoWriter
 
 Picture = npt.NDArray[np.uint8]
 Numbers = npt.NDArray[np.float64]
-FACE_PX = (32, 48, 64, 80, 96, 128, 160, 192, 256)
+FACE_PX = (48, 64, 80, 96, 112, 128, 160, 192, 256)
 FRAMES = 60
 AROUND = 0.5
 """Of the face that is kept around it on each side: head and hair, as FaceMesh's detector wants them."""
@@ -66,7 +68,7 @@ def _two(values: Numbers) -> str:
 
 
 def _around_the_face(path: Path) -> tuple[list[Picture], float]:
-    """The pictures of a clip cut to the piece in which its face moves and AROUND it; the face's shorter side in pixels."""
+    """The pictures of a clip cut to the piece in which its face moves and AROUND it; its face_px."""
     pictures = [frame.picture for frame in read_frames(path, 25, 0, FRAMES, threads=1)]
     with FaceMesh() as mesh:
         found = [points for picture in pictures if (points := mesh.find(picture)) is not None]
@@ -74,7 +76,8 @@ def _around_the_face(path: Path) -> tuple[list[Picture], float]:
     low = np.min([points.min(axis=0) for points in found], axis=0) - AROUND * face
     high = np.max([points.max(axis=0) for points in found], axis=0) + AROUND * face
     (x0, y0), (x1, y1) = np.maximum(low, 0).astype(int), high.astype(int)
-    return [picture[y0:y1, x0:x1] for picture in pictures], float(face.min())
+    boxes = [face_box(points, pictures[0].shape[:2], CropSettings()) for points in found]
+    return [picture[y0:y1, x0:x1] for picture in pictures], float(np.median([min(box.width, box.height) for box in boxes]))
 
 
 def _shrunk(pictures: Sequence[Picture], scale: float) -> list[Picture]:
