@@ -14,7 +14,7 @@ from tasks.faces.tracks import FaceFrame
 CODING = {
     "png": (".png", []),
     "webp": (".webp", [cv2.IMWRITE_WEBP_QUALITY, 101]),  # above 100: lossless
-    "jpeg": (".jpg", [cv2.IMWRITE_JPEG_QUALITY, 95]),
+    "jpeg": (".jpg", [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]),
 }
 """Suffix and encoder settings by the format's name."""
 
