@@ -1,5 +1,7 @@
 """Writing one batch: cut into local files first, then put into the store together, its `clips` table last, which makes it finished."""
 
+import errno
+import os
 import shutil
 import tempfile
 from collections import Counter
@@ -35,6 +37,12 @@ Guard = Callable[[], AbstractContextManager[None]]
 """What is entered around the work on each source, for example a clock that ends a process that hangs."""
 REPEATED_WORDS = ("clip_id", "detected", "speaker", "faces_shard")
 """Columns coded by a dictionary. Floats hardly repeat: a dictionary of them is built for each row group and thrown away."""
+SPLIT_FLOATS = {
+    layout.LANDMARKS: ["box.list.element", "pose.list.element", "content.list.element", "lip_opening"],
+    layout.AUDIO: ["mel.list.element.list.element"],
+}
+"""Columns whose floats are stored byte by byte (Parquet's BYTE_STREAM_SPLIT), which zstd packs better: landmarks by 15 %, mels by 5 %.
+With the dictionaries left out, a batch of 256 clips of 3 s takes 15.4 MB of landmarks instead of 27.2 MB."""
 FULL_BYTES = 16_000_000
 """With less than this free in the folder of temporary files a failed source is the disk's fault and not its own."""
 
@@ -87,14 +95,6 @@ def write_batch(
 def cut_by(settings: IngestSettings, cutting: CuttingSettings) -> IngestSettings:
     """The settings with another way of cutting; unlike `replaced`, fields that are None there become None."""
     return check_settings(IngestSettings, settings.model_dump() | cutting.model_dump())
-
-
-def try_source(settings: IngestSettings, source: PlannedSource) -> None:
-    """Cuts a source and keeps nothing of it. A worker that comes to the end shows that the source kills none."""
-    cv2.setNumThreads(1)
-    with FaceFinder(settings.cutting, settings.clips_a_mesh) as finder:
-        for _ in cut_source(source, settings, finder):
-            pass
 
 
 def _is_finished(store: str, batch: str) -> bool:
@@ -158,13 +158,14 @@ def _pieces(work: _Work, source: PlannedSource, finder: FaceFinder, forgotten: f
     with work.guard():
         for piece in cut_source(source, work.settings, finder, forgotten):
             if isinstance(piece, Reject) and piece.reason in RETRYABLE:
-                _check_space()
+                _check_space(piece)
             yield piece
 
 
-def _check_space() -> None:
-    """Raises StoreError where there is no room for temporary files, which any source would fail for."""
-    if shutil.disk_usage(tempfile.gettempdir()).free < FULL_BYTES:
+def _check_space(reject: Reject) -> None:
+    """Raises StoreError where a source failed because there is no room for temporary files, which any source would fail for."""
+    full = any(os.strerror(number) in reject.detail for number in (errno.ENOSPC, errno.EDQUOT))
+    if full or shutil.disk_usage(tempfile.gettempdir()).free < FULL_BYTES:
         raise StoreError(f"The folder of temporary files {tempfile.gettempdir()} is full; free some space, or set TMPDIR to a larger one, and run again.")
 
 
@@ -199,7 +200,10 @@ class _BatchFiles:
         self.clips.append({**clip_row(piece, self._plan.format.fps, _sync(self._plan.cutting.sync_weights)), **where})
 
     def _write(self, clip: Clip) -> PictureRanges:
-        """Each clip in row groups of its own, so that a reader fetches one clip and not the batch."""
+        """Each clip in a row group of its own, so that a reader fetches one clip and not the batch.
+
+        Groups of 16 short clips would make landmarks 10 % smaller, and each read of a clip 14 times larger (70 kB for 3 s as it is).
+        """
         self._audio.write_table(audio_rows(clip))
         self._landmarks.write_table(landmark_rows(clip))
         suffix, _ = CODING[self._plan.format.picture]
@@ -230,12 +234,11 @@ def _batch_files(folder: str, plan: BatchPlan, shard_mb: int) -> Iterator[_Batch
 
 @contextmanager
 def _table_writer(folder: str, table: str, batch: str, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
-    words = [name for name in REPEATED_WORDS if name in schema.names]
+    coding: dict[str, Any] = {"use_dictionary": [name for name in REPEATED_WORDS if name in schema.names]}
+    if table in SPLIT_FLOATS:  # read clip by clip: bounds of anything but the clip would only make the footer longer
+        coding |= {"use_byte_stream_split": SPLIT_FLOATS[table], "write_statistics": ["clip_id"]}
     location = layout.table_location(folder, table, batch)
-    with (
-        places.writing(location) as path,
-        pq.ParquetWriter(path, schema, compression="zstd", write_page_checksum=True, use_dictionary=words) as writer,
-    ):
+    with places.writing(location) as path, pq.ParquetWriter(path, schema, compression="zstd", write_page_checksum=True, **coding) as writer:
         yield writer
 
 

@@ -109,10 +109,11 @@ def test_a_full_folder_of_temporary_files_is_one_sentence(settings: IngestSettin
     assert files(settings.store) == before
 
 
-def test_a_full_disk_is_no_source_s_fault(settings: IngestSettings, planned: BatchPlan, monkeypatch: pytest.MonkeyPatch) -> None:
-    refused = Reject(planned.sources[0].uri, None, "decode", Reason.UNREADABLE, "No space left on device")
+@pytest.mark.parametrize(("detail", "free_bytes"), [("[Errno 28] No space left on device", 10**9), ("The connection broke off.", 1_000_000)])
+def test_a_full_disk_is_no_source_s_fault(settings: IngestSettings, planned: BatchPlan, monkeypatch: pytest.MonkeyPatch, detail: str, free_bytes: int) -> None:
+    refused = Reject(planned.sources[0].uri, None, "decode", Reason.UNREADABLE, detail)
     monkeypatch.setattr(batches, "cut_source", lambda *arguments: iter([refused]))
-    monkeypatch.setattr(batches.shutil, "disk_usage", lambda folder: SimpleNamespace(free=1_000_000))
+    monkeypatch.setattr(batches.shutil, "disk_usage", lambda folder: SimpleNamespace(free=free_bytes))
     with pytest.raises(StoreError, match="is full; free some space"):
         write_batch(settings, planned.batch)
     assert not places.exists(layout.table_location(settings.store, layout.CLIPS, planned.batch))
