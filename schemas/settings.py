@@ -87,7 +87,9 @@ class CuttingSettings(Settings):
     mesh: Literal["static", "tracking"] = Field(
         default="static", description="FaceMesh on each picture by itself as in the original, or following the face it found before"
     )
-    max_faces: int = Field(default=4, ge=1, le=16, description="faces followed at once; each that is there costs, and with `mesh: tracking` also looking for more than one")
+    max_faces: int = Field(
+        default=4, ge=1, le=16, description="faces followed at once; each that is there costs, and with `mesh: tracking` also looking for more than one"
+    )
     speaker: Literal["largest", "moving-lips", "all"] = Field(
         default="largest", description="which of several faces becomes clips: the largest, the one whose lips move with the sound, or each"
     )
