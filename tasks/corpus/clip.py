@@ -38,6 +38,7 @@ SILENT_DB = -80.0
 CONTENT_HASH_LENGTH = 16
 MAX_GAP_FRAMES = 5
 """Longest gap in which a face is interpolated: 0.2 s, a blink of the detector and not a turn of the head."""
+FORGOTTEN_DETAIL = "Its content was taken out of the store on request."
 OTHER_FACE_DETAIL = "Another face that is there at the same time was taken."
 
 FloatArray = npt.NDArray[np.float32]
@@ -82,7 +83,7 @@ def cut_source(source: PlannedSource, settings: IngestSettings, finder: FaceFind
     """Clips and rejects of one source, at least one of either, one clip in memory at a time. Never raises for what a file is like.
 
     finder: counts the clips by itself and is left with no memory of the source. forgotten: the first CONTENT_HASH_LENGTH hex digits
-    of files that were taken out of the store. What comes before damage in a file is kept, the damage a reject.
+    of files, and the clip_ids of single clips, that were taken out of the store. What comes before damage in a file is kept, the damage a reject.
     A source that is turned away for a retryable reason gives that reject alone: how much came before a time limit depends on
     how busy the machine was, and the next try makes it again.
     """
@@ -102,7 +103,7 @@ def _cut_file(path: Path, source: PlannedSource, settings: IngestSettings, finde
         info = _usable(probe(path))
         content_hash = file_hash(path)[:CONTENT_HASH_LENGTH]
     if content_hash in forgotten:
-        raise TurnedAwayError("probe", Reason.FORGOTTEN, "Its content was taken out of the store on request.")
+        raise TurnedAwayError("probe", Reason.FORGOTTEN, FORGOTTEN_DETAIL)
     with _stage("audio", path, source):
         waveform = _sound(path, info)
     limit_s = time_limit_s(settings.clip_time_limit_s, info.duration_s)
@@ -118,6 +119,9 @@ def _cut_file(path: Path, source: PlannedSource, settings: IngestSettings, finde
                 yield Reject(source.uri, clip_id, "clip", judged.reason, judged.detail)
                 continue
             segment = replace(judged.segment, frames=next(pieces))
+            if clip_id in forgotten:
+                yield Reject(source.uri, clip_id, "clip", Reason.FORGOTTEN, FORGOTTEN_DETAIL)
+                continue
             yield Clip(clip_id, source, info, segment, waveform_piece(waveform, segment.start_frame, len(segment.frames)), path)
     if damage is not None:
         with _stage("decode", path, source):

@@ -50,7 +50,7 @@ INDEX = pa.schema(
     ]
 )
 FORGOTTEN_TABLE = pa.schema([pa.field("digest", pa.binary(DIGEST_BYTES)), pa.field("content", pa.string())])
-"""One of the two in each row: the digest of a source, or the first 16 hex digits of a content's SHA-256."""
+"""One of the two in each row: the digest of a source, or the first 16 hex digits of a content's SHA-256, or the clip_id of a single clip of it."""
 
 Item = TypeVar("Item")
 
@@ -127,7 +127,7 @@ class Forgotten(NamedTuple):
     sources: frozenset[bytes]
     """Digests of sources (`source_digest`)."""
     contents: frozenset[str]
-    """First 16 hex digits of the SHA-256 of contents, whatever they are called."""
+    """First 16 hex digits of the SHA-256 of contents, whatever they are called, and clip_ids of single clips."""
 
 
 def read_forgotten(store_uri: str) -> Forgotten:

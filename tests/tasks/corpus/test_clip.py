@@ -126,6 +126,16 @@ def test_a_forgotten_source_is_turned_away_before_it_is_decoded(source: PlannedS
     assert outcome(cut_source(source, settings(source), MadeUpFinder(), forgotten)) == [Reason.FORGOTTEN]
 
 
+def test_a_single_forgotten_clip_does_not_come_back_and_the_others_do(source: PlannedSource) -> None:
+    whole = list(cut_source(source, settings(source), MadeUpFinder()))
+    forgotten = frozenset({str(whole[1].clip_id)})
+    left = list(cut_source(source, settings(source), MadeUpFinder(), forgotten))
+    assert outcome(iter(left)) == [25, Reason.FORGOTTEN, 10]
+    assert [piece.clip_id for piece in left] == [piece.clip_id for piece in whole]
+    assert left[2].segment.start_frame == whole[2].segment.start_frame == 50
+    assert left[2].segment.frames[0].picture == whole[2].segment.frames[0].picture
+
+
 def test_a_clip_knows_its_file_and_each_is_counted(source: PlannedSource) -> None:
     finder = MadeUpFinder()
     pieces = [piece for piece in cut_source(source, settings(source), finder) if isinstance(piece, Clip)]
