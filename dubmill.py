@@ -51,6 +51,10 @@ Store = Annotated[str, typer.Argument(help="Folder or s3:// prefix of the corpus
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would go, and delete nothing.")]
 
 
+MOST_SHOWN = 20
+"""Names of a list that are printed for people."""
+
+
 class Kind(StrEnum):
     """The two networks."""
 
@@ -82,7 +86,8 @@ def _text(value: object) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name} {_text(number)}" for name, number in value.items()) or "none"
     if isinstance(value, list):
-        return ", ".join(map(str, value)) or "none"
+        more = [f"and {len(value) - MOST_SHOWN} more (--json shows them)"] if len(value) > MOST_SHOWN else []
+        return ", ".join([*map(str, value[:MOST_SHOWN]), *more]) or "none"
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
@@ -183,7 +188,7 @@ def export(
     store: Store,
     out: Annotated[str, typer.Argument(help="Folder to write.")],
     file_format: Annotated[ExchangeFormat, typer.Option("--format", help="iplap: the folders that IP_LAP's own training reads.")] = ExchangeFormat.IPLAP,
-    snapshot: Annotated[str | None, typer.Option(help="Only the clips of this snapshot, in its splits.")] = None,
+    snapshot: Annotated[str | None, typer.Option(help="Only the clips of this snapshot, in its splits; default: one is frozen first.")] = None,
     json: Json = False,
 ) -> None:
     """Clips as other training code wants them."""
@@ -224,6 +229,8 @@ def forget_(
     with show_progress("forget") as progress:
         summary = forget(store, tuple(speaker or ()), tuple(clip or ()), tuple(also or ()), dry_run, progress)
     _say(summary, json)
+    if summary.not_found:
+        raise StoreError(f"{store} holds nothing of {', '.join(summary.not_found)}.")
 
 
 @corpus.command("gc", epilog="Example: dubmill corpus gc corpus/ --older-than-days 30 --dry-run")
