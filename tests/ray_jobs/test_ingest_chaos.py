@@ -189,4 +189,4 @@ def test_two_runs_at_once_make_the_store_of_one(footage: Path, undisturbed: dict
 @pytest.mark.parametrize("number", range(SOAK_ROUNDS))
 def test_kills_at_random_moments(footage: Path, undisturbed: dict[str, Any], tmp_path: Path, number: int) -> None:
     kind = ("worker", "raylet", "driver")[number % 3]
-    check_disturbed(footage, undisturbed, tmp_path, (kind,), seed=100 + number, within_s=8.0)
+    check_disturbed(footage, undisturbed, tmp_path, (kind,), seed=100 + number, within_s=5.0)
