@@ -2,9 +2,10 @@
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,12 +22,12 @@ NO_SEAL = -1
 
 
 @contextmanager
-def sealed_table(path: Path, schema: pa.Schema, dictionary: Sequence[str] = ()) -> Iterator[pq.ParquetWriter]:
-    """Writes a table of the store to a local file: zstd, a checksum a page, dictionaries for these columns, sealed on a clean exit.
+def sealed_table(path: Path, schema: pa.Schema, **coding: Any) -> Iterator[pq.ParquetWriter]:
+    """Writes a table of the store to a local file: zstd, a checksum a page, and sealed on a clean exit.
 
-    The same rows, written in the same calls, make the same bytes.
+    The same rows, written in the same calls, make the same bytes. coding: other options of ParquetWriter.
     """
-    with pq.ParquetWriter(path, schema, compression="zstd", write_page_checksum=True, use_dictionary=list(dictionary)) as writer:
+    with pq.ParquetWriter(path, schema, compression="zstd", write_page_checksum=True, **coding) as writer:
         yield writer
         writer.add_key_value_metadata({SEAL: UNSEALED.decode()})
     place = _seal_place(path)

@@ -10,7 +10,7 @@ ROWS = pa.table({"clip_id": ["a", "a", "b"], "number": [1.0, 2.0, 3.0]})
 
 
 def write(path: Path, rows: pa.Table = ROWS) -> Path:
-    with sealed_table(path, ROWS.schema, ["clip_id"]) as writer:
+    with sealed_table(path, ROWS.schema, use_dictionary=["clip_id"]) as writer:
         writer.write_table(rows.slice(0, 2))
         writer.write_table(rows.slice(2))
     return path
