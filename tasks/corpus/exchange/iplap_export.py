@@ -76,7 +76,7 @@ def export_iplap(store_uri: str, out: str, snapshot: str | None = None, progress
 
 def clip_name(clip: SnapshotClip) -> str:
     """The name of a clip in the original's file lists: `<folder>/<name>`, the speaker's folder and the clip_id."""
-    return f"{iplap_files.folder_name(clip.speaker)}/{clip.clip_id}"
+    return f"{iplap_files.folder_name(clip.speaker)}/{iplap_files.folder_name(clip.clip_id)}"  # a store from elsewhere may hold any id
 
 
 class _Exported(NamedTuple):

@@ -28,8 +28,10 @@ MEL = "audio.npy"
 POSE_KEY, CONTENT_KEY = "pose_landmarks", "content_landmarks"
 """A landmark file is a dict of two lists of (MediaPipe index, x, y), 0..1 of the crop."""
 
-LONGEST_NAME = 100
-"""Characters of a folder's name; file systems take 255 bytes."""
+LONGEST_NAME = 200
+"""Bytes of a folder's name, before what tells two long ones apart; file systems take 255."""
+LONGEST_FAULT = 200
+"""Characters of what is said of a damaged file: it may name itself anything."""
 UNSAFE = re.compile(r"[^\w.-]")
 """What must not be in a name: a list's line ends at a space, the search for frames takes brackets and stars for patterns."""
 LARGEST_LANDMARK_FILE = 1_000_000
@@ -40,7 +42,7 @@ FloatArray = npt.NDArray[np.float32]
 
 def folder_name(speaker: str) -> str:
     """A speaker as the name of a folder that the original's file lists can hold; different speakers keep different names."""
-    safe = UNSAFE.sub("_", speaker)[:LONGEST_NAME]
+    safe = UNSAFE.sub("_", speaker).encode()[:LONGEST_NAME].decode(errors="ignore")
     if safe == speaker and safe[:1] not in ("", ".", "-"):
         return safe
     return f"x{safe}-{hashlib.sha256(speaker.encode()).hexdigest()[:8]}"
@@ -66,7 +68,8 @@ def read_landmark_file(path: Path) -> tuple[FloatArray, FloatArray]:
         held = _unpickled(coded)
         pose, content = _ordered(held[POSE_KEY], POSE_INDICES), _ordered(held[CONTENT_KEY], CONTENT_INDICES)
     except Exception as error:  # damaged pickles end in errors of any kind
-        raise ValueError(f"it is no landmark file: {error}") from error
+        said = str(error)[:LONGEST_FAULT].encode("ascii", "backslashreplace").decode()  # a table takes no half characters
+        raise ValueError(f"it is no landmark file: {said}") from error
     if not (np.isfinite(pose).all() and np.isfinite(content).all()):
         raise ValueError("its landmarks are not numbers")
     return pose, content
@@ -114,8 +117,11 @@ class _Inert:
         self.state = state
 
 
-class _LandmarkUnpickler(pickle.Unpickler):
-    """Reads pickles of plain values and NumPy arrays; anything else that a pickle names is an error."""
+class _LandmarkUnpickler(pickle._Unpickler):
+    """Reads pickles of plain values and NumPy arrays; anything else that a pickle names is an error.
+
+    The one written in Python: in the compiled one six bytes can ask for 64 GB, a place far beyond its memo's end.
+    """
 
     def find_class(self, module: str, name: str) -> type[_Inert]:
         """NumPy's own are read as _Inert; nothing is imported."""

@@ -91,7 +91,7 @@ def _names(root: Path) -> Iterator[str]:
 def first_picture_size(folders: Folders) -> int | None:
     """Width of the first face picture that can be read, in pixels."""
     for path in folders.faces.glob("*/*/*.png"):
-        picture = cv2.imread(str(path))
+        picture = _pixels(path.read_bytes())
         if picture is not None:
             return int(picture.shape[1])
     return None
@@ -184,9 +184,10 @@ class _Video:
 
     def _box(self, frame: int, pose: FloatArray, content: FloatArray) -> Box:
         """The crop's own pixels, with the ratio in which the sketch was drawn: where it lay in the source, and how large, is lost."""
-        sketch = None if self.sketches is None else cv2.imread(str(self.sketches / f"{frame}.png"))
+        path = None if self.sketches is None else self.sketches / f"{frame}.png"
+        sketch = _pixels(path.read_bytes()) if path is not None and path.is_file() else None
         if sketch is not None and sketch.shape == (self.size, self.size, 3):
-            self._oblong = oblong_of_sketch(np.asarray(sketch, dtype=np.uint8), pose, content, self._oblong)
+            self._oblong = oblong_of_sketch(sketch, pose, content, self._oblong)
         height, width = _canvas(self._oblong, self.size)
         return Box(0.0, 0.0, float(width), float(height))
 
@@ -227,13 +228,22 @@ def _content_hash(files: Iterable[Path]) -> str:
     return content.hexdigest()[:CONTENT_HASH_LENGTH]
 
 
+def _pixels(coded: bytes) -> Picture | None:
+    """A picture (H, W, 3) BGR; None where it cannot be decoded."""
+    try:
+        picture = cv2.imdecode(np.frombuffer(coded, dtype=np.uint8), cv2.IMREAD_COLOR) if coded else None
+    except cv2.error:  # its header asks for more than OpenCV takes
+        return None
+    return None if picture is None else np.asarray(picture, dtype=np.uint8)
+
+
 def _decoded(coded: bytes, size: int) -> Picture:
-    picture = cv2.imdecode(np.frombuffer(coded, dtype=np.uint8), cv2.IMREAD_COLOR) if coded else None
+    picture = _pixels(coded)
     if picture is None:
         raise ValueError("its picture cannot be decoded")
     if picture.shape != (size, size, 3):
         raise ValueError(f"its picture is {picture.shape[1]} x {picture.shape[0]}, not {size} x {size}")
-    return np.asarray(picture, dtype=np.uint8)
+    return picture
 
 
 def _sound(folder: Path) -> Waveform:

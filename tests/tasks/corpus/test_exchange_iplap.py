@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import struct
+import zlib
 from pathlib import Path
 
 import cv2
@@ -10,13 +12,14 @@ import pytest
 import soundfile
 
 from schemas.errors import StoreError
-from schemas.jobs import IngestSummary, Snapshot
+from schemas.jobs import IngestSummary, Snapshot, SnapshotClip
 from schemas.settings import CropSettings, FormatSettings, SnapshotSettings
 from tasks import places
 from tasks.audio import SAMPLE_RATE, mel_spectrogram
 from tasks.corpus import layout
 from tasks.corpus.exchange import export_iplap, import_iplap
 from tasks.corpus.exchange.iplap_export import ExportSummary, clip_name, frames_with_sound, moved_sound
+from tasks.corpus.exchange.iplap_files import landmark_file
 from tasks.corpus.exchange.iplap_videos import oblong_of_sketch
 from tasks.corpus.known import add_forgotten
 from tasks.corpus.snapshot import freeze_snapshot
@@ -287,11 +290,33 @@ def damage(folder: Path, name: str, kind: str) -> None:
             picture.write_bytes(picture.read_bytes()[:40])
         case "picture of another size":
             cv2.imwrite(str(picture), np.zeros((96, 96, 3), np.uint8))
+        case "picture of absurd size":
+            picture.write_bytes(absurd(picture.read_bytes()))
         case "landmarks cut off":
             landmarks.write_bytes(landmarks.read_bytes()[:500])
+        case "landmarks that name half a character":
+            empty = landmark_file(np.zeros((2, 74), np.float32), np.zeros((2, 57), np.float32))
+            landmarks.write_bytes(empty[: empty.index(b"\n") + 1] + b"\x80\x04\x8c\x03\xed\xa0\x80\x8c\x01a\x93.")
 
 
-@pytest.mark.parametrize("kind", ["no picture", "no landmarks", "picture cut off", "picture of another size", "landmarks cut off"])
+def absurd(png: bytes) -> bytes:
+    """A PNG whose header asks for one row more than OpenCV ever takes."""
+    header = b"IHDR" + struct.pack(">II", 2**15, 2**15 + 1) + png[24:29]
+    return png[:12] + header + struct.pack(">I", zlib.crc32(header)) + png[33:]
+
+
+DAMAGES = (
+    "no picture",
+    "no landmarks",
+    "picture cut off",
+    "picture of another size",
+    "picture of absurd size",
+    "landmarks cut off",
+    "landmarks that name half a character",
+)
+
+
+@pytest.mark.parametrize("kind", DAMAGES)
 def test_damaged_frames_are_rejected_and_the_rest_is_kept(folder: Path, tmp_path: Path, kind: str) -> None:
     name = long_video(folder)
     damage(folder, name, kind)
@@ -300,6 +325,20 @@ def test_damaged_frames_are_rejected_and_the_rest_is_kept(folder: Path, tmp_path
     assert (reject["reason"], reject["clip_id"], reject["retryable"]) == ("damaged", None, False)
     assert "frame 10" in reject["detail"]
     assert [row["segment_start_s"] for row in clips] == [0.0, 0.44]
+
+
+def test_a_sketch_that_cannot_be_read_is_as_none(folder: Path, tmp_path: Path) -> None:
+    name = long_video(folder)
+    sketch = folder / "lrs2_sketch" / name / "0.png"
+    sketch.write_bytes(absurd(sketch.read_bytes()))
+    assert imported(folder, tmp_path, name)
+    assert rejects(tmp_path / "store") == []
+
+
+def test_no_clip_is_written_outside_the_export() -> None:
+    hostile = SnapshotClip(clip_id="../../../out", batch="b", speaker="../..", split="train")
+    folder, name = clip_name(hostile).split("/")
+    assert not {folder, name} & {"", ".", ".."}
 
 
 @pytest.mark.parametrize(("part", "reason"), [("lrs2_audio", "no-audio"), ("lrs2_face", "damaged"), ("lrs2_landmarks", "damaged")])

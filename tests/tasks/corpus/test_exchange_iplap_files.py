@@ -3,6 +3,8 @@
 import io
 import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +81,35 @@ def test_a_landmark_file_cannot_run_anything(tmp_path: Path) -> None:
     assert not trap.exists()
 
 
+def test_a_landmark_file_cannot_ask_for_memory_that_it_does_not_fill(tmp_path: Path) -> None:
+    whole = landmark_file(*points())
+    head = whole[: whole.index(b"\n") + 1]
+    far = 2**26  # a place in the compiled unpickler's memo: it makes twice as many, of 8 bytes each
+    (tmp_path / "0.npy").write_bytes(head + b"\x80\x03Nr" + far.to_bytes(4, "little") + b".")
+    code = f"""
+import resource
+from pathlib import Path
+from tasks.corpus.exchange.iplap_files import read_landmark_file
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    read_landmark_file(Path({str(tmp_path / "0.npy")!r}))
+except ValueError:
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[3], timeout=100)
+    assert int(done.stdout) < 100_000
+
+
+def test_what_is_said_of_a_landmark_file_is_short_plain_text(tmp_path: Path) -> None:
+    whole = landmark_file(*points())
+    head = whole[: whole.index(b"\n") + 1]
+    for module in (b"\xed\xa0\x80", b"m" * 255):
+        with pytest.raises(ValueError, match="it names") as told:
+            read(head + b"\x80\x04\x8c" + bytes([len(module)]) + module + b"\x8c\x01a\x93.", tmp_path)
+        assert str(told.value).isascii()
+        assert len(str(told.value)) < 250
+
+
 def test_what_is_no_landmark_file(tmp_path: Path) -> None:
     pose, content = points()
     whole = landmark_file(pose, content)
@@ -114,6 +145,12 @@ def test_speakers_become_names_that_a_list_and_a_pattern_can_hold(speakers: list
         assert not set(name) & set(" /\\*?[]\n\t")
         assert name[0] not in ".-"
         assert len(f"{name}/x".split()) == 1
+        assert len(name.encode()) <= 255
+
+
+def test_a_long_name_in_any_script_fits_a_file_system(tmp_path: Path) -> None:
+    for speaker in ("王" * 100, "王" * 300, "𠀀" * 100, "é" * 127, "a" * 1000):
+        (tmp_path / folder_name(speaker)).mkdir()
 
 
 def test_plain_names_stay() -> None:
