@@ -28,6 +28,7 @@ from tasks.corpus.clip import Clip, Reject, cut_source
 from tasks.corpus.faces import CODING
 from tasks.corpus.known import read_forgotten
 from tasks.corpus.measure import audio_rows, clip_row, landmark_rows, reject_rows
+from tasks.corpus.sealing import sealed_table
 from tasks.corpus.shards import PictureRanges, ShardWriter
 from tasks.corpus.store import CorpusStore
 from tasks.faces.detect import FaceFinder
@@ -141,7 +142,7 @@ def _make(work: _Work, folder: str, finder: FaceFinder | None) -> BatchCounts:
     forgotten = read_forgotten(settings.store).contents
     with ExitStack() as opened:
         used = finder or opened.enter_context(FaceFinder(plan.cutting, settings.clips_a_mesh))
-        files = opened.enter_context(_batch_files(folder, plan, settings.shard_mb))
+        files = opened.enter_context(batch_files(folder, plan, settings.shard_mb))
         for done, source in enumerate(plan.sources):
             work.progress(done, len(plan.sources), places.name_of(source.uri))
             for piece in _pieces(work, source, used, forgotten):
@@ -217,7 +218,7 @@ class _BatchFiles:
 
 
 @contextmanager
-def _batch_files(folder: str, plan: BatchPlan, shard_mb: int) -> Iterator[_BatchFiles]:
+def batch_files(folder: str, plan: BatchPlan, shard_mb: int) -> Iterator[_BatchFiles]:
     """Opens the files of a batch in a local folder; on leaving without an error all of them are there."""
     with (
         _table_writer(folder, layout.LANDMARKS, plan.batch, LANDMARKS) as landmarks,
@@ -238,7 +239,7 @@ def _table_writer(folder: str, table: str, batch: str, schema: pa.Schema) -> Ite
     if table in SPLIT_FLOATS:  # read clip by clip: bounds of anything but the clip would only make the footer longer
         coding |= {"use_byte_stream_split": SPLIT_FLOATS[table], "write_statistics": ["clip_id"]}
     location = layout.table_location(folder, table, batch)
-    with places.writing(location) as path, pq.ParquetWriter(path, schema, compression="zstd", write_page_checksum=True, **coding) as writer:
+    with places.writing(location) as path, sealed_table(path, schema, **coding) as writer:
         yield writer
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from schemas.errors import StoreError
 from schemas.jobs import BatchPlan, PlannedSource
@@ -21,6 +20,7 @@ from tasks.corpus.clip import Reject
 from tasks.corpus.faces import CODING
 from tasks.corpus.measure import reject_rows
 from tasks.corpus.plan import plan_batch
+from tasks.corpus.sealing import sealed_table
 from tasks.corpus.shards import ShardWriter
 from tasks.corpus.store import CorpusStore
 
@@ -95,7 +95,7 @@ def _write_table(folder: str, table: str, batch: str, schema: pa.Schema, groups:
     words = [name for name in REPEATED_WORDS if name in schema.names]
     with (
         places.writing(layout.table_location(folder, table, batch)) as path,
-        pq.ParquetWriter(path, schema, compression="zstd", write_page_checksum=True, use_dictionary=words) as writer,
+        sealed_table(path, schema, use_dictionary=words) as writer,
     ):
         for rows in groups:
             writer.write_table(rows)

@@ -37,10 +37,10 @@ def sealed_table(path: Path, schema: pa.Schema, **coding: Any) -> Iterator[pq.Pa
 
 
 def is_intact(path: Path) -> bool:
-    """Whether a table is as it was written, to the last bit; True for one that has no seal."""
+    """Whether a table is as it was written, to the last bit; one that has no seal is not."""
     place = _seal_place(path)
     if place == NO_SEAL:
-        return True
+        return False
     with path.open("rb") as file:
         file.seek(place)
         return file.read(len(UNSEALED)) == _digest(path, place)

@@ -42,7 +42,7 @@ def verify_store(uri: str, progress: Progress) -> list[str]:
     where they should be, values that are no numbers, plans that are not what their name was made of, sources of a finished batch
     that are neither kept nor turned away, shards of a finished batch that no clip lies in, and snapshots that are not as they were
     written or name clips that are not there. A flipped bit is found wherever it is, but in the zeros that fill up a tar file, in
-    `retry_of` of a plan, in the settings of a store that has no batch, and in parts of a table without a seal that no row depends on.
+    `retry_of` of a plan, and in the settings of a store that has no batch.
     """
     store = CorpusStore.open(uri)
     batches = store.batches()

@@ -42,7 +42,7 @@ class FaceMesh:
         self._tracks = mode == "tracking"
         with filtered_stderr(START_UP_NOISE):
             self._mesh: Any = _one_thread_solution(self._tracks, max_faces)
-            self._mesh.process(np.zeros(BLANK_SIZE, dtype=np.uint8))  # its parts open in threads of their own: this waits for them
+            self._await_parts()
         self._is_warm = False
 
     def find(self, picture: npt.NDArray[np.uint8]) -> Points | None:
@@ -65,6 +65,7 @@ class FaceMesh:
         if self._tracks and self._mesh is not None:
             with filtered_stderr(START_UP_NOISE):
                 self._mesh.reset()
+                self._await_parts()
             self._is_warm = False
 
     def close(self) -> None:
@@ -72,6 +73,10 @@ class FaceMesh:
         if self._mesh is not None:
             self._mesh.close()
             self._mesh = None
+
+    def _await_parts(self) -> None:
+        """Its parts open in threads of their own, and speak up there: a picture without a face waits for them."""
+        self._mesh.process(np.zeros(BLANK_SIZE, dtype=np.uint8))
 
     def _process(self, picture: npt.NDArray[np.uint8]) -> Any:
         if self._mesh is None:

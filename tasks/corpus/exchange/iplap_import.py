@@ -15,8 +15,7 @@ from schemas.locations import is_remote, local_path
 from schemas.settings import CropSettings, FormatSettings, IngestSettings, Settings, check_settings
 from tasks import places
 from tasks.corpus import layout
-from tasks.corpus.batch import BatchCounts, publish_batch
-from tasks.corpus.batch import _batch_files as batch_files
+from tasks.corpus.batch import BatchCounts, batch_files, publish_batch
 from tasks.corpus.exchange import iplap_files
 from tasks.corpus.exchange.iplap_export import SPLITS, SUMMARY
 from tasks.corpus.exchange.iplap_videos import Folders, cut_video, find_videos, first_picture_size
