@@ -1,6 +1,7 @@
 """The videos that IP_LAP's preprocessing left in its folders: finding them, and each as clips."""
 
 import hashlib
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from schemas.jobs import PlannedSource, Split
 from schemas.reasons import Reason
 from schemas.settings import FormatSettings
 from tasks.audio import Waveform, loudness_db, read_waveform
-from tasks.corpus.clip import CONTENT_HASH_LENGTH, SHORTEST_FRAMES, SILENT_DB, Clip, Reject, TurnedAwayError, waveform_piece
+from tasks.corpus.clip import CONTENT_HASH_LENGTH, FORGOTTEN_DETAIL, SHORTEST_FRAMES, SILENT_DB, Clip, Reject, TurnedAwayError, waveform_piece
 from tasks.corpus.exchange import iplap_files
 from tasks.corpus.faces import CutFrame, encode_picture
 from tasks.corpus.segments import Segment
@@ -99,7 +100,7 @@ def first_picture_size(folders: Folders) -> int | None:
 
 def _source(folders: Folders, name: str, split: Split | None) -> PlannedSource:
     name.encode()  # fails for what no table can name
-    states = [file.stat() for part in folders.parts(name) if part.is_dir() for file in part.iterdir()]
+    states = [file.stat() for part in folders.parts(name) if part.is_dir() for file in part.iterdir() if file.exists()]  # not links to nowhere
     newest = max((state.st_mtime_ns for state in states), default=0)
     size = sum(state.st_size for state in states)
     return PlannedSource(uri=str(folders.faces / name), size=size, version=str(newest), speaker=name.partition("/")[0], split=split)
@@ -109,7 +110,7 @@ def cut_video(source: PlannedSource, folders: Folders, store_format: FormatSetti
     """Clips and rejects of one video, at least one of either, one clip in memory at a time.
 
     A frame whose files are missing ends a clip, as a frame without a face does in footage. What is good is kept; damaged
-    files, and landmarks without a picture or the other way round, are one reject. forgotten: content hashes to turn away.
+    files, and landmarks without a picture or the other way round, are one reject. forgotten: content hashes and clip_ids to turn away.
     """
     try:
         yield from _cut(source, folders, store_format, forgotten)
@@ -123,19 +124,21 @@ def _cut(source: PlannedSource, folders: Folders, store_format: FormatSettings, 
     name = "/".join(Path(source.uri).parts[-2:])
     video = _Video(name, folders, store_format)
     if video.content_hash in forgotten:
-        raise TurnedAwayError("probe", Reason.FORGOTTEN, "Its content was taken out of the store on request.")
+        raise TurnedAwayError("probe", Reason.FORGOTTEN, FORGOTTEN_DETAIL)
     waveform = _sound(folders.audio / name)
     for segment in _segments(video, store_format):
-        yield _clip_or_reject(source, video, segment, waveform)
+        yield _clip_or_reject(source, video, segment, waveform, forgotten)
     if video.faults:
         examples = "; ".join(video.faults[:EXAMPLES])
         raise TurnedAwayError("decode", Reason.DAMAGED, f"{len(video.faults)} of its {len(video.frames)} frames cannot be used: {examples}.")
 
 
-def _clip_or_reject(source: PlannedSource, video: "_Video", segment: Segment, waveform: Waveform) -> Clip | Reject:
+def _clip_or_reject(source: PlannedSource, video: "_Video", segment: Segment, waveform: Waveform, forgotten: frozenset[str]) -> Clip | Reject:
     clip_id, frames = f"{video.content_hash}-s{segment.number}t{segment.track}", len(segment.frames)
     if frames < SHORTEST_FRAMES:
         return Reject(source.uri, clip_id, "clip", Reason.TOO_SHORT, f"{frames} frames follow each other; a clip needs {SHORTEST_FRAMES}.")
+    if clip_id in forgotten:
+        return Reject(source.uri, clip_id, "clip", Reason.FORGOTTEN, FORGOTTEN_DETAIL)
     info = MediaInfo(has_video=True, has_audio=True, width=video.size, height=video.size)
     sound = waveform_piece(waveform, segment.start_frame, frames)
     return Clip(clip_id=clip_id, source=source, info=info, segment=segment, waveform=sound, path=video.pictures)
@@ -216,13 +219,15 @@ def _canvas(oblong: int, size: int) -> tuple[int, int]:
 def _numbered(folder: Path, suffix: str) -> set[int]:
     if not folder.is_dir():
         return set()
-    return {int(path.stem) for path in folder.iterdir() if path.suffix == suffix and path.stem.isdecimal() and str(int(path.stem)) == path.stem}
+    with os.scandir(folder) as entries:
+        files = [Path(entry.name) for entry in entries if entry.is_file()]  # no folders, pipes or links to nowhere
+    return {int(path.stem) for path in files if path.suffix == suffix and path.stem.isdecimal() and str(int(path.stem)) == path.stem}
 
 
 def _content_hash(files: Iterable[Path]) -> str:
     content = hashlib.sha256()
     for path in files:
-        coded = path.read_bytes() if path.exists() else b""
+        coded = path.read_bytes() if path.is_file() else b""
         content.update(f"{path.name} {len(coded)}\n".encode())
         content.update(coded)
     return content.hexdigest()[:CONTENT_HASH_LENGTH]

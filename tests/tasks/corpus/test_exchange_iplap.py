@@ -1,9 +1,11 @@
 """A store written as IP_LAP's preprocessing writes, and read back into another store."""
 
 import json
+import os
 import shutil
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -327,6 +329,16 @@ def test_damaged_frames_are_rejected_and_the_rest_is_kept(folder: Path, tmp_path
     assert [row["segment_start_s"] for row in clips] == [0.0, 0.44]
 
 
+@pytest.mark.parametrize("other", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to("/nowhere.png")], ids=["folder", "pipe", "link to nowhere"])
+def test_what_is_no_file_is_no_picture(folder: Path, tmp_path: Path, other: Callable[[Path], None]) -> None:
+    name = long_video(folder)
+    picture = folder / "lrs2_face" / name / "10.png"
+    picture.unlink()
+    other(picture)
+    assert [row["segment_start_s"] for row in imported(folder, tmp_path, name)] == [0.0, 0.44]
+    assert [reject["reason"] for reject in rejects(tmp_path / "store")] == ["damaged"]
+
+
 def test_a_sketch_that_cannot_be_read_is_as_none(folder: Path, tmp_path: Path) -> None:
     name = long_video(folder)
     sketch = folder / "lrs2_sketch" / name / "0.png"
@@ -368,6 +380,17 @@ def test_forgotten_content_does_not_come_back_under_another_name(folder: Path, t
         (folder / root / name).rename(folder / root / "renamed" / "x")
     assert imported(folder, tmp_path, "renamed/x") == []
     assert [reject["reason"] for reject in rejects(tmp_path / "store")] == ["forgotten"]
+
+
+def test_a_forgotten_clip_does_not_come_back(folder: Path, tmp_path: Path) -> None:
+    name = long_video(folder)
+    damage(folder, name, "no picture")
+    first, second = imported(folder, tmp_path, name)
+    shutil.rmtree(tmp_path / "store")
+    CorpusStore.create_or_open(str(tmp_path / "store"), FormatSettings())
+    add_forgotten(str(tmp_path / "store"), contents=[first["clip_id"]])
+    assert [row["clip_id"] for row in imported(folder, tmp_path, name)] == [second["clip_id"]]
+    assert (first["clip_id"], "forgotten") in {(reject["clip_id"], reject["reason"]) for reject in rejects(tmp_path / "store")}
 
 
 def test_a_store_of_another_crop_is_an_error(exported: Exported, tmp_path: Path) -> None:
