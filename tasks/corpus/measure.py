@@ -97,7 +97,7 @@ def reject_rows(rejects: list[Reject]) -> pa.Table:
             "clip_id": reject.clip_id,
             "stage": reject.stage,
             "reason": reject.reason.value,
-            "detail": reject.detail,
+            "detail": reject.detail.encode(errors="backslashreplace").decode(),  # an error may quote anything, a table takes only UTF-8
             "retryable": reject.reason in RETRYABLE,
         }
         for reject in rejects

@@ -10,11 +10,12 @@ import pyarrow as pa
 import pytest
 
 from schemas.jobs import PlannedSource
+from schemas.reasons import Reason
 from schemas.settings import CropSettings
 from schemas.tables import CLIPS
-from tasks.corpus.clip import Clip
+from tasks.corpus.clip import Clip, Reject
 from tasks.corpus.faces import CutFrame, encode_picture
-from tasks.corpus.measure import LIPS, clip_row
+from tasks.corpus.measure import LIPS, clip_row, reject_rows
 from tasks.corpus.segments import Segment
 from tasks.corpus.sync import NOT_MEASURED, SyncMeasure
 from tasks.faces.crop import crop_face, face_box, lip_opening, relative_points, split_points
@@ -124,3 +125,7 @@ def test_hashed_faces_lie_at_the_tenths_of_the_clip(frontal: CutFrame) -> None:
     assert clip_row(clip_of(frames), 25)["face_hash"] == whole
     assert len(set(whole)) == 1
     assert clip_row(clip_of([replace(frontal, picture=black)] * 10), 25)["face_hash"] != whole
+
+
+def test_an_error_that_quotes_half_a_character_becomes_a_row() -> None:
+    assert reject_rows([Reject("/a.mp4", None, "worker", Reason.INTERNAL, "ValueError: \udc80é")])["detail"].to_pylist() == ["ValueError: \\udc80é"]

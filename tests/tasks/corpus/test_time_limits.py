@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from tasks.corpus.time_limits import OutOfTimeError, hang_guard, in_time, time_limit_s
+from tasks.corpus.time_limits import OutOfTimeError, in_time, time_limit_s
 
 
 def test_the_time_limit_grows_with_the_footage() -> None:
@@ -35,11 +35,16 @@ def test_a_process_that_hangs_is_ended_and_says_where() -> None:
 
 
 def test_a_process_that_is_done_in_time_lives_on() -> None:
-    ended = in_a_process("try:\n    with hang_guard(0.3):\n        raise ValueError\nexcept ValueError:\n    pass\ntime.sleep(0.6)\nprint('alive')")
+    code = """
+with hang_guard(2.0):
+    pass
+try:
+    with hang_guard(2.0):
+        raise ValueError
+except ValueError:
+    pass
+time.sleep(2.5)
+print("alive")
+"""
+    ended = in_a_process(code)  # its own: a busy machine may take longer, and then the guard ends the process
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "alive\n", "")
-
-
-def test_the_guard_is_off_after_its_block() -> None:
-    with hang_guard(0.05):
-        pass
-    time.sleep(0.1)  # this process would have ended
