@@ -15,6 +15,8 @@ from dags.operators.ray_job import RayJobOperator
 from schemas.errors import SettingsError
 from schemas.settings import IngestSettings, check_settings, read_settings
 
+EVENTS_LOOKED_AT = 50
+"""Newest events of the asset in which the last one of this store is looked for: several stores may be filled by turns."""
 SOURCES_AT_A_TIME = int(os.environ.get("DUBMILL_INGEST_SOURCES_AT_A_TIME", "1"))
 """Ray jobs that run side by side: one fills the cluster by itself, unless `workers` of the settings says otherwise."""
 COUNTS = ("sources", "known", "batches", "clips", "frames")
@@ -60,9 +62,10 @@ def publish(ingested: Iterable[dict[str, Any]], *, inlet_events: Any = None, out
     found = summed(list(ingested))
     if not found["corpus_batches"]:
         raise AirflowSkipException("The corpus holds no clips yet.")
-    for event in inlet_events[CORPUS].ascending(ascending=False).limit(1):
-        if holds_the_same(found, event.extra):
-            raise AirflowSkipException("The corpus holds the same clips as when it was last published, so nothing is trained anew.")
+    recent = (event.extra for event in inlet_events[CORPUS].ascending(ascending=False).limit(EVENTS_LOOKED_AT))
+    last = next((published for published in recent if published.get("store") == found["store"]), {})
+    if last.get("corpus_version") == found["corpus_version"]:
+        raise AirflowSkipException("The corpus holds the same clips as when it was last published, so nothing is trained anew.")
     outlet_events[CORPUS].extra = found
 
 
@@ -74,11 +77,6 @@ def summed(summaries: list[dict[str, Any]]) -> dict[str, Any]:
         rejects.update(summary["rejects"])
     counts = {name: sum(summary[name] for summary in summaries) for name in COUNTS}
     return {**newest, **counts, "rejects": dict(sorted(rejects.items()))}
-
-
-def holds_the_same(found: dict[str, Any], published: dict[str, Any]) -> bool:
-    """Whether two summaries speak of the same clips: the same state of the same store."""
-    return all(found[name] == published.get(name) for name in ("store", "corpus_version"))
 
 
 with DAG(

@@ -15,7 +15,7 @@ from airflow.models.asset import AssetEvent
 from airflow.utils.db import initdb
 from airflow.utils.session import create_session
 
-from dags.ingest_corpus import holds_the_same, summed
+from dags.ingest_corpus import summed
 from tests.dags.operators.ray_stand_in import RayStandIn, StandInJob
 
 
@@ -181,8 +181,11 @@ def test_the_job_that_saw_most_of_the_store_speaks_for_it() -> None:
     assert summed([late, early])["corpus_version"] == summed([early, late])["corpus_version"] == "late"
 
 
-def test_another_store_is_another_corpus() -> None:
-    found = {"store": "/s", "corpus_version": "v"}
-    assert holds_the_same(found, {"store": "/s", "corpus_version": "v", "clips": 3})
-    assert not holds_the_same(found, {"store": "/t", "corpus_version": "v"})
-    assert not holds_the_same(found, {}), "an event that a person made"
+def test_two_stores_filled_by_turns_are_each_published_only_when_they_grow(line: Line, tmp_path: Path) -> None:
+    line.run()
+    first = line.settings.read_text()
+    line.settings.write_text(first.replace(str(tmp_path / "store"), str(tmp_path / "other store")))
+    assert line.run()[1]["publish"] == ["success"], "the same state of another store is another corpus"
+    line.settings.write_text(first)
+    assert line.run()[1]["publish"] == ["skipped"]
+    assert len(line.events()) == 2
