@@ -63,7 +63,7 @@ def publish(ingested: Iterable[dict[str, Any]], *, inlet_events: Any = None, out
     if not found["corpus_batches"]:
         raise AirflowSkipException("The corpus holds no clips yet.")
     recent = (event.extra for event in inlet_events[CORPUS].ascending(ascending=False).limit(EVENTS_LOOKED_AT))
-    last = next((published for published in recent if published.get("store") == found["store"]), {})
+    last: dict[str, Any] = next((published for published in recent if published.get("store") == found["store"]), {})
     if last.get("corpus_version") == found["corpus_version"]:
         raise AirflowSkipException("The corpus holds the same clips as when it was last published, so nothing is trained anew.")
     outlet_events[CORPUS].extra = found
