@@ -41,13 +41,15 @@ fi
 "$folder/bin/uv" pip install --quiet --python "$folder/bin/python" -r "$root/locks/$plane.txt"
 
 if [[ $plane == data ]]; then
-    if ! "$folder/bin/python" -c 'import cv2' 2>/dev/null; then
-        # A bare server has no libGL.so.1, which OpenCV's ordinary wheels want. The headless builds of the same version do
-        # not; they are put in place of both, keeping the names that mediapipe asks for.
-        version=$(sed -n 's/^opencv-python==//p' "$root/locks/data.txt")
-        "$folder/bin/uv" pip install --quiet --python "$folder/bin/python" --no-deps --reinstall "opencv-python-headless==$version" "opencv-contrib-python-headless==$version"
-        "$folder/bin/python" -c 'import cv2' || fail "OpenCV cannot be loaded even in its headless build."
-    fi
+    # opencv-python and opencv-contrib-python share the folder cv2, and the one that is put in place last wins: that must
+    # be contrib, which holds the other. A bare server has no libGL.so.1, which both want; the headless builds of the same
+    # version do not, and are put in place of both, keeping the names that others ask for.
+    version=$(sed -n 's/^opencv-python==//p' "$root/locks/data.txt")
+    opencv() { for name in "$@"; do "$folder/bin/uv" pip install --quiet --python "$folder/bin/python" --no-deps --reinstall "$name==$version"; done; }
+    works() { "$folder/bin/python" -c 'import cv2; cv2.img_hash.pHash' 2>/dev/null; }
+    works || opencv opencv-contrib-python
+    works || opencv opencv-python-headless opencv-contrib-python-headless
+    works || fail "OpenCV cannot be loaded with its contrib modules, even in its headless build."
     # The code itself, as a link to this folder, with the command 'dubmill'.
     [[ $code == without-code ]] || "$folder/bin/uv" pip install --quiet --python "$folder/bin/python" --no-deps --editable "$root"
 fi
