@@ -35,8 +35,8 @@ def find_twins(clips: pa.Table) -> IntArray:
     faces, sound = _words(clips, "face_hash", FACE_HASHES), _words(clips, "audio_hash", AUDIO_HASHES)
     told = np.flatnonzero(faces.any(axis=1) & sound.any(axis=1))
     length_s = clips["duration_s"].to_numpy()[told]
-    pairs = [told[pair] for pair in _twin_pairs(faces[told], sound[told], length_s)]
-    groups = lowest_of_each_group(len(clips), np.concatenate([np.empty((0, 2), dtype=np.int64), *pairs]))
+    groups = np.arange(len(clips))
+    groups[told] = told[_groups_of_twins(faces[told], sound[told], length_s)]
     order = _preference(clips)
     preferred = np.full(len(clips), -1, dtype=np.int64)
     preferred[groups[order[::-1]]] = order[::-1]  # the most preferred is written last
@@ -45,21 +45,21 @@ def find_twins(clips: pa.Table) -> IntArray:
 
 def lowest_of_each_group(count: int, pairs: IntArray) -> IntArray:
     """(count,) for each of the numbers 0 … count - 1 the lowest of those that pairs (n, 2) connect it with."""
-    lowest = list(range(count))
+    lowest = np.arange(count)
+    _connect(lowest, pairs)
+    return lowest
 
-    def root(number: int) -> int:
-        while lowest[number] != number:
-            lowest[number] = lowest[lowest[number]]
-            number = lowest[number]
-        return number
 
-    for one, other in pairs.tolist():
-        low, high = sorted((root(one), root(other)))
-        lowest[high] = low
-    joined = np.unique(pairs)
-    groups = np.arange(count)
-    groups[joined] = [root(number) for number in joined.tolist()]
-    return groups
+def _connect(lowest: IntArray, pairs: IntArray) -> None:
+    """Joins the groups of `lowest` (as lowest_of_each_group gives them) that pairs (n, 2) connect, in place."""
+    while len(pairs := _of_two_groups(lowest[pairs])):
+        np.minimum.at(lowest, pairs.max(axis=1), pairs.min(axis=1))
+        while (lowest != (further := lowest[lowest])).any():
+            lowest[:] = further
+
+
+def _of_two_groups(pairs: IntArray) -> IntArray:
+    return pairs[pairs[:, 0] != pairs[:, 1]]
 
 
 def _words(clips: pa.Table, name: str, width: int) -> WordArray:
@@ -75,13 +75,17 @@ def _preference(clips: pa.Table) -> IntArray:
     return np.asarray(order.to_numpy(), dtype=np.int64)
 
 
-def _twin_pairs(faces: WordArray, sound: WordArray, length_s: npt.NDArray[np.float64]) -> Iterator[IntArray]:
-    """Arrays (n, 2) of rows that are twins, a pair once or more; nearly all of them: those whose fingerprints have no two bytes in
+def _groups_of_twins(faces: WordArray, sound: WordArray, length_s: npt.NDArray[np.float64]) -> IntArray:
+    """(n,) for each row the lowest of its twins and their twins; nearly all are found: those whose fingerprints have no two bytes in
     common are passed over, one in twenty where 30 bits of the faces and 43 of the sound differ at random."""
+    lowest = np.arange(len(faces))
     for pairs in _candidates(faces, sound):
-        alike = pairs[np.abs(length_s[pairs[:, 0]] - length_s[pairs[:, 1]]) <= TWIN_LENGTH_S]
+        # Connected ones are not compared again: of a hundred thousand like copies each would be a twin of each.
+        apart = pairs[lowest[pairs[:, 0]] != lowest[pairs[:, 1]]]
+        alike = apart[np.abs(length_s[apart[:, 0]] - length_s[apart[:, 1]]) <= TWIN_LENGTH_S]
         alike = alike[_differing_bits(faces, alike, SAME_FACE_BITS) <= SAME_FACE_BITS]
-        yield alike[_differing_bits(sound, alike, SAME_SOUND_BITS) <= SAME_SOUND_BITS]
+        _connect(lowest, alike[_differing_bits(sound, alike, SAME_SOUND_BITS) <= SAME_SOUND_BITS])
+    return lowest
 
 
 def _candidates(faces: WordArray, sound: WordArray) -> Iterator[IntArray]:

@@ -94,3 +94,17 @@ def test_what_is_connected_is_one_group() -> None:
     pairs = np.array([(5, 4), (1, 2), (2, 5), (7, 8)])
     assert lowest_of_each_group(9, pairs).tolist() == [0, 1, 1, 3, 1, 1, 6, 7, 7]
     assert lowest_of_each_group(2, np.empty((0, 2), dtype=np.int64)).tolist() == [0, 1]
+
+
+def test_thousands_of_like_clips_are_compared_a_few_times_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[int] = []
+    count_bits = twins._differing_bits
+
+    def counted(words: np.ndarray, pairs: np.ndarray, enough: int) -> np.ndarray:
+        compared.append(len(pairs))
+        return count_bits(words, pairs, enough)
+
+    monkeypatch.setattr(twins, "_differing_bits", counted)
+    rows = [clip(0) | {"clip_id": f"{number:04d}"} for number in range(2000)]
+    assert not find_twins(table(rows)).any(), "the first one stands for all"
+    assert sum(compared) < 4 * len(rows)
