@@ -28,7 +28,8 @@ What happens when
         outcome is another; the rejects of the earlier try then count no more.
     two runs overlap: the second takes up the first one's unfinished batches, beginning elsewhere. Of two that make the same batch the
         first to finish it counts, and the other's is dropped. Two that plan at the very same moment, from different listings or for
-        different numbers of workers, may cut a source twice: readers take each clip once, from the batch of the lowest name.
+        different numbers of workers, may cut a source twice, and so may a second one that was given only some of the sources of an
+        unfinished batch, or finds one of them changed: readers take each clip once, from the batch of the lowest name.
     a file changes: it is a new source, and what was cut of its earlier content stays. A plan that is unfinished and names the earlier
         one is left; its other sources are planned anew.
     a file is renamed or moved: it is a new source of the same content; its clips have the same names and count once.

@@ -82,7 +82,7 @@ def plan_batches(settings: IngestSettings, workers: Callable[[], int] = one) -> 
     known = _known(settings)
     search = _search(settings, speakers, known)
     store = CorpusStore.create_or_open(settings.store, settings.format)
-    resumed = _rotated(list(_resumable(store, search.new)))
+    resumed = _rotated(list(_resumable(store, search.new, frozenset(known.names))))
     fresh = list(_written(store.uri, _fresh_plans(settings, search.new, workers)))
     retries = [_retry(settings, source, last) for source, last in sorted(search.again.values())]
     found = np.unique(np.concatenate([np.empty(0, DIGEST), *search.digests]))
@@ -167,11 +167,16 @@ def _name_by_ends(search: _Search, speakers: dict[str, str]) -> None:
         search.again[uri] = source._replace(speaker=speakers[uri]), last
 
 
-def _resumable(store: CorpusStore, new: dict[str, _Source]) -> Iterator[PlannedBatch]:
-    """Unfinished plans whose sources are all new and as planned, taken out of the new ones; of two that share a source, the first."""
-    finished = set(store.batches())
-    for plan in read_plans(store.uri, [batch for batch in planned_batches(store.uri) if batch not in finished]):
-        if plan.schema_version == SCHEMA_VERSION and all(new.get(source.uri) == _Source.of(source) for source in plan.sources):
+def _resumable(store: CorpusStore, new: dict[str, _Source], known: frozenset[str]) -> Iterator[PlannedBatch]:
+    """Plans whose sources are all new and as planned, taken out of the new ones; of two that share a source, the first.
+
+    known: batches that were finished before the sources were listed. One that a run beside this one finished since is still among these,
+    and is found done when its turn comes. The plan of a retry is no beginning of one: it is made anew where its source is tried again.
+    """
+    for plan in read_plans(store.uri, [batch for batch in planned_batches(store.uri) if batch not in known]):
+        if plan.retry_of is not None or plan.schema_version != SCHEMA_VERSION:
+            continue
+        if all(new.get(source.uri) == _Source.of(source) for source in plan.sources):
             for source in plan.sources:
                 new.pop(source.uri, None)
             yield PlannedBatch(plan.batch, len(plan.sources))

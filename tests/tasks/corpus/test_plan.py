@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ from schemas.jobs import BatchPlan, PlannedSource
 from schemas.reasons import Reason
 from schemas.settings import CropSettings, CuttingSettings, FormatSettings, IngestSettings
 from tasks import places
-from tasks.corpus import known
+from tasks.corpus import known, layout
 from tasks.corpus import plan as planning
 from tasks.corpus.known import add_forgotten, source_digest
 from tasks.corpus.plan import IngestPlan, PlannedBatch, plan_batch, plan_batches
@@ -317,3 +317,31 @@ def test_a_store_in_a_bucket_is_planned_and_indexed_as_one_on_disk(settings: Ing
         assert len(places.list_names(f"{bucket}/store/known")) == 1
         known.drop_index(remote.store)
         assert plan_batches(remote).known == again.known == 2
+
+
+def test_what_a_run_beside_this_one_finishes_while_sources_are_listed_is_not_cut_again(settings: IngestSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    add(settings, "b.mp4", "c.mp4")
+    first = plan_batches(settings.replaced(batch_sources=2))
+    discover = planning.discover
+
+    def finished_meanwhile(*arguments: object) -> Iterator[PlannedSource]:
+        yield from discover(*arguments)
+        finish(settings, first.batches[0])
+
+    monkeypatch.setattr(planning, "discover", finished_meanwhile)
+    beside = plan_batches(settings.replaced(batch_sources=1))
+    assert {batch.batch for batch in beside.batches} == {batch.batch for batch in first.batches}
+
+
+def test_a_retry_that_was_killed_is_no_plan_to_take_up(settings: IngestSettings) -> None:
+    """Its earlier try may be gone: garbage is collected by age."""
+    (first,) = plan_batches(settings).batches
+    finish(settings, first, (None, Reason.TIME_LIMIT))
+    (again,) = plan_batches(settings).batches
+    assert again.retry is not None
+    places.write_bytes(layout.plan_location(settings.store, again.batch), again.retry.model_dump_json().encode())
+    assert plan_batches(settings).batches == [again]
+    for folder in (*layout.TABLES, layout.PLANS):
+        for path in (Path(settings.store) / folder).glob(f"{first.batch}.*"):
+            path.unlink()
+    assert plan_batches(settings).batches == [first]
