@@ -275,8 +275,10 @@ def publish_batch(made: str, store: str, batch: str) -> bool:
                 staged.enter_context(_put_unless_finished(origin, target, store, batch))
     except _FinishedByAnotherError:
         return False
-    _remove_later_shards(store, batch, len(shards))
-    return places.write_once(clips[1], clips[0])
+    if not places.write_once(clips[1], clips[0]):
+        return False
+    _remove_later_shards(store, batch, len(shards))  # by the one who finished it alone: another's shards are those of its clips
+    return True
 
 
 class _FinishedByAnotherError(Exception):
@@ -293,7 +295,10 @@ def _put_unless_finished(origin: Path, target: str, store: str, batch: str) -> I
     if places.is_remote(target):
         yield
         _check_unfinished(store, batch)
-        places.put(origin, target)
+        # An upload takes its time, and whoever finishes the batch meanwhile has put this file there.
+        if places.exists(target) or not places.write_once(target, origin):
+            _check_unfinished(store, batch)
+            places.put(origin, target)  # over what a killed run left
         return
     with places.writing(target) as path:
         shutil.copyfile(origin, path)

@@ -3,6 +3,7 @@ import shutil
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,6 +23,7 @@ from tasks.corpus.store import CorpusStore
 from tasks.corpus.verify import verify_store
 from tasks.faces.detect import FaceFinder
 from tasks.progress import silent
+from tests.s3_server import s3_bucket
 from tests.tasks.corpus.conftest import settings_for
 
 
@@ -156,3 +158,35 @@ def test_shards_that_a_killed_run_left_are_removed(settings: IngestSettings, pla
     write_batch(settings, planned.batch)
     assert sorted(path.name for path in faces.iterdir()) == sorted([others[0], others[-1]])
     assert verify_store(settings.store, silent) == []
+
+
+def test_a_run_that_is_overtaken_while_it_uploads_leaves_the_batch_as_it_is(footage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The slower one met a fault, so that its shard is another one."""
+    writers = {"put": places.put, "write_once": places.write_once}
+    with s3_bucket("overtaken") as bucket:
+        settings = settings_for(footage, bucket, sources=(str(footage / "bert.mp4"), str(footage / "anna" / "day two")))
+        (planned,) = plan_batches(settings).batches
+
+        def overtaken(writer: str, *arguments: object) -> object:
+            for name, write in writers.items():
+                monkeypatch.setattr(places, name, write)
+            assert write_batch(settings, planned.batch).written
+            return writers[writer](*arguments)
+
+        for name in writers:
+            monkeypatch.setattr(places, name, partial(overtaken, name))
+        lost = frozenset({str((footage / "bert.mp4").resolve())})
+        assert not write_batch(settings, planned.batch, lost=lost).written
+        assert verify_store(bucket, silent) == []
+
+
+def test_shards_of_whoever_finished_it_are_not_removed_by_the_loser(settings: IngestSettings, planned: BatchPlan, tmp_path: Path) -> None:
+    """It has fewer of them, and learns at its last step that another one was faster."""
+    write_batch(settings, planned.batch)
+    made = Path(shutil.copytree(settings.store, tmp_path / "made"))
+    later = Path(settings.store) / layout.FACES / layout.shard_name(planned.batch, 1)
+    later.write_bytes(b"the winner's")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batches, "_is_finished", lambda *arguments: False)
+        assert not publish_batch(str(made), settings.store, planned.batch)
+    assert later.exists()
