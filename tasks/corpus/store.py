@@ -84,7 +84,7 @@ class CorpusStore:
         location = places.join(uri, layout.SETTINGS)
         if not places.exists(location):
             values = {"schema_version": SCHEMA_VERSION, **store_format.model_dump(mode="json")}
-            places.write_bytes(location, json.dumps(values, indent=2).encode())
+            places.write_once(location, json.dumps(values, indent=2).encode())  # two runs may make it at once, with other formats
         store = cls.open(uri)
         if store.format != store_format:
             raise StoreError(f"The corpus store {uri} was made with {_differences(store.format, store_format)}; use the same settings or another store.")

@@ -9,6 +9,7 @@ import pytest
 from schemas.errors import StoreError
 from schemas.jobs import IngestSummary
 from schemas.settings import CropSettings, FormatSettings
+from tasks import places
 from tasks.corpus import layout
 from tasks.corpus.store import CorpusStore
 from tasks.faces.landmarks import FaceMesh
@@ -99,3 +100,17 @@ def test_what_is_not_there_is_one_sentence(made: Made) -> None:
         store.face_picture_bytes(store.clips()["faces_shard"][0].as_py(), 10**9, 10)
     with pytest.raises(StoreError, match="no snapshot nine"):
         store.snapshot("nine")
+
+
+def test_of_two_that_make_a_store_at_once_the_second_sees_the_format_of_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    exists = places.exists
+
+    def made_meanwhile(location: str) -> bool:
+        monkeypatch.setattr(places, "exists", exists)
+        CorpusStore.create_or_open(str(tmp_path / "store"), FormatSettings())
+        return False
+
+    monkeypatch.setattr(places, "exists", made_meanwhile)
+    with pytest.raises(StoreError, match="was made with picture png, not jpeg"):
+        CorpusStore.create_or_open(str(tmp_path / "store"), FormatSettings(picture="jpeg"))
+    assert CorpusStore.open(str(tmp_path / "store")).format == FormatSettings()
