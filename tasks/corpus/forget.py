@@ -254,12 +254,15 @@ def _snapshot_without(snapshot: Snapshot, left_out: pa.Table, removal: _Removal,
         return None
     rows = [_row_without(row, removal) for row in left_out.to_pylist() if not removal.wanted.has_clip(row["clip_id"])]
     counts = {setting: sum(row["setting"] == setting for row in rows) for setting in sorted({row["setting"] for row in rows})}
-    digest = hashlib.sha256("\n".join(f"{clip.batch} {clip.clip_id}" for clip in clips).encode()).hexdigest()
+    changed = _named(snapshot.model_copy(update={"clips": clips, "left_out": counts, "checksum": ""}), "")
+    digest = hashlib.sha256(changed.model_dump_json().encode()).hexdigest()  # of all but its name: two that lose theirs stay two
     base = REPLACED.sub("", snapshot.name)
     name = (NAMELESS if any(word in base for word in asked) else base) + REPLACEMENT + digest[:SUFFIX_LENGTH]
-    selection = snapshot.selection.model_copy(update={"name": name})
-    changed = snapshot.model_copy(update={"name": name, "selection": selection, "clips": clips, "left_out": counts})
-    return changed, pa.Table.from_pylist(rows, schema=LEFT_OUT)
+    return _named(changed, name), pa.Table.from_pylist(rows, schema=LEFT_OUT)
+
+
+def _named(snapshot: Snapshot, name: str) -> Snapshot:
+    return snapshot.model_copy(update={"name": name, "selection": snapshot.selection.model_copy(update={"name": name})})
 
 
 def _row_without(row: Row, removal: _Removal) -> Row:

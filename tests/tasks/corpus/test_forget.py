@@ -232,3 +232,15 @@ def test_a_store_of_objects_forgets_too(store: Path, snapshot: str) -> None:
         assert there.replaced(store=str(store)) == here
         assert pictures(bucket) == pictures(store)
         assert verify_store(bucket, silent) == []
+
+
+def test_two_snapshots_that_lose_their_names_stay_two(store: Path) -> None:
+    opened = CorpusStore.open(str(store))
+    for number, seed in enumerate((0, 3)):
+        freeze_snapshot(opened, EVERYTHING.replaced(name=f"anna-{number}", seed=seed))
+    gone = next(row["clip_id"] for row in clip_rows(store) if row["source"].endswith("gap.MP4"))
+    summary = forget(str(store), [ANNA[:3]], [gone])
+    made = sorted(summary.snapshots.values())
+    assert all(name.startswith("snapshot-without-") for name in made)
+    assert opened.snapshots() == made
+    assert {opened.snapshot(name).selection.seed for name in made} == {0, 3}
