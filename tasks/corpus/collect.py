@@ -169,7 +169,8 @@ def _delete(store_uri: str, found: _Found, progress: Progress) -> None:
     groups = [*found.batches.items(), *found.leftovers.items()]
     for done, (batch, files) in enumerate(groups):
         progress(done, len(groups), f"batch {batch}")
-        remove_batch(files)
+        if batch in found.batches or not places.exists(layout.table_location(store_uri, layout.CLIPS, batch)):  # or finished since it was listed
+            remove_batch(files)
     for file in found.stray:
         places.remove(file.location)
     drop_index(store_uri)
