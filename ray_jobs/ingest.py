@@ -32,7 +32,7 @@ RESTARTS_A_LIMIT = 20
 
 
 class Board:
-    """An actor that remembers at which source each batch's worker is, also when that worker is gone."""
+    """An actor that remembers at which source each batch's worker is, also when that worker is gone. Begun anew, it knows of none."""
 
     def __init__(self) -> None:
         self._at: dict[str, tuple[int, float]] = {}
@@ -166,7 +166,7 @@ def _written(settings: IngestSettings, batches: list[PlannedBatch], cluster: Exi
         return
     import ray
 
-    board = ray.remote(num_cpus=0)(Board).remote()
+    board = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Board).remote()  # on any node, which may be lost
     actor = ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)(BatchActor)
     pool = _Pool(lambda: actor.remote(settings.model_dump_json(), board), min(_workers(settings, cluster), len(batches)))
     waiting, deaths = deque(map(_row, batches)), _Deaths(settings, board)

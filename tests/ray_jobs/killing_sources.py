@@ -19,6 +19,8 @@ from tasks.faces.detect import FaceFinder
 
 DEADLY, ONCE, STUCK = "deadly", "once", "stuck"
 HANG_S = 60.0
+BOARD_DIED = "DUBMILL_TEST_BOARD_DIED"
+"""The environment variable that names a file which is there once a board has died."""
 
 
 def arm() -> None:
@@ -42,3 +44,15 @@ class BatchActor(ingest.BatchActor):
     def __init__(self, settings: str, board: Any = None) -> None:
         super().__init__(settings, board)
         arm()
+
+
+class Board(ingest.Board):
+    """A board whose process ends once: at the first source that is put on it."""
+
+    def begin(self, batch: str, position: int) -> None:
+        """As ingest.Board.begin."""
+        died = Path(os.environ[BOARD_DIED])
+        if not died.exists():
+            died.touch()
+            os._exit(1)
+        super().begin(batch, position)

@@ -122,6 +122,15 @@ def test_a_source_that_hangs_is_ended_and_turned_away_for_its_time(footage: Path
     assert outcomes(CorpusStore.open(settings.store)) == ([], refused)
 
 
+def test_a_board_that_is_lost_with_its_machine_does_not_end_the_run(footage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ingest, "Board", killing_sources.Board)
+    monkeypatch.setenv(killing_sources.BOARD_DIED, str(tmp_path / "died"))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    settings = settings_for(footage, tmp_path / "store").replaced(sources=(str(footage / "text.mp4"),), workers=1)
+    assert ingest.run(settings, silent).rejects == {"not-media": 1}
+    assert (tmp_path / "died").exists()
+
+
 def test_what_dies_at_no_source_is_no_source_s_fault(footage: Path, tmp_path: Path) -> None:
     class Board:
         last = type("Method", (), {"remote": lambda self, batch: (-1, 0.0)})()
