@@ -11,7 +11,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from schemas.errors import DubmillError, StoreError
+from schemas.errors import DubmillError, SettingsError, StoreError
+from schemas.jobs import IngestSummary
 from schemas.settings import (
     AnySettings,
     BulkDubSettings,
@@ -23,6 +24,7 @@ from schemas.settings import (
     SnapshotSettings,
     check_settings,
     read_settings,
+    settings_guide,
 )
 from tasks.progress import Progress, show_progress
 
@@ -43,7 +45,10 @@ app.add_typer(checkpoint, name="checkpoint")
 app.add_typer(report, name="report")
 
 SettingsFile = Annotated[
-    str | None, typer.Option("--settings", help="Flat YAML file (path or URI) with any of this command's settings; options given here win.")
+    str | None,
+    typer.Option(
+        "--settings", help="Flat YAML file (path or URI) with any of this command's settings, as `dubmill settings` prints them; options given here win."
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the summary as JSON on standard output.")]
 Ray = Annotated[str, typer.Option("--ray", help="none: in this process; local: a Ray of its own on this machine; http://HOST:8265: a cluster's job API.")]
@@ -60,6 +65,17 @@ class Kind(StrEnum):
 
     LANDMARK_GENERATOR = "landmark-generator"
     RENDERER = "renderer"
+
+
+class SettingsOf(StrEnum):
+    """Commands that take a settings file."""
+
+    INGEST = "ingest"
+    SNAPSHOT = "snapshot"
+    LANDMARK_GENERATOR = "landmark-generator"
+    RENDERER = "renderer"
+    DUB = "dub"
+    BULK_DUB = "bulk-dub"
 
 
 class ExchangeFormat(StrEnum):
@@ -84,7 +100,7 @@ def _say(summary: Settings | dict[str, Any], as_json: bool) -> None:
 
 def _text(value: object) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{name} {_text(number)}" for name, number in value.items()) or "none"
+        return ", ".join(f"{name} → {of or 'nothing'}" if isinstance(of, str) else f"{name} {_text(of)}" for name, of in value.items()) or "none"
     if isinstance(value, list):
         more = [f"and {len(value) - MOST_SHOWN} more (--json shows them)"] if len(value) > MOST_SHOWN else []
         return ", ".join([*map(str, value[:MOST_SHOWN]), *more]) or "none"
@@ -93,6 +109,8 @@ def _text(value: object) -> str:
 
 def _run(job: str, here: str, settings: Settings, ray: str, title: str) -> Any:
     """Runs a job where `--ray` says: `here` names the function (module:function) that does it in this process."""
+    if ray not in ("none", "local") and not ray.startswith(("http://", "https://")):
+        raise SettingsError(f"--ray is none, local or the address of a cluster's job API such as http://head:8265, not {ray}.")
     with show_progress(title) as progress:
         if ray == "none":
             module, function = here.split(":")
@@ -124,7 +142,12 @@ def ingest(
     """Footage in, clips in a corpus store out. Only what is new is read."""
     options = {"store": store, "layout": layout, "pretrain": pretrain or None, "speakers": speakers, "detector": detector, "speaker": speaker}
     wanted = _settings(IngestSettings, settings, sources=tuple(sources) if sources else None, **options)
-    _say(_run("ingest", "tasks.corpus.ingest:ingest_here", wanted, ray, "ingest"), json)
+    summary = IngestSummary.model_validate(_run("ingest", "tasks.corpus.ingest:ingest_here", wanted, ray, "ingest"), from_attributes=True)
+    _say(summary if json else summary.model_dump(mode="json", exclude={"corpus_batches", "corpus_version"}), json)
+    if not summary.sources:
+        print("No footage was found there: a source is a file with the suffix of a video.", file=sys.stderr)
+    elif summary.known:
+        print("Known sources are not read again: speakers and ways of cutting that changed since count for new ones.", file=sys.stderr)
 
 
 @corpus.command("stats", epilog="Example: dubmill corpus stats corpus/")
@@ -394,6 +417,22 @@ def report_dubs(location: Annotated[str, typer.Argument(help="The --out of a bul
 
     dubs_report(location, html)
     print(f"page: {html}")
+
+
+SETTINGS: dict[SettingsOf, type[Settings]] = {
+    SettingsOf.INGEST: IngestSettings,
+    SettingsOf.SNAPSHOT: SnapshotSettings,
+    SettingsOf.LANDMARK_GENERATOR: LandmarkGeneratorTraining,
+    SettingsOf.RENDERER: RendererTraining,
+    SettingsOf.DUB: DubSettings,
+    SettingsOf.BULK_DUB: BulkDubSettings,
+}
+
+
+@app.command("settings", epilog="Example: dubmill settings snapshot > selection.yaml")
+def print_settings(of: Annotated[SettingsOf, typer.Argument(help="The command.")]) -> None:
+    """Prints a settings file for --settings: every setting of a command, what it means and its default."""
+    print(settings_guide(SETTINGS[of]))
 
 
 @app.command(epilog="Example: dubmill demo --clips footage/ --speech speech.wav")

@@ -1,10 +1,14 @@
 """Every setting of dubmill. One class a command; one flat YAML file each, the same for command line, Ray job and DAG."""
 
+import json
+from collections.abc import Iterator
 from typing import Annotated, Literal, Self, TypeVar
 
 import fsspec
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 
 from schemas.errors import SettingsError
 from schemas.locations import absolute_location, reachable, without_secrets
@@ -151,7 +155,7 @@ class SnapshotSettings(Settings):
     min_offset_confidence: float = Field(default=0.5, ge=0, le=1, description="confidence from which on a measured A/V offset is believed")
     shift_sound: bool = Field(default=True, description="move the sound of a clip by its A/V offset, where that was measured with confidence")
     twins: Literal["one", "all"] = Field(default="one", description="of clips with the same picture and sound that differ in their coding: one, or all")
-    layout_splits: bool = Field(default=True, description="use the lists of the layout (lrs2, cmlr) where every chosen clip has one")
+    layout_splits: bool = Field(default=True, description="keep the splits of the lists of a layout (lrs2, cmlr); clips on no list are trained on")
     val_share: float = Field(default=0.1, ge=0, le=0.5, description="share of speakers (or clips) for validation")
     test_share: float = Field(default=0.1, ge=0, le=0.5, description="share of speakers (or clips) for tests")
     seed: int = Field(default=0, description="which speakers or clips fall into which split")
@@ -244,8 +248,36 @@ def check_settings(kind: type[AnySettings], values: object) -> AnySettings:
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'settings'}: {fault['msg']}" for fault in error.errors())
+        faults = "; ".join(_fault(kind, fault) for fault in error.errors())
         raise SettingsError(f"These settings cannot be used: {faults}.") from error
+
+
+def _fault(kind: type[BaseModel], fault: ErrorDetails) -> str:
+    """What is wrong with one field, in a person's words where pydantic's are for programmers."""
+    name = ".".join(map(str, fault["loc"])) or "settings"
+    if fault["type"] == "missing":
+        return f"{name} is not given"
+    if fault["type"] == "extra_forbidden" and len(fault["loc"]) == 1:
+        return f"{name} is no setting here; there are {', '.join(kind.model_fields)}"
+    if fault["type"] == "tuple_type":
+        return f"{name} must be a list"
+    return f"{name}: {fault['msg']}"
+
+
+def settings_guide(kind: type[BaseModel]) -> str:
+    """A settings file of that kind, every field with what it means and its default, for a person to change: YAML with comments."""
+    return "\n".join(line for name, field in kind.model_fields.items() for line in _guide_lines(name, field))
+
+
+def _guide_lines(name: str, field: FieldInfo) -> Iterator[str]:
+    if field.description:
+        yield f"# {field.description}"
+    if field.is_required():
+        yield f"{name}:  # must be given"
+        return
+    default = field.get_default(call_default_factory=True)
+    plain = default.model_dump(mode="json") if isinstance(default, BaseModel) else list(default) if isinstance(default, tuple) else default
+    yield f"{name}: {json.dumps(plain, ensure_ascii=False)}"
 
 
 def read_settings(location: str) -> dict[str, object]:

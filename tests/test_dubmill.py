@@ -6,6 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
+
+from schemas.settings import SnapshotSettings, check_settings
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = (
@@ -25,6 +28,7 @@ COMMANDS = (
     ["dub"],
     ["bulk-dub"],
     ["inspect"],
+    ["settings"],
     ["report", "corpus"],
     ["report", "training"],
     ["report", "dubs"],
@@ -53,7 +57,7 @@ def test_every_command_explains_itself_with_an_example(command: list[str]) -> No
 
 
 def test_a_missing_option_is_named() -> None:
-    assert_one_sentence(dubmill("ingest", "somewhere"), "store: Field required")
+    assert_one_sentence(dubmill("ingest", "somewhere"), "store is not given")
 
 
 def test_a_missing_store_is_one_sentence(tmp_path: Path) -> None:
@@ -74,3 +78,24 @@ def test_a_settings_file_fills_in_and_options_win(tmp_path: Path) -> None:
     summary = json.loads(run.stdout)
     assert summary["store"] == str(tmp_path / "from-file")
     assert summary["sources"] == 0
+
+
+def test_a_printed_settings_file_is_one_that_can_be_used(tmp_path: Path) -> None:
+    printed = dubmill("settings", "snapshot").stdout
+    assert "# shorter side of the face box" in printed
+    assert check_settings(SnapshotSettings, yaml.safe_load(printed)) == SnapshotSettings()
+
+
+def test_an_unknown_setting_is_told_the_known_ones(tmp_path: Path) -> None:
+    (tmp_path / "ingest.yaml").write_text("detectr: both")
+    assert_one_sentence(dubmill("ingest", tmp_path, "--store", tmp_path / "s", "--settings", tmp_path / "ingest.yaml"), "detectr is no setting", "detector")
+
+
+def test_a_cluster_is_an_address(tmp_path: Path) -> None:
+    assert_one_sentence(dubmill("ingest", tmp_path, "--store", tmp_path / "s", "--ray", "foo"), "not foo")
+
+
+def test_a_folder_without_footage_is_said(tmp_path: Path) -> None:
+    run = dubmill("ingest", tmp_path, "--store", tmp_path / "s")
+    assert run.returncode == 0
+    assert "No footage was found" in run.stderr

@@ -27,7 +27,7 @@ def test_settings_come_back_from_their_file(tmp_path: Path) -> None:
 
 
 def test_every_wrong_field_is_named_in_one_sentence() -> None:
-    with pytest.raises(SettingsError, match=r"store: Field required; batch_sources: .*; colour: Extra inputs") as caught:
+    with pytest.raises(SettingsError, match=r"store is not given; batch_sources: .*; colour is no setting here; there are detector, ") as caught:
         check_settings(IngestSettings, {"batch_sources": 0, "colour": "red"})
     assert "\n" not in str(caught.value)
 

@@ -109,7 +109,7 @@ def test_overrides_give_the_job_a_copy_of_its_settings(run: Run) -> None:
 
 
 def test_overrides_that_are_no_settings_fail_at_once(run: Run) -> None:
-    with pytest.raises(AirflowFailException, match="source: Extra inputs"):
+    with pytest.raises(AirflowFailException, match="source is no setting"):
         run.operator(overrides={"source": "/other"}).execute(run.context)
     assert not run.ray.requests
 
