@@ -4,7 +4,8 @@ import hashlib
 import io
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import compress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -48,12 +49,19 @@ class Threshold(NamedTuple):
 class Selection(NamedTuple):
     """What a snapshot's settings choose."""
 
-    chosen: pa.Table
-    """Rows of `clips`, in order of clip_id."""
+    passing: pa.Table
+    """Rows of `clips` that pass every threshold, in order of clip_id."""
     stand_in: IntArray
-    """(chosen,) row of the chosen clip that stands for each: the same one for all twins of one footage."""
+    """(passing,) row that stands for each: the same one for all twins of one footage."""
+    is_chosen: BoolArray
+    """(passing,)"""
     left_out: pa.Table
     """schemas.tables.LEFT_OUT, in order of clip_id."""
+
+    @property
+    def chosen(self) -> pa.Table:
+        """Rows of `clips`, in order of clip_id."""
+        return self.passing.filter(pa.array(self.is_chosen))
 
 
 def freeze_snapshot(store: CorpusStore, settings: SnapshotSettings) -> Snapshot:
@@ -66,10 +74,10 @@ def freeze_snapshot(store: CorpusStore, settings: SnapshotSettings) -> Snapshot:
     """
     selection = select(store.clips(MEASURES).sort_by("clip_id"), settings)
     counts = dict(sorted(Counter(selection.left_out["setting"].to_pylist()).items()))
-    if not len(selection.chosen):
+    if not selection.is_chosen.any():
         raise StoreError(f"No clip of the corpus store {store.uri} passes the selection: {_said(counts, settings)}.")
-    split_by, splits = choose_splits(selection.chosen, selection.stand_in, settings)
-    clips = tuple(_clips(selection, splits, settings))
+    split_by, splits = choose_splits(selection.passing, selection.stand_in, settings)
+    clips = tuple(_clips(selection.chosen, compress(splits, selection.is_chosen.tolist()), settings))
     snapshot = Snapshot(name=settings.name, selection=settings, format=store.format, clips=clips, left_out=counts, split_by=split_by)
     if not settings.name:
         name = hashlib.sha256(snapshot.model_dump_json().encode()).hexdigest()[:NAME_LENGTH]
@@ -87,13 +95,11 @@ def select(clips: pa.Table, settings: SnapshotSettings) -> Selection:
         measure[~threshold.passes] = threshold.measure[~threshold.passes]
     passing = np.flatnonzero(setting == "")
     stand_in = twins.find_twins(clips.take(passing))
-    if settings.twins == "one":
-        chosen = stand_in == np.arange(len(passing))
-        setting[passing[~chosen]] = TWINS
-        twin_of[passing[~chosen]] = clips["clip_id"].take(passing[stand_in[~chosen]]).to_numpy(zero_copy_only=False)
-        passing, stand_in = passing[chosen], np.arange(np.count_nonzero(chosen))
+    is_chosen = (stand_in == np.arange(len(passing))) | (settings.twins == "all")
+    setting[passing[~is_chosen]] = TWINS
+    twin_of[passing[~is_chosen]] = clips["clip_id"].take(passing[stand_in[~is_chosen]]).to_numpy(zero_copy_only=False)
     why = {"setting": setting, "value": measure, "twin_of": twin_of}
-    return Selection(clips.take(passing), stand_in, _left_out(clips, why))
+    return Selection(clips.take(passing), stand_in, is_chosen, _left_out(clips, why))
 
 
 def thresholds(clips: pa.Table, settings: SnapshotSettings) -> list[Threshold]:
@@ -158,10 +164,10 @@ def _sound_shifts(chosen: pa.Table, settings: SnapshotSettings) -> list[int]:
     return shifts
 
 
-def _clips(selection: Selection, splits: list[Split], settings: SnapshotSettings) -> Iterator[SnapshotClip]:
-    shifts = _sound_shifts(selection.chosen, settings)
+def _clips(chosen: pa.Table, splits: Iterable[Split], settings: SnapshotSettings) -> Iterator[SnapshotClip]:
+    shifts = _sound_shifts(chosen, settings)
     # By dictionaries: a million clips then share the texts of their few batches and speakers.
-    columns = [_shared_texts(selection.chosen[name]) for name in ("clip_id", "batch", "speaker")]
+    columns = [_shared_texts(chosen[name]) for name in ("clip_id", "batch", "speaker")]
     for clip_id, batch, speaker, split, shift in zip(*columns, splits, shifts, strict=True):
         yield SnapshotClip(clip_id=clip_id, batch=batch, speaker=speaker, split=split, sound_shift_frames=shift)
 

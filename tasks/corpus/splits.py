@@ -26,31 +26,34 @@ STRICTEST_FIRST: tuple[Split, ...] = ("test", "val", "train")
 """Twins that lists put into different splits go together into the first of these: a published test set stays whole."""
 
 
-def choose_splits(chosen: pa.Table, stand_in: npt.NDArray[np.int64], settings: SnapshotSettings) -> tuple[SplitBy, list[Split]]:
+def choose_splits(clips: pa.Table, stand_in: npt.NDArray[np.int64], settings: SnapshotSettings) -> tuple[SplitBy, list[Split]]:
     """What clips are split by, and the split of each.
 
-    By the layout's lists where every clip has one and they leave something to train on; else disjoint in speakers; with fewer
-    than FEWEST_SPEAKERS by clip, with a warning. Twins are in one split always, and so are speakers who share twins.
-    chosen: columns clip_id, speaker, split; n rows, at least one. stand_in: (n,) the same row for all twins of one footage.
+    By the layout's lists where every clip or a twin of it has one and they leave something to train on; else disjoint in speakers; with
+    fewer than FEWEST_SPEAKERS by clip, with a warning. Twins are in one split always, and so are speakers who share twins: also where
+    only one of them is chosen afterwards, lest the twin of a listed test be trained on.
+    clips: columns clip_id, speaker, split; n rows, at least one. stand_in: (n,) the same row for all twins of one footage.
     """
-    if settings.layout_splits and not chosen["split"].null_count:
-        splits = _strictest_of_twins(chosen["split"].to_pylist(), stand_in)
+    listed = _strictest_of_twins(clips["split"].to_pylist(), stand_in) if settings.layout_splits else [None]
+    if None not in listed:
+        splits = [split for split in listed if split is not None]
         if "train" in splits:
             _warn_of_empty(splits)
             return "layout", splits
         logger.warning("The layout's lists leave no clip to train on: they are not used.")
-    speakers = _units(chosen["speaker"], stand_in)
+    speakers = _units(clips["speaker"], stand_in)
     if len(set(speakers)) >= FEWEST_SPEAKERS:
         return "speaker", _spread(speakers, settings)
     logger.warning("There are %d speakers, fewer than %d: clips are split, so one person may be in two splits.", len(set(speakers)), FEWEST_SPEAKERS)
-    return "clip", _spread(_units(chosen["clip_id"], stand_in), settings)
+    return "clip", _spread(_units(clips["clip_id"], stand_in), settings)
 
 
-def _strictest_of_twins(listed: list[Split], stand_in: npt.NDArray[np.int64]) -> list[Split]:
-    ranks = np.array([STRICTEST_FIRST.index(split) for split in listed])
+def _strictest_of_twins(listed: list[Split | None], stand_in: npt.NDArray[np.int64]) -> list[Split | None]:
+    order: tuple[Split | None, ...] = (*STRICTEST_FIRST, None)
+    ranks = np.array([order.index(split) for split in listed])
     strictest = np.full(len(ranks), len(STRICTEST_FIRST))
     np.minimum.at(strictest, stand_in, ranks)
-    return [STRICTEST_FIRST[rank] for rank in strictest[stand_in].tolist()]
+    return [order[rank] for rank in strictest[stand_in].tolist()]
 
 
 def _warn_of_empty(splits: list[Split]) -> None:

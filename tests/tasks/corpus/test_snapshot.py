@@ -195,6 +195,13 @@ def test_listed_twins_go_to_the_strictest_split_of_them(tmp_path: Path) -> None:
     assert [clip.split for clip in snapshot.clips] == ["test", "val", "train"] * 2
 
 
+def test_the_twin_of_a_listed_test_is_not_trained_on_in_its_place(tmp_path: Path) -> None:
+    store = with_twins(listed_store(tmp_path, "train", "val", "train", "test", None, "train"))
+    snapshot = freeze_snapshot(store, SnapshotSettings(name="a"))
+    assert len(snapshot.clips) == 3
+    assert (snapshot.split_by, [clip.split for clip in snapshot.clips]) == ("layout", ["test", "val", "train"])
+
+
 def test_files_do_not_depend_on_who_came_first(tmp_path: Path) -> None:
     def files(folder: Path, order: int) -> list[bytes]:
         store = with_twins(store_of(folder, 20))
