@@ -94,6 +94,8 @@ class _Batch:
     plan: BatchPlan
     rows: list[Row]
     """clip_id, source, speaker and faces_shard of each row of `clips`."""
+    turned_away: list[Row]
+    """clip_id and source of each row of `rejects` that got as far as a clip_id."""
 
     def clip_ids(self) -> dict[str, set[str]]:
         """By source URI."""
@@ -164,7 +166,8 @@ def _read_store(store: CorpusStore, progress: Progress) -> _Contents:
     for done, name in enumerate(names):
         progress(done, len(names), f"looking into batch {name}")
         rows = store.table(layout.CLIPS, name, ["clip_id", "source", "speaker", "faces_shard"]).to_pylist()
-        batches.append(_Batch(store.plan(name), rows))
+        rejects = store.table(layout.REJECTS, name, ["clip_id", "source"]).to_pylist()
+        batches.append(_Batch(store.plan(name), rows, [row for row in rejects if row["clip_id"] is not None]))
     unfinished = list(read_plans(store.uri, sorted(set(planned_batches(store.uri)) - set(names))))
     return _Contents(store, batches, unfinished, files_by_batch(store.uri))
 
@@ -175,10 +178,17 @@ def _wanted(contents: _Contents, speakers: frozenset[str], clips: frozenset[str]
     hashes = {content for content in before.contents if len(content) == CONTENT_LENGTH}
     single = (before.contents - hashes) | clips
     hashes |= {_content(row["clip_id"]) for row in contents.rows() if row["speaker"] in speakers}
-    hashes |= _emptied(contents, single)
+    hashes |= set(_turned_away(contents, speakers)) | _emptied(contents, single)
     sources = {_digest(source) for plan in contents.plans() for source in plan.sources if source.speaker in speakers}
     sources |= {_digest(source) for batch in contents.batches for source in _sources_of(batch, hashes, single)}
     return _Wanted(before.sources | sources, frozenset(hashes), frozenset(clip for clip in single if _content(clip) not in hashes))
+
+
+def _turned_away(contents: _Contents, speakers: frozenset[str]) -> Iterator[str]:
+    """Contents of those speakers of which clips were turned away: with other settings they would be kept."""
+    for batch in contents.batches:
+        uris = {source.uri for source in batch.plan.sources if source.speaker in speakers}
+        yield from (_content(row["clip_id"]) for row in batch.turned_away if row["source"] in uris)
 
 
 def _emptied(contents: _Contents, single: frozenset[str]) -> set[str]:

@@ -24,6 +24,7 @@ from tasks.corpus.store import CorpusStore
 from tasks.corpus.verify import verify_store
 from tasks.dubbing.results import ResultWriter
 from tasks.progress import silent
+from tests.footage import make_talking_clip
 from tests.s3_server import s3_bucket
 from tests.tasks.corpus.conftest import settings_for
 
@@ -244,3 +245,12 @@ def test_two_snapshots_that_lose_their_names_stay_two(store: Path) -> None:
     assert all(name.startswith("snapshot-without-") for name in made)
     assert opened.snapshots() == made
     assert {opened.snapshot(name).selection.seed for name in made} == {0, 3}
+
+
+def test_content_that_was_turned_away_does_not_come_back_under_another_name(tmp_path: Path) -> None:
+    hidden = make_talking_clip(tmp_path / "footage" / ANNA / "a.mp4", seconds=0.8, hidden_frames=range(3, 20))
+    settings = settings_for(tmp_path / "footage", tmp_path / "store")
+    assert ingest_here(settings, silent).rejects == {"too-short": 1}
+    forget(settings.store, [ANNA])
+    hidden.rename(tmp_path / "footage" / "other.mp4")
+    assert ingest_here(settings, silent).rejects == {"forgotten": 1}
