@@ -14,9 +14,10 @@ from schemas.reasons import Reason
 from tasks import places
 from tasks.corpus.store import ClipArrays, CorpusStore
 from tasks.faces.sketch import draw_sketch
-from tasks.report.funnel import Choice, LeftOut, RejectGroup, example_rows
+from tasks.report.funnel import Choice, LeftOut, example_rows
 from tasks.report.measures import column, with_unit
-from tasks.report.page import picture_uri
+from tasks.report.page import picture_uri, shortened
+from tasks.report.rejects import RejectGroup
 from tasks.report.video import moments
 
 SHEET_CLIPS = 12
@@ -27,6 +28,8 @@ REJECT_PICTURES = 3
 """Sources shown of a reason."""
 PICTURE_PX = 128
 """Side of a face on the page, whatever the store holds."""
+LONGEST_NAME = 40
+"""Characters of a name under a picture, two lines of them: the whole name stands in the tables."""
 CLOSED, OPEN = 0.05, 0.95
 """Which frames of a clip are shown, by the rank of their lips' opening: the outermost ones may be failed detections."""
 SHOWN_AT_S = 0.4
@@ -129,12 +132,12 @@ def _source_picture(uri: str) -> SheetPicture | None:
         shown = moments(uri, [SHOWN_AT_S], PICTURE_PX)
     except (MediaError, OSError):  # gone, or changed since: its name and detail are on the page
         return None
-    return SheetPicture(picture_uri(shown[0]), places.name_of(uri)) if shown else None
+    return SheetPicture(picture_uri(shown[0]), shortened(places.name_of(uri), LONGEST_NAME)) if shown else None
 
 
 def _shown(store: CorpusStore, row: dict[str, Any], said: str) -> SheetPicture:
     """A clip: its face with the lips closed and open, and the sketch of the latter."""
-    caption = f"{said} · {row['clip_id']}"
+    caption = f"{shortened(said, LONGEST_NAME)} · {row['clip_id']}"
     try:
         [clip] = store.read_clips([(row["batch"], row["clip_id"])])
         return SheetPicture(picture_uri(_strip(store, clip)), caption)

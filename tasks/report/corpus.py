@@ -10,9 +10,10 @@ from schemas.settings import FormatSettings, SnapshotSettings
 from tasks.corpus.store import CorpusStore
 from tasks.report import measures
 from tasks.report.contact_sheets import RANKED_COLUMNS, Sheet, SheetPicture, best_and_worst, left_out_sheets, reject_pictures
-from tasks.report.funnel import Choice, RejectGroup, SourceFunnel, choices, reject_groups, source_funnel
+from tasks.report.funnel import Choice, SourceFunnel, choices, source_funnel
 from tasks.report.measures import MeasureFigure, measure_figures
 from tasks.report.page import write_page
+from tasks.report.rejects import RejectGroup, reject_groups
 from tasks.report.storage import StorageRow, storage_rows
 
 MOST_SPEAKERS = 40
@@ -71,7 +72,7 @@ def corpus_facts(store_uri: str) -> CorpusFacts:
     store = CorpusStore.open(store_uri)
     clips, rejects = store.clips(CLIP_COLUMNS), store.rejects()
     found, unfinished = _planned_sources(store)
-    groups, speakers, chosen_by = reject_groups(rejects), _speakers(clips), choices(store)
+    groups, speakers, chosen_by = reject_groups(rejects, set(clips["source"].to_pylist())), _speakers(clips), choices(store)
     shown = chosen_by[-1] if chosen_by else None
     frames = int(measures.column(clips, "frames").sum())
     return CorpusFacts(

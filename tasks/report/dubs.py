@@ -7,8 +7,8 @@ from pathlib import Path
 from schemas.errors import MediaError, StoreError
 from tasks import places
 from tasks.dubbing.results import FOLDER, Row, read_results
-from tasks.report.funnel import explanation_of
 from tasks.report.page import write_page
+from tasks.report.rejects import explanation_of
 from tasks.report.video import PageVideo, page_video
 
 MOST_VIDEOS = 6

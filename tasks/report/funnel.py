@@ -10,13 +10,10 @@ import pyarrow.compute as pc
 
 from schemas.errors import StoreError
 from schemas.jobs import Snapshot
-from schemas.reasons import EXPLANATIONS, Reason
 from schemas.settings import SnapshotSettings
 from tasks.corpus.snapshot import MEASURES, TWINS, select
 from tasks.corpus.store import CorpusStore
 
-EXAMPLES = 4
-"""Turned-away sources named for each reason."""
 MOST_SNAPSHOTS = 6
 """Snapshots on the page, the last in order of their names."""
 DEFAULTS = ""
@@ -35,26 +32,12 @@ class SourceFunnel:
 
 
 @dataclass(frozen=True)
-class RejectGroup:
-    """Sources, and pieces of sources, turned away for one reason."""
-
-    reason: str
-    explanation: str
-    count: int
-    sources: int
-    pieces: int
-    retryable: int
-    examples: list[str]
-    files: list[str]
-    """Some of the sources, for pictures of them."""
-
-
-@dataclass(frozen=True)
 class LeftOut:
     """Clips that a snapshot leaves out by one setting, after those before it."""
 
     setting: str
     explanation: str
+    """Which clips, in words that follow "clip" or "clips"."""
     unit: str
     count: int
     left: int
@@ -83,38 +66,6 @@ def source_funnel(found: set[str], clips: pa.Table, rejects: pa.Table) -> Source
     turned_away = set(pc.unique(rejects["source"]).to_pylist()) - gave
     found = found | gave | turned_away
     return SourceFunnel(len(found), len(gave), len(found - gave - turned_away), len(turned_away))
-
-
-def reject_groups(rejects: pa.Table) -> list[RejectGroup]:
-    """A group a reason, the most frequent first."""
-    counts = {item["values"].as_py(): item["counts"].as_py() for item in pc.value_counts(rejects["reason"])}
-    ordered = sorted(counts, key=lambda reason: (-counts[reason], reason))
-    return [_reject_group(reason, rejects.filter(pc.equal(rejects["reason"], reason))) for reason in ordered]
-
-
-def _reject_group(reason: str, rows: pa.Table) -> RejectGroup:
-    pieces = len(rows) - rows["clip_id"].null_count
-    first = rows.slice(0, EXAMPLES).to_pylist()
-    return RejectGroup(
-        reason=reason,
-        explanation=explanation_of(reason),
-        count=len(rows),
-        sources=len(rows) - pieces,
-        pieces=pieces,
-        retryable=pc.sum(rows["retryable"]).as_py() or 0,
-        examples=[_example(row) for row in first],
-        files=list(dict.fromkeys(row["source"] for row in first)),
-    )
-
-
-def _example(row: dict[str, Any]) -> str:
-    """What happened to a source; most details name it already."""
-    return str(row["detail"]) if row["source"] in row["detail"] else f"{row['source']}: {row['detail']}"
-
-
-def explanation_of(reason: str) -> str:
-    """A reason in a person's words; nothing for one that this version does not know."""
-    return EXPLANATIONS[Reason(reason)] if reason in set(Reason) else ""
 
 
 def choices(store: CorpusStore) -> list[Choice]:
@@ -166,17 +117,17 @@ def _left_out(counts: dict[str, int], table: pa.Table | None, settings: Snapshot
 
 
 def _said(setting: str, settings: SnapshotSettings) -> tuple[str, str]:
-    """Why a clip is left out by a setting, and the unit of its value."""
+    """Which clips a setting leaves out, in words that follow "clip" or "clips", and the unit of their value."""
     words = {
         "min_frames": (f"shorter than {settings.min_frames} frames", "frames"),
         "max_duration_s": (f"longer than {settings.max_duration_s:g} s", "s"),
-        "min_face_px": (f"the face is smaller than {settings.min_face_px:g} px in the source", "px"),
-        "min_detected_share": (f"the face was found in less than {100 * settings.min_detected_share:g} % of the frames", "%"),
-        "max_yaw_deg": (f"the head is turned aside by more than {settings.max_yaw_deg:g}°", "°"),
-        "max_offset_frames": (f"sound and picture are more than {settings.max_offset_frames:g} frames apart, measured with confidence", "frames"),
-        TWINS: ("the same picture and sound as another clip, which is taken instead", ""),
+        "min_face_px": (f"whose face is smaller than {settings.min_face_px:g} px in the source", "px"),
+        "min_detected_share": (f"whose face was found in less than {100 * settings.min_detected_share:g} % of the frames", "%"),
+        "max_yaw_deg": (f"with the head turned aside by more than {settings.max_yaw_deg:g}°", "°"),
+        "max_offset_frames": (f"whose sound was measured with confidence to lie more than {settings.max_offset_frames:g} frames off the picture", "frames"),
+        TWINS: ("with the same picture and sound as another one that is taken", ""),
     }
-    return words.get(setting) or (str(SnapshotSettings.model_fields[setting].description) if setting in SnapshotSettings.model_fields else setting, "")
+    return words.get(setting) or ("that another setting does not allow", "")
 
 
 def example_rows(rows: pa.Table | None, most: int) -> Sequence[dict[str, Any]]:

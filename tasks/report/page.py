@@ -1,6 +1,7 @@
 """Filling a template and writing the page: one HTML file that loads nothing from anywhere."""
 
 import base64
+import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,15 @@ import cv2
 import jinja2
 import numpy as np
 import numpy.typing as npt
+from markupsafe import Markup
 
 from tasks import places
 
 WEBP_QUALITY = 85
 """Of pictures on a page: smaller than a face crop's PNG by ten times, and nobody sees it."""
+
+AFTER_SIGN = re.compile(r"(?<=[/_…-])(?=\w)")
+"""Where a name may break: browsers break it after few of these signs by themselves."""
 
 
 def write_page(template: str, html: str | Path, **content: Any) -> None:
@@ -34,6 +39,19 @@ def picture_uri(picture: npt.NDArray[np.uint8]) -> str:
     """A picture (H, W, 3) uint8 BGR as WebP inside an address."""
     _, coded = cv2.imencode(".webp", picture, [cv2.IMWRITE_WEBP_QUALITY, WEBP_QUALITY])
     return data_uri(coded.tobytes(), "image/webp")
+
+
+def shortened(name: str, longest: int) -> str:
+    """A name of at most that many characters: a long one without its middle, as more hangs on its end than on its beginning."""
+    if len(name) <= longest:
+        return name
+    beginning = (longest - 1) // 3
+    return f"{name[:beginning]}…{name[beginning + 1 - longest :]}"
+
+
+def breakable(text: str) -> Markup:
+    """A name, a path or a sentence with such, that a page may break after the signs in it which part words."""
+    return Markup("<wbr>").join(AFTER_SIGN.split(text))
 
 
 def spoken_duration(duration_s: float) -> str:
@@ -70,5 +88,5 @@ def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("tasks.report"), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters.update(duration=spoken_duration, number=short_number, bytes=spoken_bytes, name_of=places.name_of)
+    environment.filters.update(duration=spoken_duration, number=short_number, bytes=spoken_bytes, name_of=places.name_of, breakable=breakable)
     return environment

@@ -18,10 +18,11 @@ from tasks.report import contact_sheets
 from tasks.report.charts import HEIGHT, WIDTH
 from tasks.report.contact_sheets import _goodness, _one_a_source, best_and_worst, left_out_sheets, reject_pictures
 from tasks.report.corpus import CLIP_COLUMNS, corpus_facts, corpus_report
-from tasks.report.funnel import EXAMPLES, Choice, _left_out, choices, example_rows, reject_groups, source_funnel
+from tasks.report.funnel import Choice, _left_out, choices, example_rows, source_funnel
 from tasks.report.histograms import Bins, Threshold, histogram
 from tasks.report.measures import NO_BREAK, measure_figures, with_unit
-from tasks.report.page import spoken_bytes
+from tasks.report.page import breakable, shortened, spoken_bytes
+from tasks.report.rejects import EXAMPLES, reject_groups
 from tasks.report.storage import storage_rows
 
 WICKED = "<script>alert(1)</script>"
@@ -61,15 +62,46 @@ def test_each_source_is_counted_once() -> None:
 
 def test_reasons_come_with_sources_and_pieces_apart_and_a_few_examples() -> None:
     short = [reject_row(f"/{index}.mp4", Reason.TOO_SHORT, f"{index}-s0t0") for index in range(9)]
-    first, second = reject_groups(rejects(reject_row("/w.mp4", Reason.NO_FACE), *short))
-    assert (first.reason, first.sources, first.pieces, len(first.examples)) == ("too-short", 0, 9, EXAMPLES)
+    first, second = reject_groups(rejects(reject_row("/w.mp4", Reason.NO_FACE), *short), {f"/{index}.mp4" for index in range(9)})
+    assert (first.reason, first.sources, first.pieces, len(first.examples), first.more_sources) == ("too-short", 0, 9, EXAMPLES, 9 - EXAMPLES)
     assert (second.reason, second.sources, second.pieces, second.examples) == ("no-face", 1, 0, ["/w.mp4 is of no use"])
+
+
+def test_the_sources_of_the_reasons_add_up_to_those_turned_away() -> None:
+    turned_away = rejects(
+        reject_row("/faceless.mp4", Reason.NO_FACE),
+        *(reject_row("/scraps.mp4", reason, f"1-s{number}t0") for number, reason in enumerate((Reason.OTHER_FACE, Reason.TOO_SHORT, Reason.TOO_SHORT))),
+        reject_row("/broken.mp4", Reason.TOO_SHORT, "2-s0t0"),
+        reject_row("/broken.mp4", Reason.DAMAGED),
+        reject_row("/kept.mp4", Reason.TOO_SHORT, "3-s1t0"),
+        reject_row("/kept.mp4", Reason.DAMAGED),
+    )
+    groups = {group.reason: (group.sources, group.pieces) for group in reject_groups(turned_away, {"/kept.mp4"})}
+    assert groups == {"too-short": (1, 4), "damaged": (1, 1), "no-face": (1, 0), "other-face": (0, 1)}
+    assert sum(sources for sources, _ in groups.values()) == source_funnel(set(), clip_rows(1, source=["/kept.mp4"]), turned_away).turned_away == 3
+
+
+def test_the_pieces_of_a_source_are_one_line() -> None:
+    alike = [{**reject_row("/a.mp4", Reason.TOO_SHORT, f"1-s{number}t0"), "detail": "It is there for 1 frame."} for number in range(2)]
+    other = [{**reject_row("/b.mp4", Reason.TOO_SHORT, f"2-s{number}t0"), "detail": f"It is there for {number + 1} frames."} for number in range(3)]
+    (group,) = reject_groups(rejects(*alike, *other, {**other[0], "source": "/c.mp4"}), {"/a.mp4"})
+    assert group.examples == [
+        "/a.mp4, 2 pieces: It is there for 1 frame.",
+        "/b.mp4, 3 pieces, one of them: It is there for 1 frames.",
+        "/c.mp4, 1 piece: It is there for 1 frames.",
+    ]
+
+
+def test_names_break_after_signs_and_long_ones_keep_their_end() -> None:
+    assert breakable("a_long-name/of <b>.mp4") == "a_<wbr>long-<wbr>name/<wbr>of &lt;b&gt;.mp4"
+    assert shortened("short.mp4", 20) == "short.mp4"
+    assert shortened("a_very_long_name_of_an_interview_p4.mp4", 20) == "a_very…erview_p4.mp4"
 
 
 def test_what_a_snapshot_leaves_out_is_counted_in_the_order_of_its_settings() -> None:
     groups = _left_out({"twins": 1, "max_yaw_deg": 2, "min_face_px": 3}, None, SnapshotSettings(max_yaw_deg=30), 10)
     assert [(group.setting, group.count, group.left) for group in groups] == [("min_face_px", 3, 7), ("max_yaw_deg", 2, 5), ("twins", 1, 4)]
-    assert groups[1].explanation == "the head is turned aside by more than 30°"
+    assert groups[1].explanation == "with the head turned aside by more than 30°"
 
 
 def test_examples_are_spread_from_end_to_end() -> None:
@@ -155,7 +187,7 @@ def test_each_setting_shows_some_of_the_clips_it_left_out(store: Path) -> None:
 
 def test_turned_away_sources_are_shown_where_they_can_be_seen(clip: Path, tmp_path: Path) -> None:
     turned_away = rejects(reject_row(str(clip), Reason.NO_FACE), reject_row(str(tmp_path / "gone.mp4"), Reason.NO_FACE), reject_row(str(clip), Reason.DAMAGED))
-    pictures = reject_pictures(reject_groups(turned_away))
+    pictures = reject_pictures(reject_groups(turned_away, set()))
     assert [picture.caption for picture in pictures["no-face"]] == [clip.name]
     assert "damaged" not in pictures, "what could not be decoded once is not decoded for a page"
 

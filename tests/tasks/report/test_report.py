@@ -23,12 +23,14 @@ class Page(HTMLParser):
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.words: list[str] = []
         self.open: list[str] = []
+        self.goes_on = False  # a word does, after the place where it may break
         self.feed(self.source)
         self.text = " ".join(" ".join(self.words).split())
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
-        if tag not in ("meta", "img", "line", "rect", "circle", "polyline"):
+        self.goes_on = tag == "wbr"
+        if tag not in ("meta", "img", "wbr", "line", "rect", "circle", "polyline"):
             self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
@@ -39,7 +41,8 @@ class Page(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         if "style" not in self.open:
-            self.words.append(data)
+            self.words.append(self.words.pop() + data if self.goes_on else data)
+        self.goes_on = False
 
     def count(self, tag: str) -> int:
         return sum(name == tag for name, _ in self.tags)
@@ -66,7 +69,7 @@ def test_corpus(store: Path, tmp_path: Path) -> None:
     assert "not-media the file is not video, sound or a picture that ffmpeg knows; give another file" in page.text
     assert WICKED in page.text
     assert "Ada & Bob" in page.text
-    assert "2 clips: the face is smaller than 96 px in the source" in page.text
+    assert "2 clips whose face is smaller than 96 px in the source are left out by min_face_px ; 0 stay" in page.text
     assert "0 clips taken" in page.text
     captions = [str(attributes["alt"]).partition(" · ")[0] for tag, attributes in page.tags if tag == "img"]
     assert captions[2:] == ["Ada & Bob", WICKED], "each clip among those left out, then each among the best of all"
