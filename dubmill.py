@@ -175,16 +175,18 @@ def show(store: Store, clip_id: Annotated[str, typer.Argument(help="A clip's id,
 @corpus.command("verify", epilog="Example: dubmill corpus verify corpus/")
 def verify(store: Store, json: Json = False) -> None:
     """Reads back every row and every picture; names each fault."""
-    from tasks.corpus.verify import verify_store
+    from tasks.corpus.verify import unfinished_batches, verify_store
 
     with show_progress("verify") as progress:
         faults = verify_store(store, progress)
     if json:
         print(json_text({"store": store, "faults": faults}))
     else:
-        print("\n".join(faults) if faults else f"{store} is sound: every row and every picture was read back.")
+        print("\n".join(faults) if faults else f"{store} is sound: every row and every picture of its finished batches was read back.")
+        if waiting := unfinished_batches(store):
+            print(f"Planned and not finished: {waiting}. The next ingest goes on with them.")
     if faults:
-        raise StoreError(f"{store} has {len(faults)} faults.")
+        raise StoreError(f"{store} has {len(faults)} faults; what they touch can be ingested again into a new store.")
 
 
 @corpus.command("snapshot", epilog="Example: dubmill corpus snapshot corpus/ --name first")

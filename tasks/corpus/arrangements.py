@@ -164,9 +164,17 @@ def _listed(location: str, line: re.Pattern[str]) -> Iterator[str]:
 def _missing(location: str, layout: Layout) -> str:
     if layout == "lrs2":
         there = any(True for _ in _lrs2_roots(location))
-        return "none of train.txt, val.txt and test.txt with its lines is in it or above it" if there else "there is no folder main/ in it"
+        return (
+            "train.txt, val.txt or test.txt with lines such as 5535415699068794046/00001 must be in it or above it"
+            if there
+            else "there is no folder main/ in it"
+        )
     there = any(True for below in CMLR_FOLDERS for _ in _speakers_there(location, below))
-    return "none of train.csv, val.csv and test.csv with its lines is in it or above it" if there else "there are no folders s1 to s11 in it"
+    return (
+        "train.csv, val.csv or test.csv with lines such as s1/20170121/section_1_000.00_001.00 must be in it or above it"
+        if there
+        else "there are no folders s1 to s11 in it"
+    )
 
 
 def _joined(folder: str, name: str) -> str:

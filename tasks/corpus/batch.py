@@ -35,7 +35,7 @@ from tasks.faces.detect import FaceFinder
 from tasks.progress import Progress, silent
 
 Guard = Callable[[], AbstractContextManager[None]]
-"""What is entered around the work on each source, for example a clock that ends a process that hangs."""
+"""What is entered around the making of each piece of a source, for example a clock that ends a process that hangs."""
 REPEATED_WORDS = ("clip_id", "detected", "speaker", "faces_shard")
 """Columns coded by a dictionary. Floats hardly repeat: a dictionary of them is built for each row group and thrown away."""
 SPLIT_FLOATS = {
@@ -156,11 +156,17 @@ def _pieces(work: _Work, source: PlannedSource, finder: FaceFinder, forgotten: f
     if source.uri in work.turned_away:
         yield work.turned_away[source.uri]
         return
-    with work.guard():
-        for piece in cut_source(source, work.settings, finder, forgotten):
-            if isinstance(piece, Reject) and piece.reason in RETRYABLE:
-                _check_space(piece)
-            yield piece
+    pieces = cut_source(source, work.settings, finder, forgotten)
+    while (piece := _next_piece(pieces, work.guard)) is not None:
+        if isinstance(piece, Reject) and piece.reason in RETRYABLE:
+            _check_space(piece)
+        yield piece
+
+
+def _next_piece(pieces: Iterator[Clip | Reject], guard: Guard) -> Clip | Reject | None:
+    """The next piece of a source, None at its end. The guard is over each alone: what is measured of them takes time of its own."""
+    with guard():
+        return next(pieces, None)
 
 
 def _check_space(reject: Reject) -> None:

@@ -80,7 +80,8 @@ class TurnedAwayError(Exception):
 
 
 def cut_source(source: PlannedSource, settings: IngestSettings, finder: FaceFinder, forgotten: frozenset[str] = frozenset()) -> Iterator[Clip | Reject]:
-    """Clips and rejects of one source, at least one of either, one clip in memory at a time. Never raises for what a file is like.
+    """Clips and rejects of one source, at least one of either, one clip in memory at a time. Never raises for what a file is like;
+    StoreError where temporary files cannot be written.
 
     finder: counts the clips by itself and is left with no memory of the source. forgotten: the first CONTENT_HASH_LENGTH hex digits
     of files, and the clip_ids of single clips, that were taken out of the store. What comes before damage in a file is kept, the damage a reject.
@@ -92,6 +93,8 @@ def cut_source(source: PlannedSource, settings: IngestSettings, finder: FaceFind
             yield from _cut_file(path, source, settings, finder, forgotten)
     except TurnedAwayError as refusal:
         yield Reject(source.uri, None, refusal.stage, refusal.reason, refusal.detail)
+    except StoreError:  # no room for temporary files: not this source's fault, and the next one would meet the same
+        raise
     except Exception as error:
         logger.exception("Source %s ended in an error of ours.", source.uri)
         yield Reject(source.uri, None, "worker", Reason.INTERNAL, f"{type(error).__name__}: {error}")

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Iterator
 
-from schemas.errors import CheckpointError
+from schemas.errors import CheckpointError, StoreError
 from tasks import places
 from tasks.dubbing.results import FOLDER as RESULTS
 from tasks.dubbing.results import read_results
@@ -29,6 +29,8 @@ def find_dubs(folders: Iterable[str], sources: Collection[str]) -> list[str]:
 
 
 def _files(folder: str, suffix: str) -> Iterator[str]:
+    if not places.exists(folder):
+        raise StoreError(f"There is nothing at {folder} to look through.")
     return (file.path for file in places.list_objects(folder) if file.path.endswith(suffix))
 
 

@@ -29,16 +29,16 @@ STRICTEST_FIRST: tuple[Split, ...] = ("test", "val", "train")
 def choose_splits(clips: pa.Table, stand_in: npt.NDArray[np.int64], settings: SnapshotSettings) -> tuple[SplitBy, list[Split]]:
     """What clips are split by, and the split of each.
 
-    By the layout's lists where every clip or a twin of it has one and they leave something to train on; else disjoint in speakers; with
-    fewer than FEWEST_SPEAKERS by clip, with a warning. Twins are in one split always, and so are speakers who share twins: also where
-    only one of them is chosen afterwards, lest the twin of a listed test be trained on.
+    By the layout's lists where there are any; a clip on none is then trained on, which is said. Without lists, or where they leave
+    nothing to train on, disjoint in speakers; with fewer than FEWEST_SPEAKERS by clip, with a warning. Twins are in one split always,
+    and so are speakers who share twins: also where only one of them is chosen afterwards, lest the twin of a listed test be trained on.
     clips: columns clip_id, speaker, split; n rows, at least one. stand_in: (n,) the same row for all twins of one footage.
     """
-    listed = _strictest_of_twins(clips["split"].to_pylist(), stand_in) if settings.layout_splits else [None]
-    if None not in listed:
-        splits = [split for split in listed if split is not None]
+    listed: list[Split | None] = _strictest_of_twins(clips["split"].to_pylist(), stand_in) if settings.layout_splits else []
+    if any(listed):
+        splits: list[Split] = [split or "train" for split in listed]
         if "train" in splits:
-            _warn_of_empty(splits)
+            _warn_of_lists(listed)
             return "layout", splits
         logger.warning("The layout's lists leave no clip to train on: they are not used.")
     speakers = _units(clips["speaker"], stand_in)
@@ -56,8 +56,10 @@ def _strictest_of_twins(listed: list[Split | None], stand_in: npt.NDArray[np.int
     return [order[rank] for rank in strictest[stand_in].tolist()]
 
 
-def _warn_of_empty(splits: list[Split]) -> None:
-    counts = Counter(splits)
+def _warn_of_lists(listed: list[Split | None]) -> None:
+    counts = Counter(listed)
+    if counts[None]:
+        logger.warning("%d clips are on no list of the layout: they are trained on.", counts[None])
     for split in ("val", "test"):
         if not counts[split]:
             logger.warning("The layout's lists leave the split %s empty.", split)

@@ -15,6 +15,7 @@ from schemas.settings import Settings
 from tasks import places
 from tasks.corpus import layout
 from tasks.corpus.store import CorpusStore, first_of_each_clip
+from tasks.durations import spoken_duration
 
 VERSION_LENGTH = 16
 """Hex digits of SHA-256: 64 bits."""
@@ -55,6 +56,7 @@ class CorpusStats(Settings):
     sources_kept: int = Field(description="sources that gave a clip or more")
     sources_turned_away: int = Field(description="sources that gave none")
     rejects: dict[str, int] = Field(description="sources and clips turned away, by reason")
+    rejected_clips: dict[str, int] = Field(description="those of them that are pieces of a source, which may have given other clips")
     retryable: int = Field(description="rejects that the next ingest tries again")
     clips: int
     copies: int = Field(description="clips that are in the store already under another name, and are not counted again")
@@ -119,6 +121,7 @@ def corpus_stats(uri: str) -> CorpusStats:
         sources_kept=kept,
         sources_turned_away=held.sources - kept,
         rejects=_count(rejects["reason"]),
+        rejected_clips=_count(rejects.filter(pc.is_valid(rejects["clip_id"]))["reason"]),
         retryable=pc.sum(rejects["retryable"]).as_py() or 0,
         clips=held.clips,
         copies=len(rows) - len(clips),
@@ -195,16 +198,23 @@ def _store_rows(stats: CorpusStats) -> list[tuple[str, str]]:
 
 
 def _funnel_rows(stats: CorpusStats) -> list[tuple[str, str]]:
-    reasons = [(f"  turned away: {reason}", f"{count}, {_explanation(reason)}") for reason, count in sorted(stats.rejects.items(), key=lambda item: -item[1])]
+    reasons = [(f"  turned away: {reason}", _turned_away(stats, reason)) for reason in sorted(stats.rejects, key=lambda reason: -stats.rejects[reason])]
     copies = [("  copies, not counted again", f"{stats.copies} clips")] if stats.copies else []
     again = [("  to be tried again", f"{stats.retryable} by the next ingest")] if stats.retryable else []
     return [
         ("sources", f"{stats.sources}: {stats.sources_kept} gave clips, {stats.sources_turned_away} gave none"),
         *reasons,
         *again,
-        ("clips", f"{stats.clips} ({stats.frames} frames, {stats.hours:.2f} hours)"),
+        ("clips", f"{stats.clips} ({stats.frames} frames, {spoken_duration(3600 * stats.hours)})"),
         *copies,
     ]
+
+
+def _turned_away(stats: CorpusStats, reason: str) -> str:
+    pieces = stats.rejected_clips.get(reason, 0)
+    whole = stats.rejects[reason] - pieces
+    counts = [_counted(count, what) for count, what in ((whole, "source"), (pieces, "piece")) if count]
+    return f"{' and '.join(counts)}: {_explanation(reason)}"
 
 
 def _explanation(reason: str) -> str:
@@ -216,21 +226,21 @@ def _snapshot_rows(stats: CorpusStats) -> list[tuple[str, str]]:
     for snapshot in stats.snapshots:
         splits = ", ".join(f"{count} {split}" for split, count in snapshot.splits.items())
         moved = f"; the sound of {snapshot.shifted} is moved" if snapshot.shifted else ""
-        rows.append((f"snapshot {snapshot.name}", f"{snapshot.clips} clips ({splits}; split by {snapshot.split_by}{moved})"))
-        rows += [(f"  left out by {setting}", f"{count} clips") for setting, count in sorted(snapshot.left_out.items(), key=lambda item: -item[1])]
+        rows.append((f"snapshot {snapshot.name}", f"{_counted(snapshot.clips, 'clip')} ({splits}; split by {snapshot.split_by}{moved})"))
+        rows += [(f"  left out by {setting}", _counted(count, "clip")) for setting, count in sorted(snapshot.left_out.items(), key=lambda item: -item[1])]
     return rows
 
 
 def _speaker_rows(stats: CorpusStats) -> list[tuple[str, str]]:
     shown = list(stats.hours_by_speaker.items())[:SHOWN_SPEAKERS]
     rest = list(stats.hours_by_speaker.items())[SHOWN_SPEAKERS:]
-    others = [(f"  {len(rest)} others", f"{sum(hours for _, hours in rest):.2f} hours")] if rest else []
-    rows = [(f"  {speaker}", f"{hours:.2f} hours, {stats.speakers[speaker]} clips") for speaker, hours in shown]
+    others = [(f"  {len(rest)} others", spoken_duration(3600 * sum(hours for _, hours in rest)))] if rest else []
+    rows = [(f"  {speaker}", f"{spoken_duration(3600 * hours)}, {_counted(stats.speakers[speaker], 'clip')}") for speaker, hours in shown]
     return [("speakers", str(len(stats.speakers))), *rows, *others]
 
 
 def _storage_rows(stats: CorpusStats) -> list[tuple[str, str]]:
-    folders = [(f"  {name}", f"{_megabytes(folder.bytes)} in {folder.files} files") for name, folder in stats.storage.items()]
+    folders = [(f"  {name}", f"{_megabytes(folder.bytes)} in {_counted(folder.files, 'file')}") for name, folder in stats.storage.items()]
     rows = [("storage", f"{_megabytes(stats.bytes)} in {stats.files} files"), *folders]
     if stats.bytes_a_frame is None or stats.files_a_million_frames is None:
         return rows
@@ -238,4 +248,8 @@ def _storage_rows(stats: CorpusStats) -> list[tuple[str, str]]:
 
 
 def _megabytes(size: int) -> str:
-    return f"{size / MILLION:.1f} MB"
+    return f"{size / MILLION:.1f} MB" if size >= MILLION / 10 else f"{size / 1000:.1f} kB"
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"

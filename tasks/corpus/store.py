@@ -181,7 +181,8 @@ class CorpusStore:
         try:
             return Snapshot.model_validate_json(places.read_bytes(layout.snapshot_location(self.uri, name)))
         except FileNotFoundError as error:
-            raise StoreError(f"The corpus store {self.uri} has no snapshot {name}.") from error
+            there = ", ".join(self.snapshots()) or "none"
+            raise StoreError(f"The corpus store {self.uri} has no snapshot {name}; there are: {there}.") from error
         except (OSError, ValueError) as error:
             raise StoreError(f"The snapshot {name} of the corpus store {self.uri} cannot be read.") from error
 

@@ -20,6 +20,7 @@ from tasks import places
 from tasks.audio import SAMPLE_RATE, decode_flac
 from tasks.corpus import layout
 from tasks.corpus.faces import CODING
+from tasks.corpus.known import planned_batches
 from tasks.corpus.plan import plan_batch
 from tasks.corpus.sealing import is_intact
 from tasks.corpus.snapshot import is_as_written
@@ -33,6 +34,11 @@ HeldClips = dict[str, frozenset[str]]
 """clip_ids by batch."""
 PICTURE_LISTS = ("faces_offset", "faces_size", "faces_crc32")
 """Columns of `clips` with a number for each frame."""
+
+
+def unfinished_batches(uri: str) -> int:
+    """How many batches of a store are planned and not finished: there is nothing of them to be verified."""
+    return len(set(planned_batches(uri)).difference(CorpusStore.open(uri).batches()))
 
 
 def verify_store(uri: str, progress: Progress) -> list[str]:

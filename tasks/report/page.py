@@ -13,6 +13,7 @@ import numpy.typing as npt
 from markupsafe import Markup
 
 from tasks import places
+from tasks.durations import spoken_duration
 
 WEBP_QUALITY = 85
 """Of pictures on a page: smaller than a face crop's PNG by ten times, and nobody sees it."""
@@ -52,18 +53,6 @@ def shortened(name: str, longest: int) -> str:
 def breakable(text: str) -> Markup:
     """A name, a path or a sentence with such, that a page may break after the signs in it which part words."""
     return Markup("<wbr>").join(AFTER_SIGN.split(text))
-
-
-def spoken_duration(duration_s: float) -> str:
-    """Seconds as a person says them: "48 s", "4 min 12 s", "2 h 5 min"."""
-    if duration_s < 9.95:
-        return f"{duration_s:.1f} s"
-    whole = round(duration_s)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600:,} h {whole % 3600 // 60} min"
 
 
 def short_number(value: float) -> str:

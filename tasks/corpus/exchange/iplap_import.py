@@ -57,6 +57,8 @@ def import_iplap(folder: str, store_uri: str, progress: Progress = silent, crop:
     root = Path(local_path(folder)).resolve()
     folders = Folders.of(root)
     videos = find_videos(folders, _splits(root))
+    if not videos:
+        raise StoreError(f"{folder} holds nothing that IP_LAP's preprocessing wrote: no folder with landmarks, faces and sound of a video.")
     store = _open_store(store_uri, crop or _crop_of(root, folders))
     new = _unknown(store, videos)
     counts = list(_write_batches(store, folders, new, progress))

@@ -122,10 +122,10 @@ def test_a_data_set_may_be_taken_as_any_tree(root: str) -> None:
     ("layout", "files", "sentence"),
     [
         ("lrs2", {"a.mp4": ""}, r"is not arranged as lrs2: there is no folder main/ in it\.$"),
-        ("lrs2", LRS2_FILES, r"is not arranged as lrs2: none of train\.txt, val\.txt and test\.txt with its lines is in it or above it\.$"),
-        ("lrs2", LRS2_FILES | {"train.txt": "these are no lines of it\n"}, "none of train.txt"),
+        ("lrs2", LRS2_FILES, r"is not arranged as lrs2: train\.txt, val\.txt or test\.txt with lines such as \S+ must be in it or above it\.$"),
+        ("lrs2", LRS2_FILES | {"train.txt": "these are no lines of it\n"}, "with lines such as 5535415699068794046/00001 must"),
         ("cmlr", LRS2_FILES | LRS2_LISTS, r"is not arranged as cmlr: there are no folders s1 to s11 in it\.$"),
-        ("cmlr", CMLR_FILES, r"none of train\.csv, val\.csv and test\.csv"),
+        ("cmlr", CMLR_FILES, r"lines such as s1/20170121/section_"),
     ],
 )
 def test_a_layout_that_is_not_there_is_one_sentence(root: str, layout: Layout, files: dict[str, str], sentence: str) -> None:

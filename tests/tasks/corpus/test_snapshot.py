@@ -167,14 +167,17 @@ def listed_store(folder: Path, *splits: str | None) -> TableStore:
     return store
 
 
-def test_the_lists_of_the_layout_split_where_every_chosen_clip_has_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_lists_of_the_layout_split_and_what_is_on_none_is_trained_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     store = listed_store(tmp_path, "test", "train", "val", "train", None)
-    assert freeze_snapshot(store, SnapshotSettings(name="a")).split_by == "clip"
-    store.rows[4]["face_px"] = 5.0
-    snapshot = freeze_snapshot(store, SnapshotSettings(name="b"))
-    assert (snapshot.split_by, [clip.split for clip in snapshot.clips]) == ("layout", ["test", "train", "val", "train"])
+    snapshot = freeze_snapshot(store, SnapshotSettings(name="a"))
+    assert (snapshot.split_by, [clip.split for clip in snapshot.clips]) == ("layout", ["test", "train", "val", "train", "train"])
+    assert "1 clips are on no list of the layout: they are trained on." in caplog.text
     assert freeze_snapshot(store, SnapshotSettings(name="c", layout_splits=False)).split_by == "clip"
     assert "empty" not in caplog.text
+
+
+def test_a_store_without_lists_is_not_split_by_them(tmp_path: Path) -> None:
+    assert freeze_snapshot(listed_store(tmp_path, None, None, None), SnapshotSettings(name="a")).split_by == "clip"
 
 
 def test_lists_without_validation_leave_it_empty_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

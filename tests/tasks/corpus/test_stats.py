@@ -76,10 +76,11 @@ def test_the_table_says_it_all_in_words(store: Path) -> None:
     freeze_snapshot(CorpusStore.open(str(store)), ALL_LENGTHS.replaced(name="long", min_frames=25))
     table = dict(stats_table(corpus_stats(str(store))))
     assert table["sources"] == "8: 3 gave clips, 5 gave none"
-    assert table["clips"] == "3 (50 frames, 0.00 hours)"
+    assert table["clips"] == "3 (50 frames, 2.0 s)"
     assert "no sound" in table["  turned away: no-audio"]
     assert table["  left out by min_frames"] == "2 clips"
-    assert table["snapshot long"].startswith("1 clips (1 train, 0 val, 0 test")
+    assert table["  turned away: no-face"].startswith("1 source: ")
+    assert table["snapshot long"].startswith("1 clip (1 train, 0 val, 0 test")
     assert all("\n" not in value for value in table.values())
 
 

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from tasks.report.charts import HEIGHT, MOST_POINTS, WIDTH, Series, line_chart
-from tasks.report.page import short_number, spoken_duration
+from tasks.report.page import short_number
 
 
 def places_of(chart: str) -> list[tuple[float, float]]:
@@ -45,5 +45,4 @@ def test_names_are_escaped() -> None:
 
 
 def test_words_for_numbers() -> None:
-    assert [spoken_duration(seconds) for seconds in (0.53, 48.4, 252.0, 7500.0)] == ["0.5 s", "48 s", "4 min 12 s", "2 h 5 min"]
     assert [short_number(value) for value in (610000, 0.0058663, 1234.56, 3.0)] == ["610,000", "0.005866", "1,234.6", "3"]
