@@ -70,6 +70,23 @@ def test_a_batch_is_cut_as_its_plan_says(settings: IngestSettings, planned: Batc
     assert cut_by(settings, without_cuts).scene_threshold is None
 
 
+def test_a_guard_is_over_what_may_hang_and_not_over_measuring(settings: IngestSettings, planned: BatchPlan, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = [0]
+
+    @contextmanager
+    def guard() -> Iterator[None]:
+        held[0] += 1
+        yield
+        held[0] -= 1
+
+    seen: dict[str, set[int]] = {"find": set(), "clip_row": set()}
+    find, clip_row = FaceFinder.find, batches.clip_row
+    monkeypatch.setattr(FaceFinder, "find", lambda self, *a: seen["find"].add(held[0]) or find(self, *a))
+    monkeypatch.setattr(batches, "clip_row", lambda *a, **k: seen["clip_row"].add(held[0]) or clip_row(*a, **k))
+    write_batch(settings, planned.batch, guard=guard)
+    assert seen == {"find": {1}, "clip_row": {0}}
+
+
 def test_one_finder_serves_many_batches(footage: Path, tmp_path: Path) -> None:
     settings = settings_for(footage / "anna", tmp_path / "one by one", batch_sources=1)
     together = settings.replaced(store=str(tmp_path / "together"))
