@@ -26,7 +26,7 @@ help:
 	@echo "make test    every test, in the environment it belongs to"
 	@echo "make lint    ruff and mypy"
 	@echo "make soak    the long, random and repeated tests"
-	@echo "make bench   seconds by stage of the demo's path on this machine"
+	@echo "make bench   what a frame, a picture, a plan and a second actor cost, and seconds by stage of the demo"
 	@echo "make lock    the locks again, from pyproject.toml"
 
 setup:
@@ -53,6 +53,10 @@ soak: setup
 	$(DATA) -m pytest tests --ignore=tests/dags -m soak --timeout=0
 
 bench: setup
+	$(DATA) -m tests.bench.frame_cost
+	$(DATA) -m tests.bench.picture_coding
+	$(DATA) -m tests.bench.actors
+	$(DATA) -m tests.bench.planning
 	$(DATA) docker/local/demo.py --out build/bench --json
 
 up: setup

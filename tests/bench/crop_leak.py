@@ -1,6 +1,6 @@
 """How much a crop tells of the mouth by what should only tell of the head: both anchors, on clips of people who speak.
 
-    .venv/bin/python tests/bench/crop_leak.py CLIP...
+    python -m tests.bench.crop_leak CLIP...
 
 For each clip: r of a ridge regression from pose alone to lip opening, trained on one half of the clip and tried on the other, both
 ways; r of the box's height, in widths of the upper face, with lip opening in such widths; the share of frames whose 131 points all
@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
 from schemas.face_points import CONTENT_POSITIONS, LOWER_LIP, UPPER_LIP
 from schemas.settings import CropSettings
 from tasks.faces.crop import UPPER_FACE, face_box, lip_opening, relative_points, split_points

@@ -1,6 +1,6 @@
 """How landmarks suffer when a face has fewer pixels: the same clips shrunk, against themselves at their own size.
 
-    .venv/bin/python tests/bench/face_size.py CLIP...
+    python -m tests.bench.face_size CLIP...
 
 Each clip is shrunk so that its `face_px` (median of the shorter side of the default crop's box) is each of FACE_PX, and coded again as H.264 at that size,
 as small footage is. A row a size, over all frames and points of all clips, in shares of the face box: error = distance to the
@@ -19,7 +19,6 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
 from schemas.settings import CropSettings
 from tasks.faces.crop import face_box
 from tasks.faces.landmarks import FaceMesh

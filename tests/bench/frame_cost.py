@@ -1,6 +1,6 @@
 """What a frame costs on one core: detect, crop, encode and write, beside FaceMesh alone in the same mode on the same frames.
 
-    .venv/bin/python tests/bench/frame_cost.py [CLIP...]
+    python -m tests.bench.frame_cost [CLIP...]
 
 Each clip is scaled to 640 x 360, 512 x 512 and 1920 x 1080 (cut to the shape around its middle); without one, footage of the tests
 is made. Frame by frame FaceMesh alone and the ingest's own path take turns, so that both meet the same load; the ratio is the
@@ -19,7 +19,6 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
 from schemas.settings import CuttingSettings, FormatSettings
 from tasks.corpus.faces import CutFrame, cut_face
 from tasks.corpus.scenes import cut_finder
