@@ -1,6 +1,7 @@
 """Writing one batch: cut into local files first, then put into the store together, its `clips` table last, which makes it finished."""
 
 import errno
+import logging
 import os
 import shutil
 import tempfile
@@ -17,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
 
-from schemas.errors import StoreError
+from schemas.errors import DubmillError, StoreError
 from schemas.jobs import BatchPlan, PlannedSource
 from schemas.reasons import RETRYABLE, Reason
 from schemas.settings import CuttingSettings, IngestSettings, Settings, check_settings
@@ -33,6 +34,8 @@ from tasks.corpus.shards import PictureRanges, ShardWriter
 from tasks.corpus.store import CorpusStore
 from tasks.faces.detect import FaceFinder
 from tasks.progress import Progress, silent
+
+logger = logging.getLogger(__name__)
 
 Guard = Callable[[], AbstractContextManager[None]]
 """What is entered around the making of each piece of a source, for example a clock that ends a process that hangs."""
@@ -196,23 +199,35 @@ class _BatchFiles:
         self.rejects: list[Reject] = []
 
     def add(self, piece: Clip | Reject) -> None:
-        """Takes a clip or a reject. The same content under a second name gets a row of its own, its data are written once."""
+        """Takes a clip or a reject. The same content under a second name gets a row of its own, its data are written once.
+
+        A clip that cannot be measured, which is a fault of ours, is turned away alone.
+        """
         if isinstance(piece, Reject):
             self.rejects.append(piece)
             return
-        if piece.clip_id not in self._pictures:
-            self._pictures[piece.clip_id] = self._write(piece)
+        try:
+            row = clip_row(piece, self._plan.format.fps, _sync(self._plan.cutting.sync_weights))
+            tables = None if piece.clip_id in self._pictures else (audio_rows(piece), landmark_rows(piece))
+        except (DubmillError, OSError):
+            raise
+        except Exception as error:
+            logger.exception("The clip %s of %s ended in an error of ours.", piece.clip_id, piece.source.uri)
+            self.rejects.append(Reject(piece.source.uri, piece.clip_id, "clip", Reason.INTERNAL, f"{type(error).__name__}: {error}"))
+            return
+        if tables is not None:
+            self._pictures[piece.clip_id] = self._write(piece, *tables)
         pictures = self._pictures[piece.clip_id]
         where = {"faces_shard": pictures.shard, "faces_offset": pictures.offsets, "faces_size": pictures.sizes, "faces_crc32": pictures.checksums}
-        self.clips.append({**clip_row(piece, self._plan.format.fps, _sync(self._plan.cutting.sync_weights)), **where})
+        self.clips.append({**row, **where})
 
-    def _write(self, clip: Clip) -> PictureRanges:
+    def _write(self, clip: Clip, audio: pa.Table, landmarks: pa.Table) -> PictureRanges:
         """Each clip in a row group of its own, so that a reader fetches one clip and not the batch.
 
         Groups of 16 short clips would make landmarks 10 % smaller, and each read of a clip 14 times larger (70 kB for 3 s as it is).
         """
-        self._audio.write_table(audio_rows(clip))
-        self._landmarks.write_table(landmark_rows(clip))
+        self._audio.write_table(audio)
+        self._landmarks.write_table(landmarks)
         suffix, _ = CODING[self._plan.format.picture]
         return self._shards.write(clip.clip_id, suffix, [frame.picture for frame in clip.segment.frames])
 

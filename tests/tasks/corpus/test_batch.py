@@ -17,7 +17,7 @@ from tasks import places
 from tasks.corpus import batch as batches
 from tasks.corpus import layout
 from tasks.corpus.batch import cut_by, publish_batch, write_batch
-from tasks.corpus.clip import Reject
+from tasks.corpus.clip import Clip, Reject
 from tasks.corpus.plan import plan_batches
 from tasks.corpus.store import CorpusStore
 from tasks.corpus.verify import verify_store
@@ -85,6 +85,24 @@ def test_a_guard_is_over_what_may_hang_and_not_over_measuring(settings: IngestSe
     monkeypatch.setattr(batches, "clip_row", lambda *a, **k: seen["clip_row"].add(held[0]) or clip_row(*a, **k))
     write_batch(settings, planned.batch, guard=guard)
     assert seen == {"find": {1}, "clip_row": {0}}
+
+
+def test_a_clip_that_cannot_be_measured_is_turned_away_alone(footage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = settings_for(footage / "anna", tmp_path / "store", batch_sources=4)
+    (planned,) = plan_batches(settings).batches
+    measured: list[str] = []
+
+    def clip_row(clip: Clip, *arguments: object) -> dict[str, object]:
+        measured.append(clip.clip_id)
+        if len(measured) == 1:
+            raise RuntimeError("a fault of ours")
+        return row_of(clip, *arguments)
+
+    row_of = batches.clip_row
+    monkeypatch.setattr(batches, "clip_row", clip_row)
+    counts = write_batch(settings, planned.batch)
+    assert (counts.clips, counts.rejects) == (len(measured) - 1, {"internal": 1})
+    assert verify_store(settings.store, silent) == []
 
 
 def test_one_finder_serves_many_batches(footage: Path, tmp_path: Path) -> None:
