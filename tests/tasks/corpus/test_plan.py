@@ -238,7 +238,7 @@ def test_rejects_that_a_later_try_replaced_count_no_more(settings: IngestSetting
     assert plan_batches(settings).batches == []
     stats, facts = corpus_stats(settings.store), corpus_facts(settings.store)
     assert (stats.rejects, stats.retryable) == ({"no-face": 1}, 0)
-    assert [(group.reason, group.count) for group in facts.rejects] == [("no-face", 1)]
+    assert [(group.reason, group.sources, group.pieces) for group in facts.rejects] == [("no-face", 1, 0)]
 
 
 def test_a_listed_speaker_and_a_layout_s_split_reach_the_plan(tmp_path: Path) -> None:
