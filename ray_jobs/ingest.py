@@ -169,7 +169,7 @@ def _written(settings: IngestSettings, batches: list[PlannedBatch], cluster: Exi
     board = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Board).remote()  # on any node, which may be lost
     actor = ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)(BatchActor)
     pool = _Pool(lambda: actor.remote(settings.model_dump_json(), board), min(_workers(settings, cluster), len(batches)))
-    waiting, deaths = deque(map(_row, batches)), _Deaths(settings, board)
+    waiting, deaths = deque(map(row_of, batches)), _Deaths(settings, board)
     while waiting or pool.busy:
         while waiting and pool.idle:
             pool.begin(waiting.popleft(), frozenset(deaths.lost), frozenset(deaths.hung))
@@ -181,7 +181,8 @@ def _written(settings: IngestSettings, batches: list[PlannedBatch], cluster: Exi
                 yield written
 
 
-def _row(batch: PlannedBatch) -> Row:
+def row_of(batch: PlannedBatch) -> Row:
+    """What an actor is told of a planned batch."""
     return {"batch": batch.batch, "sources": batch.sources, "retry": batch.retry.model_dump_json() if batch.retry else ""}
 
 

@@ -242,20 +242,21 @@ class _BatchFiles:
 def batch_files(folder: str, plan: BatchPlan, shard_mb: int) -> Iterator[_BatchFiles]:
     """Opens the files of a batch in a local folder; on leaving without an error all of them are there."""
     with (
-        _table_writer(folder, layout.LANDMARKS, plan.batch, LANDMARKS) as landmarks,
-        _table_writer(folder, layout.AUDIO, plan.batch, AUDIO) as audio,
+        table_writer(folder, layout.LANDMARKS, plan.batch, LANDMARKS) as landmarks,
+        table_writer(folder, layout.AUDIO, plan.batch, AUDIO) as audio,
         ShardWriter(folder, plan.batch, shard_mb) as shards,
     ):
         files = _BatchFiles(plan, shards, audio, landmarks)
         yield files
-    with _table_writer(folder, layout.REJECTS, plan.batch, REJECTS) as rejects:
+    with table_writer(folder, layout.REJECTS, plan.batch, REJECTS) as rejects:
         rejects.write_table(reject_rows(files.rejects))
-    with _table_writer(folder, layout.CLIPS, plan.batch, CLIPS) as clips:
+    with table_writer(folder, layout.CLIPS, plan.batch, CLIPS) as clips:
         clips.write_table(pa.Table.from_pylist(files.clips, schema=CLIPS))
 
 
 @contextmanager
-def _table_writer(folder: str, table: str, batch: str, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
+def table_writer(folder: str, table: str, batch: str, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
+    """Writes a table of a batch in a folder laid out as a store, coded and sealed as all of them are; a row group a call."""
     coding: dict[str, Any] = {"use_dictionary": [name for name in REPEATED_WORDS if name in schema.names]}
     if table in SPLIT_FLOATS:  # read clip by clip: bounds of anything but the clip would only make the footer longer
         coding |= {"use_byte_stream_split": SPLIT_FLOATS[table], "write_statistics": ["clip_id"]}

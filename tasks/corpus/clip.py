@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from schemas.jobs import PlannedSource
 from schemas.reasons import RETRYABLE, Reason
 from schemas.settings import IngestSettings
 from tasks import places
-from tasks.audio import SAMPLE_RATE, loudness_db, read_waveform
+from tasks.audio import SAMPLE_RATE, loudness_db, mel_spectrogram, read_waveform
 from tasks.corpus.discover import NAME_NOT_UTF8
 from tasks.corpus.scenes import cut_finder
 from tasks.corpus.segments import Segment, windows
@@ -58,6 +59,11 @@ class Clip:
     segment: Segment
     waveform: FloatArray
     path: Path
+
+    @cached_property
+    def mel(self) -> FloatArray:
+        """(M, 80) float32: the mel spectrogram of the clip's own sound, so its frame 0 is at the clip's frame 0."""
+        return mel_spectrogram(self.waveform)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import pyarrow as pa
 from schemas.face_points import CONTENT_POSITIONS, ORDER, POSE_POSITIONS
 from schemas.reasons import RETRYABLE
 from schemas.tables import AUDIO, LANDMARKS, REJECTS
-from tasks.audio import SAMPLE_RATE, encode_flac, loudness_db, mel_spectrogram, silence_share
+from tasks.audio import SAMPLE_RATE, encode_flac, loudness_db, silence_share
 from tasks.corpus.clip import Clip, Reject
 from tasks.corpus.faces import CutFrame
 from tasks.corpus.fingerprints import audio_hash, face_hashes, hashed_frames
@@ -67,9 +67,8 @@ def clip_row(clip: Clip, fps: int, sync: OffsetMeter | None = None) -> dict[str,
 
 
 def audio_rows(clip: Clip) -> pa.Table:
-    """The clip's row in `audio`; the mel spectrogram is of the clip's own sound, so its frame 0 is at the clip's frame 0."""
-    mel = mel_spectrogram(clip.waveform)
-    row = {"clip_id": clip.clip_id, "sample_rate": SAMPLE_RATE, "mel": list(mel), "flac": encode_flac(clip.waveform)}
+    """The clip's row in `audio`."""
+    row = {"clip_id": clip.clip_id, "sample_rate": SAMPLE_RATE, "mel": list(clip.mel), "flac": encode_flac(clip.waveform)}
     return pa.Table.from_pylist([row], schema=AUDIO)
 
 
@@ -148,7 +147,7 @@ def _sync_measures(clip: Clip, fps: int, sync: OffsetMeter | None) -> dict[str, 
 def _fingerprints(clip: Clip) -> dict[str, list[int]]:
     frames = clip.segment.frames
     pictures = [_decoded(frames[number].picture) for number in hashed_frames(len(frames))]
-    return {"face_hash": list(face_hashes(pictures)), "audio_hash": list(audio_hash(mel_spectrogram(clip.waveform)))}
+    return {"face_hash": list(face_hashes(pictures)), "audio_hash": list(audio_hash(clip.mel))}
 
 
 def _decoded(coded: bytes) -> npt.NDArray[np.uint8]:

@@ -15,12 +15,11 @@ from schemas.settings import IngestSettings
 from schemas.tables import AUDIO, CLIPS, LANDMARKS, REJECTS
 from tasks import places
 from tasks.corpus import layout
-from tasks.corpus.batch import REPEATED_WORDS, publish_batch
+from tasks.corpus.batch import publish_batch, table_writer
 from tasks.corpus.clip import Reject
 from tasks.corpus.faces import CODING
 from tasks.corpus.measure import reject_rows
 from tasks.corpus.plan import plan_batch
-from tasks.corpus.sealing import sealed_table
 from tasks.corpus.shards import ShardWriter
 from tasks.corpus.store import CorpusStore
 
@@ -92,11 +91,7 @@ def _copy_rows(store: CorpusStore, table: str, batch: str, folder: str, name: st
 
 
 def _write_table(folder: str, table: str, batch: str, schema: pa.Schema, groups: Iterator[pa.Table] | list[pa.Table]) -> None:
-    words = [name for name in REPEATED_WORDS if name in schema.names]
-    with (
-        places.writing(layout.table_location(folder, table, batch)) as path,
-        sealed_table(path, schema, use_dictionary=words) as writer,
-    ):
+    with table_writer(folder, table, batch, schema) as writer:
         for rows in groups:
             writer.write_table(rows)
 

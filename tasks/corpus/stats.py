@@ -85,6 +85,13 @@ class Totals(NamedTuple):
 
 def totals(store: CorpusStore, clips: pa.Table) -> Totals:
     """Counts the plans of a store and the rows of its `clips()`, of which `frames` and `duration_s` are needed."""
+    sources, unfinished = planned_sources(store)
+    frames, duration_s = pc.sum(clips["frames"]).as_py() or 0, pc.sum(clips["duration_s"]).as_py() or 0.0
+    return Totals(len(store.batches()), unfinished, len(sources), len(clips), frames, duration_s)
+
+
+def planned_sources(store: CorpusStore) -> tuple[set[str], int]:
+    """URIs of the sources of finished batches, and how many plans have no finished batch. One plan in memory at a time."""
     finished, unfinished = set(store.batches()), 0
     sources: set[str] = set()
     for plan in store.plans():
@@ -92,8 +99,7 @@ def totals(store: CorpusStore, clips: pa.Table) -> Totals:
             sources.update(source.uri for source in plan.sources)
         else:
             unfinished += 1
-    frames, duration_s = pc.sum(clips["frames"]).as_py() or 0, pc.sum(clips["duration_s"]).as_py() or 0.0
-    return Totals(len(finished), unfinished, len(sources), len(clips), frames, duration_s)
+    return sources, unfinished
 
 
 def corpus_version(store: CorpusStore) -> tuple[int, str]:
@@ -110,7 +116,7 @@ def corpus_stats(uri: str) -> CorpusStats:
     store = CorpusStore.open(uri)
     rows, rejects = store.clip_rows(COLUMNS), store.rejects()
     clips = first_of_each_clip(rows)
-    held, storage = totals(store, clips), _storage(store)
+    held, storage = totals(store, clips), stored_files(store.uri)
     kept = pc.count_distinct(rows["source"]).as_py()
     files, size = sum(folder.files for folder in storage.values()), sum(folder.bytes for folder in storage.values())
     return CorpusStats(
@@ -182,9 +188,9 @@ def _snapshot_counts(snapshot: Snapshot) -> SnapshotCounts:
     )
 
 
-def _storage(store: CorpusStore) -> dict[str, StoredFiles]:
-    """By folder; a file beside the folders by its own name."""
-    found = list(places.list_objects(store.uri))
+def stored_files(store_uri: str) -> dict[str, StoredFiles]:
+    """Files and bytes of a store by folder; a file beside the folders by its own name. Lists the store once."""
+    found = list(places.list_objects(store_uri))
     depth = min((file.path.count("/") for file in found), default=0)  # where the settings lie
     sizes: dict[str, list[int]] = {}
     for file in found:

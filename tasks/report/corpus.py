@@ -7,6 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from schemas.settings import FormatSettings, SnapshotSettings
+from tasks.corpus.stats import planned_sources
 from tasks.corpus.store import CorpusStore
 from tasks.report import measures
 from tasks.report.contact_sheets import RANKED_COLUMNS, Sheet, SheetPicture, best_and_worst, left_out_sheets, reject_pictures
@@ -71,7 +72,7 @@ def corpus_facts(store_uri: str) -> CorpusFacts:
     """Reads what the page says. Raises StoreError when there is no store or it cannot be read."""
     store = CorpusStore.open(store_uri)
     clips, rejects = store.clips(CLIP_COLUMNS), store.rejects()
-    found, unfinished = _planned_sources(store)
+    found, unfinished = planned_sources(store)
     groups, speakers, chosen_by = reject_groups(rejects, set(clips["source"].to_pylist())), _speakers(clips), choices(store)
     shown = chosen_by[-1] if chosen_by else None
     frames = int(measures.column(clips, "frames").sum())
@@ -94,13 +95,6 @@ def corpus_facts(store_uri: str) -> CorpusFacts:
         sheets=best_and_worst(store, clips, shown.chosen if shown else frozenset()),
         storage=storage_rows(store.uri, frames),
     )
-
-
-def _planned_sources(store: CorpusStore) -> tuple[set[str], int]:
-    """URIs of the sources of finished batches, and how many plans have no finished batch."""
-    batches, plans = set(store.batches()), store.plans()
-    found = {source.uri for plan in plans if plan.batch in batches for source in plan.sources}
-    return found, sum(plan.batch not in batches for plan in plans)
 
 
 def _speakers(clips: pa.Table) -> list[SpeakerRow]:

@@ -1,9 +1,8 @@
 """What a corpus store takes up, by folder."""
 
-from collections import Counter
 from dataclasses import dataclass
 
-from tasks import places
+from tasks.corpus.stats import MILLION, StoredFiles, stored_files
 
 WORDS = {
     "faces": "face pictures, in tar files",
@@ -14,8 +13,10 @@ WORDS = {
     "plans": "which sources make up which batch",
     "snapshots": "frozen choices of clips",
     "known": "an index of the sources, for planning",
+    "forgotten.parquet": "what does not come back, as hashes",
+    "settings.json": "the store's settings",
 }
-"""What lies in the folders of a store."""
+"""What lies in a store."""
 
 
 @dataclass(frozen=True)
@@ -33,25 +34,13 @@ class StorageRow:
 
 
 def storage_rows(store_uri: str, frames: int) -> list[StorageRow]:
-    """A row a folder, the largest first; the last one is the whole store. Lists the store once."""
-    sizes: Counter[str] = Counter()
-    files: Counter[str] = Counter()
-    root = _path(store_uri)
-    for found in places.list_objects(store_uri):
-        below = _path(found.path).removeprefix(root).lstrip("/")
-        folder = below.partition("/")[0] if "/" in below else ""
-        sizes[folder] += found.size
-        files[folder] += 1
-    whole = sum(sizes.values())
-    rows = [_row(folder, size, files[folder], whole, frames) for folder, size in sizes.most_common()]
-    return [*rows, _row("together", whole, sum(files.values()), whole, frames)]
+    """A row a folder or a file beside the folders, the largest first; the last one is the whole store."""
+    held = stored_files(store_uri)
+    together = StoredFiles(files=sum(folder.files for folder in held.values()), bytes=sum(folder.bytes for folder in held.values()))
+    rows = [_row(name, held[name], together.bytes, frames) for name in sorted(held, key=lambda name: -held[name].bytes)]
+    return [*rows, _row("together", together, together.bytes, frames)]
 
 
-def _row(folder: str, size: int, files: int, whole: int, frames: int) -> StorageRow:
-    name, words = folder or "settings.json", WORDS.get(folder, "" if folder else "the store's settings")
-    return StorageRow(name, words, size, files, size / max(whole, 1), size / frames if frames else None, 1e6 * files / frames if frames else None)
-
-
-def _path(location: str) -> str:
-    """A location without its protocol and the slashes at its ends, which a listing may write otherwise."""
-    return (location.partition("://")[2] if places.is_remote(location) else str(places.local_path(location))).strip("/")
+def _row(name: str, held: StoredFiles, whole: int, frames: int) -> StorageRow:
+    a_frame, a_million = (held.bytes / frames, MILLION * held.files / frames) if frames else (None, None)
+    return StorageRow(name, WORDS.get(name, ""), held.bytes, held.files, held.bytes / max(whole, 1), a_frame, a_million)

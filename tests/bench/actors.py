@@ -15,7 +15,7 @@ from pathlib import Path
 import ray
 
 from ray_jobs.cluster import connect
-from ray_jobs.ingest import BatchActor, Row, _row
+from ray_jobs.ingest import BatchActor, Row, row_of
 from schemas.settings import IngestSettings
 from tasks.corpus.ingest import plan_batches
 from tests.footage import make_talking_clip
@@ -55,7 +55,7 @@ def _footage(folder: Path, clips: int, seconds: float) -> Path:
 
 def _measured(footage: Path, store: Path, actors: int) -> dict[str, float]:
     settings = IngestSettings(sources=(str(footage),), store=str(store), batch_sources=BATCH_SOURCES)
-    rows = [_row(batch) for batch in plan_batches(settings).batches]
+    rows = [row_of(batch) for batch in plan_batches(settings).batches]
     pool = [ray.remote(num_cpus=1)(BatchActor).remote(settings.model_dump_json()) for _ in range(actors)]
     ray.get([actor.write.remote(row) for actor, row in zip(pool, rows, strict=False)])  # warm: networks loaded, numba compiled
     started_s = time.perf_counter()

@@ -63,7 +63,7 @@ def test_an_error_in_a_worker_is_the_job_s_one_sentence(footage: Path, tmp_path:
     settings = settings_for(footage, tmp_path / "store")
     planned = ingest.plan_batches(settings).batches[0]
     (tmp_path / "store" / "landmarks").write_text("in the way")
-    row = ingest.BatchActor(settings.model_dump_json()).write(ingest._row(planned))
+    row = ingest.BatchActor(settings.model_dump_json()).write(ingest.row_of(planned))
     assert row["counts"] == ""
     assert row["error"].endswith(".")
     monkeypatch.setattr(ingest, "_written", lambda *arguments: iter([row]))
@@ -73,7 +73,7 @@ def test_an_error_in_a_worker_is_the_job_s_one_sentence(footage: Path, tmp_path:
 
 def test_only_names_and_counts_pass_through_ray(footage: Path, tmp_path: Path) -> None:
     settings = settings_for(footage, tmp_path / "store")
-    rows = [ingest._row(planned) for planned in ingest.plan_batches(settings).batches]
+    rows = [ingest.row_of(planned) for planned in ingest.plan_batches(settings).batches]
     assert {row["retry"] for row in rows} == {""}
     assert [row["sources"] for row in rows] == [1] * 4
     assert not any(str(footage) in str(row) for row in rows)

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -84,6 +85,17 @@ def test_nothing_names_the_person_any_more_and_all_others_are_as_they_were(store
     assert rest_of(store, anna) == rest
     assert rest[0]
     assert verify_store(str(store), silent) == []
+
+
+def test_a_batch_made_anew_is_coded_as_any_other(store: Path) -> None:
+    def codings() -> set[tuple[str, ...]]:
+        tables = [pq.read_metadata(path) for path in sorted((store / layout.LANDMARKS).iterdir())]
+        columns = [table.row_group(0).column(index) for table in tables if table.num_rows for index in range(table.num_columns)]
+        return {(column.path_in_schema, column.compression, *sorted(column.encodings)) for column in columns}
+
+    before = codings()
+    forget(str(store), ["bert"])
+    assert codings() == before
 
 
 def test_the_same_content_under_another_name_is_that_person_too(store: Path) -> None:
@@ -189,11 +201,9 @@ def test_a_kill_at_any_moment_leaves_a_sound_store_and_the_next_run_finishes(sto
         killed = True
         with pytest.MonkeyPatch.context() as patch:
             die_after(patch, steps)
-            try:
+            with suppress(KeyboardInterrupt):
                 forget(str(copy), speakers, clips)
                 killed = False
-            except KeyboardInterrupt:
-                pass
         assert [fault for fault in verify_store(str(copy), silent) if not is_of_a_snapshot_under_way(fault)] == []
         forget(str(copy), speakers, clips)
         assert {str(path.relative_to(copy)): path.read_bytes() for path in copy.rglob("*") if path.is_file()} == wanted

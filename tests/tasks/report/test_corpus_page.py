@@ -9,9 +9,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from schemas.jobs import PlannedSource
 from schemas.reasons import Reason
 from schemas.settings import SnapshotSettings
 from schemas.tables import CLIPS, LEFT_OUT, REJECTS
+from tasks import places
+from tasks.corpus import layout
+from tasks.corpus.plan import plan_batch
 from tasks.corpus.snapshot import freeze_snapshot
 from tasks.corpus.store import CorpusStore
 from tasks.report import contact_sheets
@@ -200,6 +204,16 @@ def test_storage_adds_up(store: Path) -> None:
     assert rows["clips"].files_a_million_frames == 1000 * rows["clips"].files
     assert rows["faces"].bytes_a_frame == rows["faces"].bytes / 1000
     assert storage_rows(str(store), frames=0)[-1].bytes_a_frame is None
+
+
+def test_planned_batches_that_are_not_finished_are_said(store: Path, tmp_path: Path) -> None:
+    opened = _own_copy(store, tmp_path)
+    assert corpus_facts(opened.uri).unfinished == 0
+    source = PlannedSource(uri="/later.mp4", size=1, version="1", speaker="a")
+    places.write_bytes(layout.plan_location(opened.uri, "later"), plan_batch([source], opened.format).model_dump_json().encode())
+    corpus_report(opened.uri, tmp_path / "page.html")
+    assert corpus_facts(opened.uri).unfinished == 1
+    assert "1 batch is planned but not finished" in (tmp_path / "page.html").read_text()
 
 
 def test_pages_of_large_stores_stay_small(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
