@@ -62,7 +62,7 @@ class Snapshot(Settings):
     left_out: dict[str, int] = Field(
         description="clips not chosen, by the selection setting that left them out; each with its value in snapshots/<name>.left-out.parquet"
     )
-    split_by: Literal["speaker", "clip", "layout"]
+    split_by: Literal["speaker", "clip", "layout", "ending"]
     checksum: str = Field(default="", description="SHA-256 of this file with nothing in this place, followed by its table of left-out clips")
 
 
@@ -77,6 +77,7 @@ class IngestSummary(Settings):
     frames: int = Field(description="frames written by this run")
     rejects: dict[str, int] = Field(description="sources and clips turned away by this run, by reason")
     corpus_batches: int = Field(default=0, description="finished batches of the store that hold clips, whoever wrote them")
+    corpus_clips: int = Field(default=0, description="clips that those batches hold")
     corpus_version: str = Field(default="", description="changes exactly when such a batch is added or taken away")
 
 
@@ -86,10 +87,46 @@ class TrainingSummary(Settings):
     kind: Literal["landmark-generator", "renderer"]
     checkpoint: str
     snapshot: str
-    step: int
+    step: int = Field(description="steps made")
     samples_per_second: float
+    input_wait_share: float = Field(default=0.0, description="share of the time in which the next batch was waited for")
     metrics_at_start: dict[str, float] = Field(description="on the validation split, before the first step")
-    metrics: dict[str, float] = Field(description="on the validation split, at the end")
+    metrics: dict[str, float] = Field(description="on the validation split, of the weights to use")
+    best_step: int = Field(default=0, description="the step of the weights to use: the one with the best score")
+    stopped_early: bool = Field(default=False, description="the score had not become better for as many validations as the settings allow")
+    skipped: int = Field(default=0, description="steps left out because a loss was no number")
+    absent: dict[str, str] = Field(default_factory=dict, description="metrics that were not measured, and why")
+
+
+class FinetuneSummary(Settings):
+    """What fine-tuning on one person ended with."""
+
+    out: str
+    landmark_generator: TrainingSummary
+    renderer: TrainingSummary
+    clips: dict[Split, int] = Field(description="clips of the person by split")
+
+
+class FrozenSummary(Settings):
+    """A snapshot that a job froze."""
+
+    store: str
+    snapshot: str
+    clips: dict[Split, int]
+
+
+class PublishSummary(Settings):
+    """Whether a trained network was published."""
+
+    kind: Literal["landmark-generator", "renderer"]
+    published: bool
+    version: str = Field(description="of this network, published or not")
+    location: str = Field(description="folder of the published version that is now in use; empty when there is none")
+    score: float
+    former_score: float | None = Field(default=None, description="of the version published before, on the same samples")
+    metrics: dict[str, float]
+    former_metrics: dict[str, float] = Field(default_factory=dict)
+    sentence: str = Field(description="what was decided, and by how much it won or lost")
 
 
 class DubSummary(Settings):

@@ -166,6 +166,9 @@ class SnapshotSettings(Settings):
     layout_splits: bool = Field(default=True, description="keep the splits of the lists of a layout (lrs2, cmlr); clips on no list are trained on")
     val_share: float = Field(default=0.1, ge=0, le=0.5, description="share of speakers (or clips) for validation")
     test_share: float = Field(default=0.1, ge=0, le=0.5, description="share of speakers (or clips) for tests")
+    hold_out: Literal["speakers", "endings"] = Field(
+        default="speakers", description="what validation and tests see: speakers (or clips, of few speakers), or the end of each source, for one person's footage"
+    )
     seed: int = Field(default=0, description="which speakers or clips fall into which split")
 
 
@@ -176,15 +179,43 @@ class TrainingSettings(Settings):
     out: str = Field(description="folder for the weights and the state that resuming needs", json_schema_extra=LOCATION)
     snapshot: str | None = Field(default=None, description="name of a snapshot in the store; default: one is frozen first")
     preset: Literal["published", "small"] = Field(default="published", description="network sizes: the paper's, or small for CPUs and tests")
+    start_from: str | None = Field(default=None, description="checkpoint whose weights a fresh run begins with", json_schema_extra=LOCATION)
+    freeze: tuple[str, ...] = Field(
+        default=(), description="what does not learn: beginnings of parameter names, such as audio_encoder; batch-norm: every batch normalisation"
+    )
     steps: int = Field(default=20000, ge=1)
     batch_size: int = Field(default=128, ge=1, description="samples a step over all workers; a corpus smaller than that gives what it has")
     learning_rate: float = Field(default=1e-4, gt=0)
+    schedule: Literal["constant", "cosine"] = Field(default="constant", description="the learning rate over the steps: as it is, or falling to its last share")
+    rate_warm_up_steps: int = Field(default=0, ge=0, description="steps over which the learning rate rises from nothing")
+    final_rate_share: float = Field(default=0.01, ge=0, le=1, description="with cosine: the share of the learning rate that is left at the last step")
     clip_gradient_norm: float = Field(default=1.0, gt=0, description="gradients are scaled down to this norm")
+    ema_decay: float = Field(
+        default=0.999, ge=0, lt=1, description="share of the averaged weights, those that are used, that stays at a step; shorter at the beginning; 0: no average"
+    )
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        default="auto", description="of the networks' arithmetic; auto: bf16 on GPUs that have it, fp16 with scaled losses on older ones, fp32 on CPUs"
+    )
+    compile: bool = Field(default=False, description="torch.compile: minutes before the first step, faster ones after")
+    channels_last: bool = Field(default=True, description="pictures with their colours innermost in memory, as tensor cores and AMX want them")
+    flip_share: float = Field(default=0.0, ge=0, le=1, description="share of samples that are mirrored")
+    reference_jitter_frames: int = Field(
+        default=0, ge=0, le=25, description="references' content or sketches are taken from up to so many frames earlier or later than their pose or picture"
+    )
+    silence_share: float = Field(default=0.0, ge=0, lt=1, description="share of samples in which silence is heard and the closed mouth stays still")
     seed: int = 0
     workers: int = Field(default=1, ge=1, description="Ray Train workers")
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    batches_ahead: int = Field(default=2, ge=1, le=64, description="batches made while one is learnt from, each on a thread of its own")
+    memory_limit_mb: int = Field(default=8192, ge=0, description="landmarks and mel spectrograms beyond this are mapped from files and not held in memory")
+    cache: str | None = Field(default=None, description="local folder for such files and for pictures from buckets; default: the machine's temporary folder")
+    picture_cache_mb: int = Field(default=20480, ge=0, description="most megabytes of face pictures from a bucket that are kept in the local folder")
     validate_every: int = Field(default=500, ge=1, description="steps between validations and checkpoints")
     validation_samples: int = Field(default=64, ge=1, description="fixed samples of the validation split")
+    validation_clips: int = Field(default=8, ge=1, description="fixed clips of the validation split, for what only shows over time")
+    preview_every: int = Field(default=5000, ge=0, description="steps between two short clips to look at; 0: none")
+    stop_after: int | None = Field(default=None, ge=1, description="validations without a better score after which training stops; none: it does not")
+    keep_checkpoints: int = Field(default=3, ge=1, description="newest states that are kept, beside the best one")
     max_non_finite: int = Field(default=20, ge=0, description="steps with a loss that is no number, after which training stops")
     resume: bool = Field(default=False, description="go on from the state in `out`")
 
@@ -194,6 +225,7 @@ class LandmarkGeneratorTraining(TrainingSettings):
 
     references: int = Field(default=15, ge=1, description="reference landmark frames outside the window")
     velocity_weight: float = Field(default=1.0, ge=0, description="weight of the velocity loss beside L1")
+    lip_opening_weight: float = Field(default=0.0, ge=0, description="weight of the loss on how far the lips are apart, beside L1")
 
 
 class RendererTraining(TrainingSettings):
@@ -203,6 +235,7 @@ class RendererTraining(TrainingSettings):
     size: Literal[128, 256] = Field(default=128, description="side of the face picture in pixels; the corpus must hold this size")
     references: int = Field(default=3, ge=1, description="reference pictures")
     warm_up_epochs: float = Field(default=25.0, ge=0, description="epochs with the warp loss alone (the original: 25)")
+    warm_up_steps: int | None = Field(default=None, ge=0, description="the same in steps, in place of epochs")
     warp_weight: float = 2.5
     perceptual_weight: float = 4.0
     adversarial_weight: float = 0.25
@@ -215,6 +248,60 @@ class RendererTraining(TrainingSettings):
         description="VGG-19 features (.safetensors), or a published renderer checkpoint that carries them",
         json_schema_extra=LOCATION,
     )
+    colour_jitter: float = Field(default=0.0, ge=0, le=0.5, description="how far brightness, contrast and saturation of a sample are changed, as a share")
+    fid_weights: str | None = Field(
+        default=None, description="Inception weights of pytorch-fid (pt_inception-2015-12-05-6726825d.pth): FID is measured with them", json_schema_extra=LOCATION
+    )
+    lpips_weights: str | None = Field(
+        default=None, description="AlexNet's ImageNet weights in torchvision's form (.pth or .safetensors): LPIPS is measured with them", json_schema_extra=LOCATION
+    )
+    identity_weights: str | None = Field(
+        default=None, description="face embedding (.onnx, 112 pixels): likeness of identity (CSIM) is measured with it", json_schema_extra=LOCATION
+    )
+
+
+AnyTraining = LandmarkGeneratorTraining | RendererTraining
+
+
+class FinetuneSettings(Settings):
+    """`dubmill finetune`: both networks adapted to the videos of one person."""
+
+    videos: tuple[str, ...] = Field(default=(), description="videos of one person", json_schema_extra=LOCATION)
+    start_from: str = Field(description="folder with landmark-generator.safetensors and renderer.safetensors", json_schema_extra=LOCATION)
+    out: str = Field(description="folder for the adapted weights, the person's corpus and the runs' states", json_schema_extra=LOCATION)
+    held_out_share: float = Field(default=0.2, gt=0, le=0.5, description="share at the end of each video that is not learnt from: it tells when to stop")
+    learning_rate: float = Field(default=2e-5, gt=0, description="low: what the networks know of other people must not be lost")
+    steps: int = Field(default=600, ge=1, description="most steps of each network")
+    landmark_batch_size: int = Field(default=32, ge=2)
+    renderer_batch_size: int = Field(default=8, ge=2)
+    freeze_landmark_generator: tuple[str, ...] = Field(default=("audio_encoder", "batch-norm"), description="what does not learn: how speech is heard")
+    freeze_renderer: tuple[str, ...] = Field(default=("translation.audio_encoder", "batch-norm"), description="what does not learn")
+    validate_every: int = Field(default=25, ge=1, description="steps between two looks at the held-out part")
+    stop_after: int = Field(default=4, ge=1, description="looks without a better score after which training stops")
+    perceptual_weights: str | None = Field(default=None, description="as in training of the renderer", json_schema_extra=LOCATION)
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    seed: int = 0
+
+
+class FreezeSettings(Settings):
+    """The job that freezes a snapshot before a training run."""
+
+    store: str = Field(description="corpus store", json_schema_extra=LOCATION)
+    selection: SnapshotSettings = SnapshotSettings()
+
+
+class PublishSettings(Settings):
+    """The job that publishes a trained network if it is better than the published one."""
+
+    kind: Literal["landmark-generator", "renderer"]
+    run: str = Field(description="the training run's folder `out`", json_schema_extra=LOCATION)
+    models: str = Field(description="folder or s3:// prefix of published models: <models>/<kind>/<version>/", json_schema_extra=LOCATION)
+    licences: str | None = Field(
+        default=None, description="CSV file with the columns source, licence; a source is a file, or a folder for all within", json_schema_extra=LOCATION
+    )
+    min_gain: float = Field(default=0.0, ge=0, description="by how much its score must be better")
+    device: Literal["auto", "cpu", "cuda"] = "auto"
 
 
 def _rate_as_text(value: object) -> object:
