@@ -28,7 +28,9 @@ BoolArray = npt.NDArray[np.bool_]
 
 NAME_LENGTH = 16
 """Hex digits of SHA-256 in the name of a snapshot that is given none."""
-MEASURES = ("speaker", "split", "frames", "detected_share", "yaw_extent_deg", "av_offset_frames", "av_confidence", *twins.COLUMNS)
+TIMES = ("segment_start_s", "segment_end_s")
+"""Where in its source a clip lies."""
+MEASURES = ("speaker", "split", *TIMES, "frames", "detected_share", "yaw_extent_deg", "av_offset_frames", "av_confidence", *twins.COLUMNS)
 TWINS = "twins"
 """The setting by which clips are left out last, of those that pass every threshold: a bad twin must not displace a good one."""
 NO_CHECKSUM = b'"checksum": ""'
