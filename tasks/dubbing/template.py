@@ -20,6 +20,7 @@ from tasks.dubbing.timeline import NO_TRACK
 from tasks.faces import draw_sketch
 from tasks.faces.crop import Box, crop_face, face_box, lip_opening, relative_points, split_points
 from tasks.faces.landmarks import FaceMesh
+from tasks.faces.references import reference_frames
 from tasks.faces.tracks import FaceFrame, follow_faces
 from tasks.media.decode import Frame, read_frames, read_frames_backwards, read_picture
 from tasks.media.probe import MediaInfo
@@ -211,20 +212,15 @@ def choose_references(candidates: list[Candidate], landmarks: int, pictures: int
 
     A picture is not taken twice when there are fewer candidates than asked for: the renderer weighs equal ones as one.
     """
-    ordered = sorted(candidates, key=lambda candidate: candidate.lip_opening)
-    for_landmarks = [ordered[index] for index in even_steps(len(ordered), landmarks)]
-    for_pictures = [ordered[index] for index in np.unique(even_steps(len(ordered), pictures))]
+    openings = [candidate.lip_opening for candidate in candidates]
+    for_landmarks = [candidates[index] for index in reference_frames(openings, landmarks)]
+    for_pictures = [candidates[index] for index in dict.fromkeys(reference_frames(openings, pictures))]
     return References(
         pose=np.stack([candidate.pose for candidate in for_landmarks]),
         content=np.stack([candidate.content for candidate in for_landmarks]),
         faces=np.stack([candidate.face for candidate in for_pictures]),
         sketches=np.stack([draw_sketch(candidate.pose, candidate.content, candidate.crop_size, size) for candidate in for_pictures]),
     )
-
-
-def even_steps(count: int, wanted: int) -> npt.NDArray[np.int64]:
-    """`wanted` indices at even steps from the first to the last of `count`."""
-    return np.linspace(0, count - 1, wanted).astype(np.int64)
 
 
 def _template(faces: Iterable[FrameFace | None], references: References) -> Template:

@@ -7,7 +7,7 @@ import pytest
 from schemas.errors import MediaError
 from schemas.reasons import Reason
 from schemas.settings import CropSettings
-from tasks.dubbing.template import Candidate, Candidates, TemplateMemory, analyse, choose_references, even_steps, footage_of
+from tasks.dubbing.template import Candidate, Candidates, TemplateMemory, analyse, choose_references, footage_of
 from tasks.dubbing.timeline import played_frames
 from tasks.media.decode import read_frames
 from tasks.media.probe import probe
@@ -29,10 +29,6 @@ def test_one_frame_serves_as_every_landmark_reference_and_as_one_picture() -> No
     references = choose_references([candidate(0.1)], landmarks=15, pictures=25, size=16)
     assert len(references.pose) == len(references.content) == 15
     assert len(references.faces) == 1
-
-
-def test_even_steps_reach_both_ends() -> None:
-    assert even_steps(10, 4).tolist() == [0, 3, 6, 9]
 
 
 def test_candidates_stay_few_and_evenly_spread() -> None:
