@@ -1,6 +1,7 @@
 """Batch normalisation over all workers' samples, so that losses do not change with the number of workers.
 
-torch's own SyncBatchNorm refuses CPUs; this one works on any device that the process group knows.
+torch's own SyncBatchNorm, which is one kernel where ours is a dozen, serves GPUs; it refuses CPUs, and for those there is ours.
+Both have the parameters and buffers of the batch normalisation that they replace, under the same names.
 """
 
 from typing import Any, cast
@@ -31,7 +32,10 @@ def _sum_over_workers(values: torch.Tensor) -> torch.Tensor:
 
 
 class WorkersBatchNorm(_BatchNorm):
-    """Batch normalisation of (B, C) or (B, C, ...) whose batch is that of all workers together. In evaluation mode as usual."""
+    """Batch normalisation of (B, C) or (B, C, ...) whose batch is that of all workers together. In evaluation mode as usual.
+
+    Statistics are float32 whatever the input; the output has the input's dtype. Workers may have different numbers of samples.
+    """
 
     def _check_input_dim(self, input: torch.Tensor) -> None:  # noqa: A002 - torch's name
         if input.dim() < 2:
@@ -43,14 +47,17 @@ class WorkersBatchNorm(_BatchNorm):
             return super().forward(input)
         dimensions = [dimension for dimension in range(input.dim()) if dimension != 1]
         shape = [1, -1] + [1] * (input.dim() - 2)
-        here = torch.full((1,), float(input.numel() // input.shape[1]), device=input.device)
-        sums = _sum_over_workers(torch.cat([input.sum(dimensions), here]))
+        x = input.float()
+        here = torch.full((1,), float(x.numel() // x.shape[1]), device=x.device)
+        sums = _sum_over_workers(torch.cat([x.sum(dimensions), here]))
         mean, count = sums[:-1] / sums[-1], float(sums[-1])
-        centred = input - mean.view(shape)
+        centred = x - mean.view(shape)
         variance = _sum_over_workers(centred.square().sum(dimensions)) / count
         self._remember(mean.detach(), variance.detach(), count)
         normalised = centred * torch.rsqrt(variance + self.eps).view(shape)
-        return normalised * self.weight.view(shape) + self.bias.view(shape) if self.affine else normalised
+        if self.affine:
+            normalised = normalised * self.weight.view(shape) + self.bias.view(shape)
+        return normalised.to(input.dtype)
 
     def _remember(self, mean: torch.Tensor, variance: torch.Tensor, count: float) -> None:
         if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
@@ -70,8 +77,9 @@ def normalise_over_workers(network: nn.Module) -> None:
             normalise_over_workers(child)
 
 
-def _over_workers(norm: _BatchNorm) -> WorkersBatchNorm:
-    replacement = WorkersBatchNorm(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
+def _over_workers(norm: _BatchNorm) -> _BatchNorm:
+    make = nn.SyncBatchNorm if norm.weight is not None and norm.weight.device.type == "cuda" else WorkersBatchNorm
+    replacement = make(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
     replacement.weight, replacement.bias = norm.weight, norm.bias  # the same tensors, so that optimisers keep them
     replacement.running_mean, replacement.running_var = norm.running_mean, norm.running_var
     replacement.num_batches_tracked = norm.num_batches_tracked
