@@ -1,6 +1,8 @@
 """How a trainer becomes a Ray Train job: as many workers as the settings say, each a part of every batch."""
 
+import logging
 import os
+import secrets
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,24 +13,26 @@ import ray
 import ray.train.torch
 from pyarrow.fs import FSSpecHandler, PyFileSystem
 from ray.train import FailureConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchTrainer
+from ray.train.torch import TorchConfig, TorchTrainer
 
 from ray_jobs.cluster import connect
 from schemas.checkpoints import Kind
-from schemas.errors import DubmillError, SettingsError
+from schemas.errors import CheckpointError, DubmillError, SettingsError
 from schemas.job_log import RUN_VARIABLE
 from schemas.jobs import TrainingSummary
 from schemas.settings import TrainingSettings
 from tasks.corpus.store import CorpusStore
 from tasks.progress import Progress
 from tasks.training.corpus import choose_snapshot
-from tasks.training.session import Session
-from tasks.training.state import read_finished, read_summary, saved_run_to_resume, state_location
+from tasks.training.session import PATIENCE, Session, from_leader
+from tasks.training.state import read_finished, read_run, read_summary, saved_run_to_resume, state_location
+
+LOG = logging.getLogger(__name__)
 
 POLL_S = 0.5
 """Seconds between two looks at how far the workers are."""
-LOST_WORKER_GROUPS = 1
-"""Times that training begins again after its workers were lost."""
+LOST_WORKER_GROUPS = 3
+"""Times that training goes on from its last checkpoint after workers were lost: what is lost again and again has a cause that stays."""
 PATIENT_THREADS = {"OMP_WAIT_POLICY": "PASSIVE"}
 """Threads that wait sleep: where other work shares the cores, threads that spin made a step on CPUs twice as long."""
 
@@ -39,24 +43,24 @@ Train = Callable[[AnyTraining, Progress, Session], TrainingSummary]
 def run_by_ray(kind: Kind, train: Train[AnyTraining], settings: AnyTraining, progress: Progress) -> TrainingSummary:
     """Trains with `settings.workers` Ray Train workers and gives the summary that rank 0 left in `settings.out`.
 
-    The snapshot is chosen here, once, so that all workers read the same; so is whether to go on from a state: with the environment
-    variable RUN_VARIABLE, from that run's own, whatever `resume` says. The settings' places must be such as every worker sees.
-    Raises what the trainer raises.
+    The snapshot is chosen here, once, so that all workers read the same; so is whether to go on from a former state: with the environment
+    variable RUN_VARIABLE, from that run's own, whatever `resume` says. Workers that take the place of lost ones go on from this run's
+    last checkpoint. The settings' places must be such as every worker sees. Raises what the trainer raises.
     """
-    run_name = os.environ.get(RUN_VARIABLE, "")
+    given_name = os.environ.get(RUN_VARIABLE, "")
     settings = settings.with_absolute_locations()  # a worker's current folder is another
-    saved = saved_run_to_resume(settings, kind, run_name)
-    if (finished := read_finished(settings.out, saved, settings.steps)) is not None:
+    saved = saved_run_to_resume(settings, kind, given_name)
+    if (finished := read_finished(settings, saved)) is not None:
         return finished
     snapshot = choose_snapshot(CorpusStore.open(settings.store), settings, saved)
     settings = settings.replaced(snapshot=snapshot.name, resume=saved is not None)
     with connect(), _followed(progress) as board, _notes(settings.out) as (filesystem, folder):
         trainer = TorchTrainer(
             _work,
-            train_loop_config={"train": train, "settings": settings, "board": board, "run_name": run_name},
+            # A run that nobody named gets a name too: by it the workers that take the place of lost ones know their own state.
+            train_loop_config={"kind": kind, "train": train, "settings": settings, "board": board, "run_name": given_name or secrets.token_hex(8)},
             scaling_config=_scaling(settings),
-            # Once more for workers that are lost: on a busy machine Ray Train itself may take a live controller for dead and
-            # remove its workers. What fails again is tried again by whoever submitted the job, and then resumes.
+            torch_config=TorchConfig(timeout_s=int(PATIENCE.total_seconds())),
             run_config=RunConfig(
                 name=kind,
                 storage_path=folder,
@@ -80,17 +84,35 @@ def _work(config: dict[str, Any]) -> None:
         run_name=config["run_name"],
     )
     board = config["board"]
-    if (mendable := ray.get(board.read_error.remote())) is not None:
-        raise mendable  # what a person must mend is not tried again
+    if ray.get(board.read_error.remote()) is not None:
+        return  # what a person must mend is not tried again
 
     def tell(done: int, total: int | None = None, note: str = "") -> None:
         board.write.remote((done, total, note))
 
     try:
-        config["train"](config["settings"], tell, session)
+        settings = _going_on(config["settings"], config["kind"], session)
+        config["train"](settings, tell, session)
     except DubmillError as error:
         ray.get(board.give_up.remote(error))  # Ray's own errors would wrap it in traces of both sides
         raise
+
+
+def _going_on(settings: AnyTraining, kind: Kind, session: Session) -> AnyTraining:
+    """The settings with `resume` where a former group of workers left a state of this run; the leader looks, so that all do the same."""
+    goes_on = session.leads and (settings.resume or _has_own_state(settings.out, kind, session.run_name))
+    return settings.replaced(resume=from_leader(str(goes_on), session) == str(True))
+
+
+def _has_own_state(out: str, kind: Kind, run_name: str) -> bool:
+    try:
+        saved = read_run(out, kind)
+    except CheckpointError:  # a former run's, which a fresh one replaces: its own are written whole
+        return False
+    if saved is None or saved.name != run_name:
+        return False
+    LOG.info("Training goes on from step %d, where its former workers were lost.", saved.position.step)
+    return True
 
 
 def _scaling(settings: TrainingSettings) -> ScalingConfig:
@@ -171,10 +193,13 @@ def _take_away(filesystem: fsspec.AbstractFileSystem, folder: str) -> None:
 
 def _fit(trainer: TorchTrainer, board: Any) -> None:
     """Runs Ray Train; an error that a person can mend comes out as itself."""
+    failure: Exception | None = None
     try:
         trainer.fit()
     except ray.train.WorkerGroupError as error:
-        mendable = ray.get(board.read_error.remote())
-        if mendable is not None:
-            raise mendable from error
-        raise
+        failure = error
+    mendable = ray.get(board.read_error.remote())
+    if mendable is not None:
+        raise mendable from failure
+    if failure is not None:
+        raise failure
