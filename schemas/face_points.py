@@ -1,4 +1,4 @@
-"""The 131 face points of the numeric contract with IP_LAP and how they are joined to a sketch.
+"""The 131 face points of the numeric contract with IP_LAP, how they are joined to a sketch, and which is which in a mirror.
 
 Numbers are MediaPipe FaceMesh indices (478 points). An array of points is in `ORDER`; *pose* is what the head does (upper
 outline, brows, nose, eyes: 74 points), *content* what speech does (17 jaw points, then 40 lip points: 57 points).
@@ -43,3 +43,19 @@ LOWER_LIP = CONTENT_INDICES.index(17)
 
 PATH_POSITIONS: tuple[tuple[int, ...], ...] = tuple(tuple((POSE_INDICES + CONTENT_INDICES).index(index) for index in path) for path in PATHS)
 """PATHS as positions in concat(pose, content), the networks' full face of 131 points."""
+
+_MIRROR_PATHS = (
+    *((path, path[::-1]) for path in (*LIPS, *OVAL)),
+    *zip(LEFT_EYE + LEFT_BROW, RIGHT_EYE + RIGHT_BROW, strict=True),
+    (NOSE[0], NOSE[0]),
+    (NOSE[1], NOSE[2]),
+)
+"""Each path and the one that it becomes in a mirror, point by point: lips and oval are run through from the other side."""
+MIRRORED: dict[int, int] = {
+    index: partner for path, twin in _MIRROR_PATHS for one, other in zip(path, twin, strict=True) for index, partner in ((one, other), (other, one))
+}
+"""The point that is in a point's place in a mirror: left and right exchanged, those of the middle themselves."""
+MIRRORED_POSE: tuple[int, ...] = tuple(POSE_INDICES.index(MIRRORED[index]) for index in POSE_INDICES)
+"""Positions in pose: a mirrored face's pose has at each place the point that was at this one, its x become 1 - x."""
+MIRRORED_CONTENT: tuple[int, ...] = tuple(CONTENT_INDICES.index(MIRRORED[index]) for index in CONTENT_INDICES)
+"""Positions in content, likewise."""

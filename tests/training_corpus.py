@@ -13,7 +13,6 @@ from schemas.settings import CropSettings, FormatSettings, SnapshotSettings
 from schemas.tables import AUDIO, AUDIO_HASHES, CLIPS, FACE_HASHES, LANDMARKS
 from tasks.corpus import layout
 from tasks.corpus.store import CorpusStore
-from tasks.faces.sketch import draw_sketch
 
 BATCH = "b0"
 SNAPSHOT = "frozen"
@@ -121,9 +120,3 @@ def _landmark_rows(clip: dict) -> list[dict[str, object]]:
         {**common, "frame": frame, "pose": points[:, :74].reshape(-1).tolist(), "content": points[:, 74:].reshape(-1).tolist()}
         for frame, points in enumerate(clip["points"])
     ]
-
-
-def sketch_of(store: CorpusStore, frame: int = 0) -> np.ndarray:
-    """The sketch of a frame of the first clip, to compare with."""
-    clip = next(iter(store.read_clips([(BATCH, f"{0:016x}-s0t0")])))
-    return draw_sketch(clip.pose[frame], clip.content[frame], (120, 100), store.format.crop.size)

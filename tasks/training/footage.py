@@ -48,6 +48,10 @@ class Footage:
     """(mel frames, 80)"""
     sound_shift: IntArray
     """(clips,) video frames: the sound of video frame f is that of frame f + this."""
+    clip_ids: tuple[str, ...]
+    """(clips,) in order"""
+    batches: tuple[str, ...]
+    """(clips,) the store's batch of each clip"""
 
     @property
     def clips(self) -> int:
@@ -80,6 +84,8 @@ def lay_end_to_end(clips: Sequence[ClipArrays], sound_shifts: Sequence[int] | No
         first_mel=np.cumsum(mel_frames) - mel_frames,
         mel=np.concatenate([clip.mel for clip in clips]),
         sound_shift=np.array(sound_shifts or [0] * len(clips), dtype=np.int64),
+        clip_ids=tuple(clip.clip_id for clip in clips),
+        batches=tuple(clip.batch for clip in clips),
     )
 
 
@@ -93,7 +99,7 @@ class Lessons:
     """False: the snapshot has no validation clips, so validation sees the training clips."""
 
 
-def read_lessons(store: CorpusStore, snapshot: Snapshot) -> Lessons:
+def read_lessons(store: CorpusStore, snapshot: Snapshot, memory_limit_mb: int = 8192, cache: str | None = None) -> Lessons:
     """Reads both splits. StoreError when no training clip is long enough."""
     train = _read_split(store, snapshot.clips, "train")
     if train is None:

@@ -1,99 +1,29 @@
-"""Training samples: which windows make a batch, and the batches of both networks.
+"""Training samples: the batches of both networks, whole, from the arrays of footage.
 
 A batch is a function of (seed, step, batch size) alone: it is the same after a resume, and however many workers share it.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from tasks.faces.sketch import draw_sketch
-from tasks.training.footage import WINDOW, Footage, IntArray
+from schemas.tables import MEL_BANDS
+from tasks.faces.sketch import Outlines, outline_faces
+from tasks.mel_windows import SILENCE
+from tasks.training.augment import NO_AUGMENTATION, Augmentation, Changes, carried_along, colour_change, draw_changes, mirrored
+from tasks.training.footage import WINDOW, FloatArray, Footage, IntArray
+from tasks.training.windows import WindowChooser, Windows, samples_in_batch
 
 Picture = npt.NDArray[np.uint8]
 
-MARGIN = 2
-"""Frames at both ends of a clip's sound that belong to no window, so that mel windows lie within the sound (as in the original)."""
-CLIP_ORDER = 1
-"""Keeps the random numbers that order clips apart from those that choose windows."""
-DECODERS = 4
-"""Threads that read and decode pictures; OpenCV lets go of Python's lock meanwhile."""
-
-
-@dataclass(frozen=True)
-class Windows:
-    """The choice behind a batch of B samples."""
-
-    clips: IntArray
-    """(B,)"""
-    starts: IntArray
-    """(B,) first frame of the window"""
-    references: IntArray
-    """(B, N) frames outside the window; they repeat where a clip has fewer than N"""
-
-    def part(self, rank: int, world_size: int) -> "Windows":
-        """A worker's share: the parts of all workers, one after the other, are the whole."""
-        mine = np.array_split(np.arange(len(self.clips)), world_size)[rank]
-        return Windows(self.clips[mine], self.starts[mine], self.references[mine])
-
-
-def possible_starts(frames: IntArray, sound_shift: IntArray) -> tuple[IntArray, IntArray]:
-    """First possible start and number of possible starts of a window in clips of so many frames (n,) whose sound is so many late (n,).
-
-    All frames of a window have sound of their own: where the sound is moved, frames at one end have none, and are not sampled.
-    """
-    margin = np.where(frames - np.abs(sound_shift) >= WINDOW + 2 * MARGIN, MARGIN, 0)
-    first = np.maximum(margin - sound_shift, 0)
-    last = np.minimum(frames - margin - sound_shift, frames) - WINDOW
-    return first, last - first + 1
-
-
-def samples_in_batch(footage: Footage, batch_size: int) -> int:
-    """How many samples a batch really has: never more than there are windows."""
-    return min(batch_size, int(possible_starts(footage.frames, footage.sound_shift)[1].sum()))
-
-
-def choose_windows(footage: Footage, seed: int, step: int, batch_size: int, references: int) -> Windows:
-    """The windows of one batch: clips in turn, shuffled anew each time round (an epoch), a random window of each, random references.
-
-    A batch size beyond the number of windows gives every window once.
-    """
-    first, choices = possible_starts(footage.frames, footage.sound_shift)
-    random = _random(seed, step)
-    if batch_size >= choices.sum():
-        clips = np.repeat(np.arange(footage.clips), choices)
-        starts = np.concatenate([np.arange(begin, begin + count) for begin, count in zip(first, choices, strict=True)])
-    else:
-        clips = _clips_in_turn(footage.clips, seed, step * batch_size, batch_size)
-        starts = random.integers(first[clips], first[clips] + choices[clips])
-    return Windows(clips, starts, _choose_references(random, footage.frames[clips], starts, references))
-
-
-def _random(*key: int) -> np.random.Generator:
-    return np.random.default_rng([number % 2**63 for number in key])  # seeds below zero are allowed too
-
-
-def _clips_in_turn(clips: int, seed: int, first: int, count: int) -> IntArray:
-    """Positions first … first + count - 1 of the endless row of shuffled epochs."""
-    epochs = range(first // clips, (first + count - 1) // clips + 1)
-    row = np.concatenate([_random(seed, epoch, CLIP_ORDER).permutation(clips) for epoch in epochs])
-    return row[first % clips :][:count]
-
-
-def _choose_references(random: np.random.Generator, frames: IntArray, starts: IntArray, count: int) -> IntArray:
-    """(B, count) frames outside each window, without repetition as far as there are enough."""
-    outside = frames - WINDOW
-    keys = random.random((len(frames), int(outside.max())), dtype=np.float32)
-    keys[np.arange(keys.shape[1]) >= outside[:, None]] = 2.0  # sorts behind every real frame
-    shuffled = np.argsort(keys, axis=1)
-    picked = np.take_along_axis(shuffled, np.arange(count) % outside[:, None], axis=1)
-    return picked + WINDOW * (picked >= starts[:, None])
+PAINTERS = 16
+"""Threads that read, decode and draw pictures; OpenCV lets go of Python's lock meanwhile, and so does a bucket that is waited for."""
 
 
 class LandmarkBatch(NamedTuple):
@@ -139,81 +69,124 @@ def to_device(batch: BatchKind, device: torch.device) -> BatchKind:
 
 
 class Samples(ABC, Generic[BatchKind]):
-    """A source of batches."""
+    """A source of batches, each a function of (seed, step, batch size); workers take parts of it."""
 
-    footage: Footage
+    def __init__(self, footage: Footage, references: int, augmentation: Augmentation = NO_AUGMENTATION) -> None:
+        self.footage = footage
+        self.references = references
+        self.augmentation = augmentation
+        self._windows = WindowChooser(footage, augmentation.silence_share)
+
+    def in_batch(self, batch_size: int) -> int:
+        """How many samples a batch of all workers really has: never more than there are windows."""
+        return samples_in_batch(self.footage, batch_size)
 
     @abstractmethod
     def batch(self, seed: int, step: int, batch_size: int, rank: int = 0, world_size: int = 1) -> BatchKind:
         """A worker's part of the batch of a step."""
 
+    def _chosen(self, seed: int, step: int, batch_size: int, rank: int, world_size: int) -> tuple[Windows, Changes]:
+        """A worker's part of what is in the batch of a step, and of how it is changed; both are drawn for the whole batch."""
+        windows = self._windows.choose(seed, step, batch_size, self.references)
+        changes = draw_changes(self.augmentation, seed, step, windows, self.footage.frames[windows.clips])
+        return windows.part(rank, world_size), changes.part(rank, world_size)
+
+    def _content(self, windows: Windows, rows: IntArray) -> FloatArray:
+        """Content (B, 5, 2, 57) of windows whose frames are rows (B, 5); of silent ones that of the middle frame, carried along by the head."""
+        content = self.footage.content[rows]
+        if windows.silent.any():
+            still = rows[windows.silent]
+            content[windows.silent] = carried_along(content[windows.silent], self.footage.pose[still], self.footage.boxes[still])
+        return content
+
 
 class LandmarkSamples(Samples[LandmarkBatch]):
     """Batches for the landmark generator (paper 3.1): five frames, their mel windows, N reference frames outside."""
 
-    def __init__(self, footage: Footage, references: int) -> None:
-        self.footage = footage
-        self.references = references
-
     def batch(self, seed: int, step: int, batch_size: int, rank: int = 0, world_size: int = 1) -> LandmarkBatch:
-        """A worker's part of the batch of a step, by one indexing of the arrays."""
-        footage = self.footage
-        windows = choose_windows(footage, seed, step, batch_size, self.references).part(rank, world_size)
+        """A worker's part of the batch of a step, by one indexing of each array."""
+        windows, changes = self._chosen(seed, step, batch_size, rank, world_size)
+        footage, first = self.footage, self.footage.first_frame[windows.clips][:, None]
         frames = windows.starts[:, None] + np.arange(WINDOW)
-        rows = frames + footage.first_frame[windows.clips][:, None]
-        reference_rows = windows.references + footage.first_frame[windows.clips][:, None]
-        mels = footage.mel_windows(np.repeat(windows.clips, WINDOW), frames.reshape(-1)).reshape(len(frames), WINDOW, 1, 80, -1)
-        arrays = (mels, footage.pose[rows], footage.content[rows], footage.pose[reference_rows], footage.content[reference_rows])
-        return LandmarkBatch(*map(torch.from_numpy, arrays))
+        rows = frames + first
+        mels = footage.mel_windows(np.repeat(windows.clips, WINDOW), frames.reshape(-1)).reshape(len(frames), WINDOW, 1, MEL_BANDS, -1)
+        mels[windows.silent] = SILENCE
+        points = (footage.pose[rows], self._content(windows, rows), footage.pose[windows.references + first], footage.content[changes.shown + first])
+        for array in points:
+            array[changes.flipped] = mirrored(array[changes.flipped])
+        return LandmarkBatch(*map(torch.from_numpy, (mels, *points)))
+
+
+class Pictures(Protocol):
+    """Where face pictures come from."""
+
+    def read(self, clip: int, row: int) -> Picture:
+        """The picture (S, S, 3) uint8 BGR of a row of footage, which is of that clip; from any thread."""
+        ...
 
 
 class RendererSamples(Samples[RendererBatch]):
     """Batches for the renderer (paper 3.2): a face, the five sketches around it, N reference faces with their sketches.
 
-    Only the pictures that a batch needs are read: `face_picture(shard, offset, size)` gives (S, S, 3) uint8 BGR.
+    Only the 1 + N pictures that a sample needs are read, and its 5 + N sketches are drawn, sample by sample on threads that are kept.
     """
 
-    def __init__(self, footage: Footage, references: int, size: int, face_picture: Callable[[str, int, int], Picture]) -> None:
-        self.footage = footage
-        self.references = references
+    def __init__(self, footage: Footage, references: int, size: int, pictures: Pictures, augmentation: Augmentation = NO_AUGMENTATION) -> None:
+        super().__init__(footage, references, augmentation)
         self.size = size
-        self._face_picture = face_picture
+        self._pictures = pictures
+        self._painters = ThreadPoolExecutor(PAINTERS, thread_name_prefix="pictures")
 
     def batch(self, seed: int, step: int, batch_size: int, rank: int = 0, world_size: int = 1) -> RendererBatch:
-        """A worker's part of the batch of a step; pictures are decoded on several threads."""
-        windows = choose_windows(self.footage, seed, step, batch_size, self.references).part(rank, world_size)
+        """A worker's part of the batch of a step."""
+        windows, changes = self._chosen(seed, step, batch_size, rank, world_size)
         middles = windows.starts + WINDOW // 2
-        clips = np.repeat(windows.clips[:, None], 1 + self.references, axis=1)
-        frames = np.concatenate([middles[:, None], windows.references], axis=1)
-        faces = self._faces(clips, frames)
-        around = windows.starts[:, None] + np.arange(WINDOW)
-        sketches = self._sketches(np.repeat(windows.clips[:, None], WINDOW, axis=1), around)
-        reference_sketches = self._sketches(clips[:, 1:], windows.references)
-        mel = torch.from_numpy(self.footage.mel_windows(windows.clips, middles))
-        return RendererBatch(faces[:, 0], sketches, faces[:, 1:], reference_sketches, mel)
+        mels = self.footage.mel_windows(windows.clips, middles)
+        mels[windows.silent] = SILENCE
+        canvas = _Canvas.empty(len(windows.clips), self.references, self.size)
+        outlines = self._outlines(windows, changes)
+        for _ in self._painters.map(lambda sample: self._paint(sample, canvas, windows, changes, outlines), range(len(windows.clips))):
+            pass  # a thread's error is raised here
+        arrays = (canvas.face, canvas.sketches, canvas.reference_faces, canvas.reference_sketches, mels)
+        return RendererBatch(*map(torch.from_numpy, arrays))
 
-    def _faces(self, clips: IntArray, frames: IntArray) -> torch.Tensor:
-        """(B, N, 3, S, S) uint8 of frames (B, N) in clips (B, N)."""
-        rows = (frames + self.footage.first_frame[clips]).reshape(-1)
-        with ThreadPoolExecutor(DECODERS) as decoders:
-            pictures = list(decoders.map(self._read_face, clips.reshape(-1).tolist(), rows.tolist()))
-        return _channels_first(pictures, frames.shape)
+    def _outlines(self, windows: Windows, changes: Changes) -> Outlines:
+        """The faces to be drawn: of each sample those of its window, then those of its references."""
+        footage, first = self.footage, self.footage.first_frame[windows.clips][:, None]
+        around, shown = windows.starts[:, None] + np.arange(WINDOW) + first, changes.shown + first
+        rows = np.concatenate([around, shown], axis=1)
+        content = np.concatenate([self._content(windows, around), footage.content[shown]], axis=1)
+        points = np.concatenate([footage.pose[rows], content], axis=-1)
+        boxes = footage.boxes[rows.reshape(-1)]  # of whole pixels, or not, as the crop's padding has it
+        return outline_faces(points.reshape(-1, *points.shape[2:]), (boxes[:, 2:] - boxes[:, :2])[:, ::-1], self.size)
 
-    def _read_face(self, clip: int, row: int) -> Picture:
-        footage = self.footage
-        return self._face_picture(footage.shards[clip], int(footage.picture_offset[row]), int(footage.picture_size[row]))
+    def _paint(self, sample: int, canvas: "_Canvas", windows: Windows, changes: Changes, outlines: Outlines) -> None:
+        """Fills a sample's place on the canvas."""
+        clip, start = int(windows.clips[sample]), int(windows.starts[sample])
+        first = int(self.footage.first_frame[clip])
+        frames = [start + WINDOW // 2, *windows.references[sample].tolist()]
+        flip = bool(changes.flipped[sample])
+        colours = colour_change(*changes.colours[sample]) if self.augmentation.colour_jitter else None
+        for frame, place in zip(frames, (canvas.face[sample], *canvas.reference_faces[sample]), strict=True):
+            picture = self._pictures.read(clip, first + frame)
+            picture = picture if colours is None else cv2.transform(picture, colours)
+            cv2.split(cv2.flip(picture, 1) if flip else picture, list(place))
+        drawn = sample * (WINDOW + self.references)
+        for face, place in enumerate((*canvas.sketches[sample], *canvas.reference_sketches[sample]), drawn):
+            sketch = outlines.draw(face)
+            place[:] = sketch[:, ::-1] if flip else sketch
 
-    def _sketches(self, clips: IntArray, frames: IntArray) -> torch.Tensor:
-        """(B, N, 3, S, S) uint8, drawn from landmarks."""
-        rows = (frames + self.footage.first_frame[clips]).reshape(-1)
-        return _channels_first([self._sketch(row) for row in rows.tolist()], frames.shape)
 
-    def _sketch(self, row: int) -> Picture:
-        x0, y0, x1, y1 = self.footage.boxes[row].tolist()  # of whole pixels, or not, as the crop's padding has it
-        return draw_sketch(self.footage.pose[row], self.footage.content[row], (y1 - y0, x1 - x0), self.size)
+@dataclass(frozen=True)
+class _Canvas:
+    """The pictures of a batch, as `RendererBatch` has them, to be painted by many threads."""
 
+    face: Picture
+    sketches: Picture
+    reference_faces: Picture
+    reference_sketches: Picture
 
-def _channels_first(pictures: list[Picture], shape: tuple[int, ...]) -> torch.Tensor:
-    """(*shape, 3, S, S) of pictures (S, S, 3)."""
-    stacked = torch.from_numpy(np.stack(pictures))
-    return stacked.view(*shape, *stacked.shape[1:]).movedim(-1, -3).contiguous()
+    @classmethod
+    def empty(cls, samples: int, references: int, size: int) -> "_Canvas":
+        shapes = ((), (WINDOW,), (references,), (references,))
+        return cls(*(np.empty((samples, *shape, 3, size, size), dtype=np.uint8) for shape in shapes))

@@ -1,5 +1,3 @@
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 import torch
@@ -8,8 +6,10 @@ from tasks.corpus.store import ClipArrays, CorpusStore
 from tasks.faces.sketch import draw_sketch
 from tasks.mel_windows import mel_windows, window_starts
 from tasks.training.footage import Footage, lay_end_to_end, read_lessons
-from tasks.training.samples import LandmarkBatch, LandmarkSamples, RendererSamples, choose_windows, samples_in_batch
-from tests.training_corpus import BATCH, SNAPSHOT, sketch_of
+from tasks.training.pictures import FacePictures
+from tasks.training.samples import LandmarkBatch, LandmarkSamples, RendererSamples
+from tasks.training.windows import choose_windows, samples_in_batch
+from tests.training_corpus import BATCH, SNAPSHOT
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +132,7 @@ def test_a_snapshot_moves_the_sound_it_trains_on(corpus: CorpusStore) -> None:
     assert shifted.validation.sound_shift.tolist() == [-4]
     one, ten = np.array([1]), np.array([10])
     np.testing.assert_array_equal(shifted.train.mel_windows(one, ten), plain.train.mel_windows(one, ten + 5))
-    assert RendererSamples(shifted.train, 1, 128, corpus.face_picture).batch(0, 0, 2).mel.shape == (2, 1, 80, 16)
+    assert RendererSamples(shifted.train, 1, 128, FacePictures(corpus, shifted.train)).batch(0, 0, 2).mel.shape == (2, 1, 80, 16)
 
 
 def test_mel_windows_beyond_a_clip_are_silent(footage: Footage) -> None:
@@ -142,16 +142,23 @@ def test_mel_windows_beyond_a_clip_are_silent(footage: Footage) -> None:
     assert (window[:, 0] > -4).all()
 
 
+class Seen:
+    """Pictures that remember which of them were read."""
+
+    def __init__(self, pictures: FacePictures) -> None:
+        self.pictures = pictures
+        self.read_rows: list[tuple[int, int]] = []
+
+    def read(self, clip: int, row: int) -> np.ndarray:
+        self.read_rows.append((clip, row))
+        return self.pictures.read(clip, row)
+
+
 def test_renderer_batches_hold_faces_sketches_and_sound(corpus: CorpusStore, footage: Footage) -> None:
-    read: list[tuple[str, int, int]] = []
-
-    def face_picture(shard: str, offset: int, size: int) -> np.ndarray:
-        read.append((shard, offset, size))
-        return corpus.face_picture(shard, offset, size)
-
-    batch = RendererSamples(footage, 3, 128, face_picture).batch(0, 1, 4)
+    pictures = Seen(FacePictures(corpus, footage))
+    batch = RendererSamples(footage, 3, 128, pictures).batch(0, 1, 4)
     windows = choose_windows(footage, 0, 1, 4, 3)
-    assert len(read) == 4 * (1 + 3)
+    assert len(pictures.read_rows) == 4 * (1 + 3)
     assert [tuple(tensor.shape) for tensor in batch] == [(4, 3, 128, 128), (4, 5, 3, 128, 128), (4, 3, 3, 128, 128), (4, 3, 3, 128, 128), (4, 1, 80, 16)]
     row = footage.first_frame[windows.clips[0]] + windows.starts[0] + 2
     face = corpus.face_picture(footage.shards[0], footage.picture_offset[row], footage.picture_size[row])
@@ -159,22 +166,23 @@ def test_renderer_batches_hold_faces_sketches_and_sound(corpus: CorpusStore, foo
     assert batch.unit_pictures().face.max() <= 1
 
 
-def test_sketches_follow_the_crop(corpus: CorpusStore, make_samples: Callable[[int], RendererSamples]) -> None:
-    samples = make_samples(1)
-    sketch = samples._sketch(0)
-    np.testing.assert_array_equal(sketch, sketch_of(corpus))
+def test_sketches_follow_the_crop(corpus: CorpusStore, footage: Footage) -> None:
+    batch = RendererSamples(footage, 2, 128, FacePictures(corpus, footage)).batch(0, 0, 3)
+    windows = choose_windows(footage, 0, 0, 3, 2)
+    for sample in range(3):
+        frames = [*range(windows.starts[sample], windows.starts[sample] + 5), *windows.references[sample]]
+        sketches = torch.cat([batch.sketches[sample], batch.reference_sketches[sample]])
+        for frame, sketch in zip(frames, sketches, strict=True):
+            row = footage.first_frame[windows.clips[sample]] + frame
+            np.testing.assert_array_equal(sketch.permute(1, 2, 0), draw_sketch(footage.pose[row], footage.content[row], (120, 100), 128))
 
 
-def test_the_sketch_has_the_ratio_of_the_uncut_box(corpus: CorpusStore, make_samples: Callable[[int], RendererSamples]) -> None:
-    samples = make_samples(1)
-    samples.footage.boxes[0] = (10.875, 20.0, 110.0, 140.875)  # as with `iplap-train`; cut to whole pixels it would be 100 by 120
+def test_the_sketch_has_the_ratio_of_the_uncut_box(corpus: CorpusStore) -> None:
     clip = next(iter(corpus.read_clips([(BATCH, f"{0:016x}-s0t0")])))
-    uncut, cut = (draw_sketch(clip.pose[0], clip.content[0], ratio, 128) for ratio in ((120.875, 99.125), (120, 100)))
+    footage = lay_end_to_end([clip])
+    footage.boxes[:] = (10.875, 20.0, 110.0, 140.875)  # as with `iplap-train`; cut to whole pixels it would be 100 by 120
+    start = choose_windows(footage, 0, 0, 1, 1).starts[0]
+    uncut, cut = (draw_sketch(clip.pose[start], clip.content[start], ratio, 128) for ratio in ((120.875, 99.125), (120, 100)))
     assert not np.array_equal(uncut, cut)
-    np.testing.assert_array_equal(samples._sketch(0), uncut)
-
-
-@pytest.fixture
-def make_samples(corpus: CorpusStore) -> Callable[[int], RendererSamples]:
-    clip = list(corpus.read_clips([(BATCH, f"{0:016x}-s0t0")]))
-    return lambda references: RendererSamples(lay_end_to_end(clip), references, 128, corpus.face_picture)
+    sketches = RendererSamples(footage, 1, 128, FacePictures(corpus, footage)).batch(0, 0, 1).sketches
+    np.testing.assert_array_equal(sketches[0, 0].permute(1, 2, 0), uncut)
