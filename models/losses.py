@@ -12,9 +12,13 @@ from torch import Tensor, nn
 from models.checkpoint import read_tensors
 from models.iplap import read_published_tensors
 from schemas.errors import CheckpointError
+from schemas.face_points import CONTENT_INDICES
 
 logger = logging.getLogger(__name__)
 
+UPPER_LIPS = (CONTENT_INDICES.index(0), CONTENT_INDICES.index(13))
+LOWER_LIPS = (CONTENT_INDICES.index(17), CONTENT_INDICES.index(14))
+"""Outer and inner middle of each lip."""
 VGG19_PLAN: tuple[int | Literal["pool"], ...] = (64, 64, "pool", 128, 128, "pool", 256, 256, 256, 256, "pool", 512, 512, 512, 512, "pool", 512)
 """Widths of VGG-19's convolutions (arXiv 1409.1556, column E) as far as relu_5_1."""
 VGG19_LAYERS = (1, 6, 11, 20, 29)
@@ -34,6 +38,19 @@ RANDOM_SEED = 19
 def velocity_loss(predicted: Tensor, real: Tensor) -> Tensor:
     """Mean over windows and frame steps of the euclidean distance of step vectors (114 numbers); content (B, 5, 2, 57) -> scalar."""
     return F.pairwise_distance(_steps(predicted), _steps(real)).mean()
+
+
+def lip_opening_loss(predicted: Tensor, real: Tensor) -> Tensor:
+    """Mean distance of how far the lips are apart, by the outer and by the inner middle of each; content (B, 5, 2, 57) -> scalar, shares of the box.
+
+    L1 of 57 points hardly feels the few that open and close the mouth, and rewards a mouth that stays half open.
+    """
+    return F.l1_loss(_lip_openings(predicted), _lip_openings(real))
+
+
+def _lip_openings(content: Tensor) -> Tensor:
+    """(..., 2, 57) -> (..., 2, 2): lower minus upper lip, outer and inner."""
+    return content[..., list(LOWER_LIPS)] - content[..., list(UPPER_LIPS)]
 
 
 def _steps(content: Tensor) -> Tensor:
@@ -59,12 +76,17 @@ def feature_matching_loss(real: Sequence[Sequence[Tensor]], generated: Sequence[
     losses = []
     for real_layers, generated_layers in zip(real, generated, strict=True):
         weight = 4.0 / (len(real_layers) - 1) / len(real)
-        losses += [weight * F.l1_loss(fake, true.detach()) for true, fake in zip(real_layers[:-1], generated_layers[:-1], strict=True)]
+        losses += [weight * _distance(fake, true.detach()) for true, fake in zip(real_layers[:-1], generated_layers[:-1], strict=True)]
     return torch.stack(losses).sum()
 
 
 def _distance_from(target: float, outputs: Sequence[Sequence[Tensor]]) -> Tensor:
-    return torch.stack([(layers[-1] - target).square().mean() for layers in outputs]).sum()
+    return torch.stack([(layers[-1].float() - target).square().mean() for layers in outputs]).sum()
+
+
+def _distance(ours: Tensor, theirs: Tensor) -> Tensor:
+    """Mean absolute difference, added up in float32 whatever the precision."""
+    return (ours - theirs).abs().mean(dtype=torch.float32)
 
 
 Features = list[list[Tensor]]
@@ -101,7 +123,7 @@ class PerceptualLoss(nn.Module):
         if isinstance(real, Tensor):
             real = self.features_of(real)
         found = self._features(generated)
-        loss = torch.stack([F.l1_loss(ours, theirs) for pair in zip(found, real, strict=True) for ours, theirs in zip(*pair, strict=True)]).sum()
+        loss = torch.stack([_distance(ours, theirs) for pair in zip(found, real, strict=True) for ours, theirs in zip(*pair, strict=True)]).sum()
         if not style:
             return loss
         grams = [F.l1_loss(gram(ours), gram(theirs)) for ours, theirs in zip(found[0], real[0], strict=True)]
@@ -131,9 +153,10 @@ class PerceptualLoss(nn.Module):
 
 
 def gram(features: Tensor) -> Tensor:
-    """Gram matrices (B, C, C) of features (B, C, H, W), divided by C H W."""
-    flat = features.flatten(2)
-    return flat @ flat.transpose(1, 2) / flat[0].numel()
+    """Gram matrices (B, C, C), float32, of features (B, C, H, W), divided by C H W."""
+    with torch.autocast(features.device.type, enabled=False):  # sums of ten thousands of products: beyond fp16's range and bf16's digits
+        flat = features.flatten(2).float()
+        return flat @ flat.transpose(1, 2) / flat[0].numel()
 
 
 def read_vgg19(location: str) -> dict[str, Tensor]:

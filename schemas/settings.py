@@ -167,7 +167,7 @@ class SnapshotSettings(Settings):
     val_share: float = Field(default=0.1, ge=0, le=0.5, description="share of speakers (or clips) for validation")
     test_share: float = Field(default=0.1, ge=0, le=0.5, description="share of speakers (or clips) for tests")
     hold_out: Literal["speakers", "endings"] = Field(
-        default="speakers", description="what validation and tests see: speakers (or clips, of few speakers), or the end of each source, for one person's footage"
+        default="speakers", description="what validation and tests see: speakers (or clips, of few speakers), or each source's end, for one person's footage"
     )
     seed: int = Field(default=0, description="which speakers or clips fall into which split")
 
@@ -191,13 +191,13 @@ class TrainingSettings(Settings):
     final_rate_share: float = Field(default=0.01, ge=0, le=1, description="with cosine: the share of the learning rate that is left at the last step")
     clip_gradient_norm: float = Field(default=1.0, gt=0, description="gradients are scaled down to this norm")
     ema_decay: float = Field(
-        default=0.999, ge=0, lt=1, description="share of the averaged weights, those that are used, that stays at a step; shorter at the beginning; 0: no average"
+        default=0.999, ge=0, lt=1, description="share of the averaged weights, those that are used, that stays at a step; less at the beginning; 0: no average"
     )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         default="auto", description="of the networks' arithmetic; auto: bf16 on GPUs that have it, fp16 with scaled losses on older ones, fp32 on CPUs"
     )
     compile: bool = Field(default=False, description="torch.compile: minutes before the first step, faster ones after")
-    channels_last: bool = Field(default=True, description="pictures with their colours innermost in memory, as tensor cores and AMX want them")
+    channels_last: bool = Field(default=True, description="on GPUs: pictures with their colours innermost in memory, as tensor cores want them")
     flip_share: float = Field(default=0.0, ge=0, le=1, description="share of samples that are mirrored")
     reference_jitter_frames: int = Field(
         default=0, ge=0, le=25, description="references' content or sketches are taken from up to so many frames earlier or later than their pose or picture"
@@ -250,13 +250,13 @@ class RendererTraining(TrainingSettings):
     )
     colour_jitter: float = Field(default=0.0, ge=0, le=0.5, description="how far brightness, contrast and saturation of a sample are changed, as a share")
     fid_weights: str | None = Field(
-        default=None, description="Inception weights of pytorch-fid (pt_inception-2015-12-05-6726825d.pth): FID is measured with them", json_schema_extra=LOCATION
+        default=None, description="Inception weights of pytorch-fid (pt_inception-2015-12-05-6726825d.pth), to measure FID with", json_schema_extra=LOCATION
     )
     lpips_weights: str | None = Field(
-        default=None, description="AlexNet's ImageNet weights in torchvision's form (.pth or .safetensors): LPIPS is measured with them", json_schema_extra=LOCATION
+        default=None, description="AlexNet's ImageNet weights in torchvision's form (.pth or .safetensors), to measure LPIPS with", json_schema_extra=LOCATION
     )
     identity_weights: str | None = Field(
-        default=None, description="face embedding (.onnx, 112 pixels): likeness of identity (CSIM) is measured with it", json_schema_extra=LOCATION
+        default=None, description="face embedding (.onnx, 112 pixels), to measure likeness of identity (CSIM) with", json_schema_extra=LOCATION
     )
 
 
@@ -288,6 +288,7 @@ class FreezeSettings(Settings):
     """The job that freezes a snapshot before a training run."""
 
     store: str = Field(description="corpus store", json_schema_extra=LOCATION)
+    snapshot: str | None = Field(default=None, description="name of a snapshot that is there and is to be used; none: one is frozen")
     selection: SnapshotSettings = SnapshotSettings()
 
 
@@ -296,6 +297,7 @@ class PublishSettings(Settings):
 
     kind: Literal["landmark-generator", "renderer"]
     run: str = Field(description="the training run's folder `out`", json_schema_extra=LOCATION)
+    store: str = Field(description="the corpus store that it was trained on", json_schema_extra=LOCATION)
     models: str = Field(description="folder or s3:// prefix of published models: <models>/<kind>/<version>/", json_schema_extra=LOCATION)
     licences: str | None = Field(
         default=None, description="CSV file with the columns source, licence; a source is a file, or a folder for all within", json_schema_extra=LOCATION

@@ -9,6 +9,7 @@ from schemas.settings import SnapshotSettings, TrainingSettings
 from tasks.corpus.snapshot import freeze_snapshot
 from tasks.corpus.store import CorpusStore
 from tasks.training.footage import Lessons, read_lessons
+from tasks.training.session import Session, from_leader
 from tasks.training.state import SavedRun
 
 LOG = logging.getLogger(__name__)
@@ -29,11 +30,15 @@ class Corpus:
         return hashlib.sha256(clips.encode()).hexdigest()
 
 
-def open_corpus(settings: TrainingSettings, saved: SavedRun | None) -> Corpus:
-    """Opens the store and reads the snapshot's clips. StoreError when there is no store, no such snapshot or no clip to train on."""
+def open_corpus(settings: TrainingSettings, saved: SavedRun | None, session: Session) -> Corpus:
+    """Opens the store and reads the snapshot's clips: that of the worker that leads, on every worker.
+
+    StoreError when there is no store, no such snapshot or no clip to train on.
+    """
     store = CorpusStore.open(settings.store)
-    snapshot = choose_snapshot(store, settings, saved)
-    return Corpus(store, snapshot, read_lessons(store, snapshot))
+    name = from_leader(choose_snapshot(store, settings, saved).name if session.leads else "", session)
+    snapshot = store.snapshot(name)
+    return Corpus(store, snapshot, read_lessons(store, snapshot, settings.memory_limit_mb, settings.cache))
 
 
 def choose_snapshot(store: CorpusStore, settings: TrainingSettings, saved: SavedRun | None) -> Snapshot:

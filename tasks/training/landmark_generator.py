@@ -1,68 +1,69 @@
-"""Training of the landmark generator (paper 3.1; contract: Training): L1 and velocity over windows of five frames."""
+"""Training of the landmark generator (paper 3.1; contract: Training): L1 and velocity over windows of five frames, and how far the lips are apart."""
 
 from typing import Final
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from models.landmark_generator import PRESETS, LandmarkGenerator
-from models.losses import velocity_loss
+from models.losses import lip_opening_loss, velocity_loss
 from schemas.jobs import TrainingSummary
 from schemas.settings import LandmarkGeneratorTraining
 from tasks.progress import Progress, silent
-from tasks.training.corpus import Corpus, open_corpus
-from tasks.training.loop import Trainer, TrainingRun
+from tasks.training.augment import Augmentation
+from tasks.training.corpus import Corpus
+from tasks.training.landmark_validation import LandmarkValidation
+from tasks.training.run import landmark_generator_to_start_from, train
 from tasks.training.samples import LandmarkBatch, LandmarkSamples
-from tasks.training.session import Session, one_process
-from tasks.training.state import read_finished, saved_run_to_resume
+from tasks.training.session import Session
+from tasks.training.state import Position
+from tasks.training.trainer import Losses, Trainer
 
 KIND: Final = "landmark-generator"
 
 
 class LandmarkGeneratorTrainer(Trainer[LandmarkBatch]):
-    """L1 plus velocity; Adam."""
+    """L1 plus velocity plus lip opening; Adam."""
 
     kind = KIND
 
     def __init__(self, settings: LandmarkGeneratorTraining, corpus: Corpus, device: torch.device) -> None:
         torch.manual_seed(settings.seed)
         self.settings = settings
-        self.architecture = PRESETS[settings.preset]
-        self.network = LandmarkGenerator(self.architecture).to(device)
-        self.networks = {"network": self.network}
-        self.optimizers = {"network": torch.optim.Adam(self.network.parameters(), lr=settings.learning_rate)}
-        self.samples = LandmarkSamples(corpus.lessons.train, settings.references)
-        self.validation_samples = LandmarkSamples(corpus.lessons.validation, settings.references)
+        self.network = self._first_network(corpus)
+        self.architecture = self.network.size_settings
+        super().__init__(settings, {"network": self.network}, device)
+        self.samples = LandmarkSamples(corpus.lessons.train, settings.references, Augmentation.of(settings))
+        self.validation = LandmarkValidation(corpus.lessons.validation, settings, corpus.store.format.crop.size, device)
 
-    def backward(self, batch: LandmarkBatch, epochs: float, share: float) -> dict[str, torch.Tensor]:  # noqa: ARG002 - one phase only
-        """Losses l1 and velocity (both in shares of the face box) and their weighted sum."""
-        content = self._generate(batch)
-        l1, velocity = F.l1_loss(content, batch.content), velocity_loss(content, batch.content)
-        loss = l1 + self.settings.velocity_weight * velocity
-        torch.autograd.backward(share * loss)
-        return {"l1": l1, "velocity": velocity, "loss": loss}
+    def _first_network(self, corpus: Corpus) -> LandmarkGenerator:
+        if self.settings.start_from:
+            return landmark_generator_to_start_from(self.settings.start_from, corpus)
+        return LandmarkGenerator(PRESETS[self.settings.preset])
 
-    def validate(self, batch: LandmarkBatch) -> dict[str, torch.Tensor]:
-        """L1 and velocity."""
-        content = self._generate(batch)
-        return {"l1": F.l1_loss(content, batch.content), "velocity": velocity_loss(content, batch.content)}
+    def optimizer(self, name: str, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:  # noqa: ARG002 - there is one network
+        """Adam with its usual momenta."""
+        return torch.optim.Adam(parameters, lr=self.settings.learning_rate)
 
-    def _generate(self, batch: LandmarkBatch) -> torch.Tensor:
-        return self.network(batch.mels, batch.pose, batch.reference_pose, batch.reference_content)
+    def compiled_parts(self) -> list[nn.Module]:
+        """The network as a whole."""
+        return [self.network]
+
+    def backward(self, batch: LandmarkBatch, position: Position, share: float) -> Losses:  # noqa: ARG002 - one phase only
+        """Losses l1, velocity and lip_opening (all in shares of the face box) and their weighted sum."""
+        settings = self.settings
+        with self.precision.autocast():
+            content = self.network(batch.mels, batch.pose, batch.reference_pose, batch.reference_content).float()
+        losses = {"l1": F.l1_loss(content, batch.content), "velocity": velocity_loss(content, batch.content)}
+        loss = losses["l1"] + settings.velocity_weight * losses["velocity"]
+        if settings.lip_opening_weight:
+            losses["lip_opening"] = lip_opening_loss(content, batch.content)
+            loss = loss + settings.lip_opening_weight * losses["lip_opening"]
+        self.precision.descend(share * loss)
+        return losses | {"loss": loss}
 
 
 def train_landmark_generator(settings: LandmarkGeneratorTraining, progress: Progress = silent, session: Session | None = None) -> TrainingSummary:
-    """Trains to `settings.steps` and leaves OUT/landmark-generator.safetensors and OUT/state/ (see `state`).
-
-    Raises StoreError, CheckpointError or SettingsError for what the user can mend, DubmillError when too many losses are no numbers.
-    With several workers, `settings.store` and `settings.out` must be places that all of them see, and `settings.snapshot` must be named.
-    """
-    session = session or one_process(settings.device)
-    saved = saved_run_to_resume(settings, KIND)
-    if (finished := read_finished(settings.out, saved, settings.steps)) is not None:
-        return finished
-    corpus = open_corpus(settings, saved)
-    run = TrainingRun(LandmarkGeneratorTrainer(settings, corpus, session.device), settings, corpus, session, progress)
-    if saved is not None:
-        run.resume(saved)
-    return run.to_the_end()
+    """Trains to `settings.steps` and leaves OUT/landmark-generator.safetensors and OUT/state/ (see `state`). Raises as `run.train` does."""
+    return train(KIND, LandmarkGeneratorTrainer, settings, progress, session)

@@ -1,103 +1,66 @@
-"""The training loop of both networks: steps, metrics, validation, guard against losses that are no numbers, checkpoints, resuming."""
+"""The training loop of both networks: steps, a guard against losses that are no numbers, validation, checkpoints, resuming, early stop."""
 
-import importlib.util
 import logging
 import math
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Generic
+from typing import Generic
 
-import cv2
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 
 from models.checkpoint import save_checkpoint
-from schemas.checkpoints import CheckpointHeader, Kind, LandmarkGeneratorSize, RendererSize
+from schemas.checkpoints import CheckpointHeader
 from schemas.errors import CheckpointError, DubmillError, SettingsError
 from schemas.jobs import TrainingSummary
 from schemas.settings import TrainingSettings
 from tasks import places
-from tasks.progress import Progress, silent
+from tasks.progress import Progress
 from tasks.training.batch_norm import normalise_over_workers
+from tasks.training.batches import batches_ahead
 from tasks.training.corpus import Corpus
-from tasks.training.samples import BatchKind, Samples, samples_in_batch, to_device
+from tasks.training.record import Record
+from tasks.training.samples import BatchKind, samples_in_batch, to_device
+from tasks.training.schedule import learning_rate, set_learning_rate
 from tasks.training.session import Session, add_up_gradients, sum_over_workers
 from tasks.training.state import (
+    Best,
     MetricRows,
     Position,
     SavedRun,
-    Split,
     forget_former_run,
+    has_stopped,
     save_run,
     settings_of_run,
-    state_location,
     weights_location,
     write_summary,
 )
+from tasks.training.trainer import Trainer
+from tasks.training.validation import score
 from tasks.version import code_version
-
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
 
 LOG = logging.getLogger(__name__)
 
-VALIDATION_SEED = 2305
-"""Validation windows are the same whatever the run's own seed: runs can be compared."""
 SMALLEST_BATCH = 2
 """Batch normalisation needs two samples."""
-VALIDATION_BATCH = 16
-"""Samples validated at once: bounds memory, changes no number."""
-ROW_FOR_EACH_STEP_UNTIL = 1000
-ROW_EVERY = 20
-"""Steps between two rows of training losses later on: curves of half a million steps stay small."""
-
-
-class Trainer(ABC, Generic[BatchKind]):
-    """What differs between the networks: their losses, metrics and samples. The first of `networks` is the one that is kept."""
-
-    kind: Kind
-    networks: dict[str, nn.Module]
-    optimizers: dict[str, torch.optim.Optimizer]
-    samples: Samples[BatchKind]
-    validation_samples: Samples[BatchKind]
-    architecture: LandmarkGeneratorSize | RendererSize
-    perceptual_source: Any = None
-
-    @abstractmethod
-    def backward(self, batch: BatchKind, epochs: float, share: float) -> dict[str, torch.Tensor]:
-        """Leaves gradients of `share` times the losses in the networks; gives the losses, means over the batch, most telling first.
-
-        epochs: windows seen so far, divided by training clips. share: of the whole batch, where several workers split it.
-        """
-
-    @abstractmethod
-    def validate(self, batch: BatchKind) -> dict[str, torch.Tensor]:
-        """Metrics, means over the batch; the networks are in evaluation mode."""
-
-    def picture(self, batch: BatchKind) -> npt.NDArray[np.uint8] | None:  # noqa: ARG002 - for those that have pictures
-        """A sample picture (H, W, 3) uint8 BGR to look at, if the network makes pictures."""
-        return None
 
 
 class TrainingRun(Generic[BatchKind]):
-    """One worker's run of a trainer, from where it was saved (or from nothing) to the settings' last step."""
+    """One worker's run of a trainer, from where it was saved (or from nothing) to its end."""
 
     def __init__(self, trainer: Trainer[BatchKind], settings: TrainingSettings, corpus: Corpus, session: Session, progress: Progress) -> None:
         self.trainer = trainer
         self.settings = settings
         self.corpus = corpus
         self.session = session
-        self.progress = progress if session.leads else silent
         self.name = session.run_name
         self.position = Position()
-        self.rows = MetricRows(settings.out)
+        self.best: Best | None = None
         self.batch_size = samples_in_batch(trainer.samples.footage, settings.batch_size)
-        self.boards: SummaryWriter | None = None
-        self._seconds, self._samples = 0.0, 0
+        self.record = Record(settings, session, progress, MetricRows(settings.out), 0)
+        self._progress = progress
+        self._seconds, self._waited_s, self._samples = 0.0, 0.0, 0
         if self.batch_size < SMALLEST_BATCH:
             raise SettingsError(f"A batch of {self.batch_size} sample cannot be trained on; give a batch_size of {SMALLEST_BATCH} or more.")
         if self.batch_size < session.world_size:
@@ -115,55 +78,67 @@ class TrainingRun(Generic[BatchKind]):
                 f"The training state in {self.settings.out} was made with other clips than the snapshot {saved.snapshot} of {self.settings.store} has;"
                 " give that run's store, or train into another folder."
             )
-        for name, network in self.trainer.networks.items():
+        trainer = self.trainer
+        for name, network in trainer.networks.items():
             network.load_state_dict(saved.networks[name])
-        for name, optimizer in self.trainer.optimizers.items():
+        for name, optimizer in trainer.optimizers.items():
             optimizer.load_state_dict(saved.optimizers[name])
+        trainer.averaged.network.load_state_dict(saved.averaged)
+        if saved.scaler:
+            trainer.precision.scaler.load_state_dict(saved.scaler)
         self.name = self.session.run_name or saved.name
-        self.position = saved.position
-        self.rows = MetricRows.until(self.settings.out, saved.position.step)
+        self.position, self.best = saved.position, saved.best
+        rows = MetricRows.until(self.settings.out, saved.position.step)
+        self.record = Record(self.settings, self.session, self._progress, rows, saved.position.step)
 
     def to_the_end(self) -> TrainingSummary:
         """Trains, and leaves weights, state, metrics and summary in the settings' `out`."""
-        self.boards = self._open_boards()
-        if self.position.step == 0:
-            self._begin()
-        elif self.session.leads:
-            self._go_on()
-        for batch in self._batches():
-            started = time.monotonic()
-            self._step(batch)
-            self._seconds += time.monotonic() - started
-            if self._checkpoint_is_due():
-                self._validate()
-                self._save()
-        return self._finish()
+        try:
+            self._begin() if self.position.step == 0 else self._go_on()
+            self._learn_until_stopped()
+            return self._finish()
+        finally:
+            self.record.close()
 
     def _begin(self) -> None:
+        self.record.begin()
         if self.session.leads:
-            self.rows.write()  # first, for it says in one sentence that a place cannot be written
             forget_former_run(self.settings.out)
         self._validate()
 
     def _go_on(self) -> None:
         """Cuts off the rows of steps that will be made again; gives back weights that somebody took away."""
-        self.rows.write()
-        if not places.exists(weights_location(self.settings.out, self.trainer.kind)):
-            self._save()
+        self.record.begin()
+        if self.session.leads and not places.exists(weights_location(self.settings.out, self.trainer.kind)):
+            self._keep_weights(self.best.metrics if self.best else {})
+
+    def _learn_until_stopped(self) -> None:
+        steps = range(self.position.step, self.settings.steps)
+        if not steps or self._has_stopped():
+            return
+        started = time.monotonic()
+        with batches_ahead(self._batch, steps, self.settings.batches_ahead) as batches:
+            for batch in batches:
+                self._step(batch)
+                if self._checkpoint_is_due():
+                    self._seconds += time.monotonic() - started
+                    self._validate()
+                    self._save()
+                    if self._has_stopped():
+                        break
+                    started = time.monotonic()
+            self._waited_s = batches.waited_s
 
     def _checkpoint_is_due(self) -> bool:
         step = self.position.step
         return step % self.settings.validate_every == 0 or step == self.settings.steps
 
-    def _batches(self) -> Iterator[BatchKind]:
-        """Batches from the present step on; the next one is made while the present one is learnt from."""
-        steps = range(self.position.step, self.settings.steps)
-        with ThreadPoolExecutor(1) as maker:
-            coming = maker.submit(self._batch, steps.start)
-            for step in steps:
-                batch = coming.result()
-                coming = maker.submit(self._batch, step + 1)
-                yield batch
+    def _has_stopped(self) -> bool:
+        """Whether the run ends here; the same on every worker, as the one that leads has it."""
+        if self.settings.stop_after is None:
+            return False
+        stopped = self.session.leads and has_stopped(self.record.rows, self.best, self.settings.stop_after)
+        return bool(sum_over_workers(torch.tensor(float(stopped), device=self.session.device), self.session).item())
 
     def _batch(self, step: int) -> BatchKind:
         settings, session = self.settings, self.session
@@ -171,37 +146,48 @@ class TrainingRun(Generic[BatchKind]):
 
     def _step(self, batch: BatchKind) -> None:
         seed_randomness(self.settings.seed, self.position.step, self.session.rank)
+        for optimizer in self.trainer.optimizers.values():
+            set_learning_rate(optimizer, learning_rate(self.settings, self.position.step))
         buffers = [buffer.clone() for buffer in self._buffers()]
-        values = self._learn(to_device(batch, self.session.device))
-        if values is None:
-            self._skip(buffers)
+        values, has_learnt = self._learn(to_device(batch, self.session.device))
+        if not has_learnt:
+            self._forget(buffers, values)
+            values = {"skipped": float(self.position.skipped)}
         self.position.step += 1
         self.position.epochs += self.batch_size / self.trainer.samples.footage.clips
         self._samples += self.batch_size
-        self._tell(values or {"skipped": float(self.position.skipped)})
+        if has_learnt:
+            self.trainer.averaged.update(self.position.step)
+        self.record.step(self.position.step, values)
 
-    def _learn(self, batch: BatchKind) -> dict[str, float] | None:
-        """One step of the optimisers; None, and nothing learnt, when a loss or a gradient is no number."""
-        networks = self.trainer.networks
-        for name, network in networks.items():
-            network.train()
-            self.trainer.optimizers[name].zero_grad(set_to_none=True)
+    def _learn(self, batch: BatchKind) -> tuple[dict[str, float], bool]:
+        """The losses, and whether there was a step of the optimisers: none when a loss or a gradient is no number."""
+        trainer = self.trainer
+        trainer.into_training()
+        for optimizer in trainer.optimizers.values():
+            optimizer.zero_grad(set_to_none=True)
         share = len(batch[0]) / self.batch_size
-        losses = self.trainer.backward(batch, self.position.epochs, share)
-        add_up_gradients(networks.values(), self.session)
-        norms = [nn.utils.clip_grad_norm_(network.parameters(), self.settings.clip_gradient_norm) for network in networks.values()]
-        totals = sum_over_workers(torch.stack([loss.detach() for loss in losses.values()]) * share, self.session)
-        values = dict(zip(losses, totals.tolist(), strict=True)) | {"gradient_norm": norms[0].item()}
-        if not all(map(math.isfinite, (*values.values(), *(norm.item() for norm in norms)))):
-            return None
-        for optimizer in self.trainer.optimizers.values():
-            optimizer.step()
-        return values
+        losses = trainer.backward(batch, self.position, share)
+        add_up_gradients(trainer.networks.values(), self.session)
+        optimizers = [optimizer for optimizer in trainer.optimizers.values() if _has_gradients(optimizer)]
+        trainer.precision.unscale(optimizers)
+        norms = [nn.utils.clip_grad_norm_(network.parameters(), self.settings.clip_gradient_norm) for network in trainer.networks.values()]
+        totals = sum_over_workers(torch.stack([loss.detach().float() for loss in losses.values()]) * share, self.session)
+        values = dict(zip(losses, totals.tolist(), strict=True))
+        norm_values = [norm.item() for norm in norms]
+        if not all(map(math.isfinite, (*values.values(), *norm_values))):
+            return values, False
+        trainer.precision.step(optimizers)
+        return values | {"gradient_norm": norm_values[0], "learning_rate": learning_rate(self.settings, self.position.step)}, True
 
-    def _skip(self, buffers: list[torch.Tensor]) -> None:
-        """Forgets a bad batch, also in the running statistics of batch normalisation."""
+    def _forget(self, buffers: list[torch.Tensor], values: dict[str, float]) -> None:
+        """Forgets a bad batch, also in the running statistics of batch normalisation; counts it unless a smaller loss scale mends it."""
         for buffer, before in zip(self._buffers(), buffers, strict=True):
             buffer.copy_(before)
+        was_scale = self.trainer.precision.lowers_scale()
+        if was_scale and all(map(math.isfinite, values.values())):
+            LOG.info("Step %d is left out: its gradients went beyond what fp16 can hold, and the loss scale is lowered.", self.position.step + 1)
+            return
         self.position.skipped += 1
         LOG.warning("Step %d is left out: a loss or gradient is no number.", self.position.step + 1)
         if self.position.skipped > self.settings.max_non_finite:
@@ -214,56 +200,48 @@ class TrainingRun(Generic[BatchKind]):
         for network in self.trainer.networks.values():
             yield from network.buffers()
 
-    def _tell(self, values: dict[str, float]) -> None:
-        step = self.position.step
-        name, value = next(iter(values.items()))
-        self.progress(step, self.settings.steps, f"{name} {value:.4g}")
-        if step <= ROW_FOR_EACH_STEP_UNTIL or step % ROW_EVERY == 0 or "skipped" in values:
-            self._add_row("train", values)
-
-    def _add_row(self, split: Split, values: dict[str, float]) -> None:
-        if not self.session.leads:
-            return
-        self.rows.add(self.position.step, split, values)
-        if self.boards is not None:
-            for name, value in values.items():
-                self.boards.add_scalar(f"{split}/{name}", value, self.position.step)
-
     def _validate(self) -> None:
-        """Measures on fixed samples; every worker reports, so that none waits for another for ever."""
+        """Measures the averaged weights on fixed samples; every worker reports, so that none waits for another for ever."""
         metrics: dict[str, float] = {}
         if self.session.leads:
             metrics = self._measure()
-            self._add_row("val", metrics)
-            self.rows.write()
+            self.record.validation(self.position.step, metrics)
+            self._remember_best(metrics)
         self.session.on_report(metrics)
 
     @torch.no_grad()
     def _measure(self) -> dict[str, float]:
-        whole = self.trainer.validation_samples.batch(VALIDATION_SEED, 0, self.settings.validation_samples)
-        for network in self.trainer.networks.values():
-            network.eval()
-        sums: dict[str, float] = {}
-        for first in range(0, len(whole[0]), VALIDATION_BATCH):
-            batch = to_device(type(whole)(*(tensor[first : first + VALIDATION_BATCH] for tensor in whole)), self.session.device)
-            for name, mean in self.trainer.validate(batch).items():
-                sums[name] = sums.get(name, 0.0) + mean.item() * len(batch[0])
-            if first == 0:
-                self._keep_picture(self.trainer.picture(batch))
-        metrics = {name: total / len(whole[0]) for name, total in sums.items()}
+        network, validation, step = self.trainer.averaged.network, self.trainer.validation, self.position.step
+        metrics = validation.measure(network)
+        self.record.picture(step, validation.picture(network))
+        if self._preview_is_due():
+            self.record.preview(step, validation.preview(network), self.corpus.store)
         return metrics if self.corpus.lessons.held_out else metrics | {"held_out": 0.0}
 
-    def _keep_picture(self, picture: npt.NDArray[np.uint8] | None) -> None:
-        if picture is not None:
-            location = state_location(self.settings.out, "pictures", f"step_{self.position.step}.png")
-            places.write_bytes(location, cv2.imencode(".png", picture)[1].tobytes())
+    def _preview_is_due(self) -> bool:
+        """At the first validation at or after each multiple of `preview_every`, and at the end."""
+        every, step = self.settings.preview_every, self.position.step
+        if not every or not step:
+            return False
+        return step == self.settings.steps or step % every < min(self.settings.validate_every, every)
+
+    def _remember_best(self, metrics: dict[str, float]) -> None:
+        """Keeps the weights if they are the best so far; those of a random start, or of a phase that does not count, give way to any."""
+        if self.position.step == 0 and self.settings.start_from is None:
+            return
+        warming_up = self.trainer.is_warming_up(self.position)
+        value = -math.inf if warming_up else score(self.trainer.kind, metrics)
+        if self.best is None or warming_up or value > self.best.score or math.isnan(self.best.score):
+            self.best = Best(self.position.step, value, metrics)
+            self._keep_weights(metrics)
+
+    def _keep_weights(self, metrics: dict[str, float]) -> None:
+        save_checkpoint(weights_location(self.settings.out, self.trainer.kind), self.trainer.averaged.network, self._header(metrics))
 
     def _save(self) -> None:
         if not self.session.leads:
             return
-        trainer, out = self.trainer, self.settings.out
-        kept = next(iter(trainer.networks.values()))
-        save_checkpoint(weights_location(out, trainer.kind), kept, self._header())
+        trainer = self.trainer
         saved = SavedRun(
             kind=trainer.kind,
             name=self.name,
@@ -274,10 +252,13 @@ class TrainingRun(Generic[BatchKind]):
             position=self.position,
             networks={name: dict(network.state_dict()) for name, network in trainer.networks.items()},
             optimizers={name: optimizer.state_dict() for name, optimizer in trainer.optimizers.items()},
+            averaged=dict(trainer.averaged.network.state_dict()),
+            scaler=trainer.precision.scaler.state_dict(),
+            best=self.best,
         )
-        save_run(out, saved)
+        save_run(self.settings.out, saved, self.settings.keep_checkpoints)
 
-    def _header(self) -> CheckpointHeader:
+    def _header(self, metrics: dict[str, float]) -> CheckpointHeader:
         return CheckpointHeader(
             kind=self.trainer.kind,
             architecture=self.trainer.architecture,
@@ -285,36 +266,35 @@ class TrainingRun(Generic[BatchKind]):
             mel=self.corpus.snapshot.format.mel,
             step=self.position.step,
             snapshot=self.corpus.snapshot.name,
-            metrics=(self.rows.validations() or [{}])[-1],
+            metrics=metrics,
             perceptual_weights=self.trainer.perceptual_source,
             code_version=code_version(),
         )
 
     def _finish(self) -> TrainingSummary:
-        if self.boards is not None:
-            self.boards.close()
-        validations = self.rows.validations() or [{}]
+        validations = self.record.rows.validations() or [{}]
         summary = TrainingSummary(
             kind=self.trainer.kind,
             checkpoint=weights_location(self.settings.out, self.trainer.kind),
             snapshot=self.corpus.snapshot.name,
             step=self.position.step,
             samples_per_second=self._samples / self._seconds if self._seconds else 0.0,
+            input_wait_share=self._waited_s / self._seconds if self._seconds else 0.0,
             metrics_at_start=validations[0],
-            metrics=validations[-1],
+            metrics=self.best.metrics if self.best else validations[-1],
+            best_step=self.best.step if self.best else self.position.step,
+            stopped_early=self.position.step < self.settings.steps,
+            skipped=self.position.skipped,
+            absent=dict(self.trainer.absent_metrics()),
         )
         if self.session.leads:
             write_summary(self.settings.out, summary)
         return summary
 
-    def _open_boards(self) -> "SummaryWriter | None":
-        """TensorBoard, where it is installed and the output is a folder."""
-        if not self.session.leads or places.is_remote(self.settings.out) or importlib.util.find_spec("tensorboard") is None:
-            return None
-        from torch.utils.tensorboard import SummaryWriter  # not on the import path of training
 
-        folder = places.local_path(state_location(self.settings.out, "tensorboard"))
-        return SummaryWriter(str(folder), purge_step=self.position.step + 1 if self.position.step else 0)
+def _has_gradients(optimizer: torch.optim.Optimizer) -> bool:
+    """Not in a phase in which its network does not learn: to a loss scale that would be an error."""
+    return any(parameter.grad is not None for group in optimizer.param_groups for parameter in group["params"])
 
 
 def seed_randomness(seed: int, step: int, rank: int) -> None:

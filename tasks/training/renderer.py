@@ -5,8 +5,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -18,60 +16,87 @@ from schemas.errors import SettingsError
 from schemas.jobs import TrainingSummary
 from schemas.settings import RendererTraining
 from tasks.progress import Progress, silent
-from tasks.training.corpus import Corpus, open_corpus
+from tasks.training.augment import Augmentation
+from tasks.training.corpus import Corpus
 from tasks.training.footage import Footage
-from tasks.training.loop import Trainer, TrainingRun
+from tasks.training.pictures import FacePictures
+from tasks.training.renderer_validation import RendererValidation
+from tasks.training.run import renderer_to_start_from, train
 from tasks.training.samples import RendererBatch, RendererSamples
-from tasks.training.session import Session, one_process
-from tasks.training.state import read_finished, saved_run_to_resume
+from tasks.training.session import Session
+from tasks.training.state import Position
+from tasks.training.trainer import Losses, Trainer
 
 KIND: Final = "renderer"
 DISCRIMINATOR_BETAS = (0.5, 0.999)
 WARM_UP, ALL_LOSSES = 1.0, 2.0
 """The two phases, as `phase` in the metrics."""
-PICTURE_ROWS = 4
-"""Samples in the picture of a validation."""
 
 
 class RendererTrainer(Trainer[RendererBatch]):
     """The renderer against a discriminator, with Adam for both.
 
     An epoch is one window of each training clip, as in the original. Until `warm_up_epochs` (the original's gate opens with
-    its 27th epoch, index above 25) the warp alone is learnt; the discriminator, which would judge a generator that does not learn yet,
-    waits as well.
+    its 27th epoch, index above 25) or `warm_up_steps` the warp alone is learnt; the discriminator, which would judge a generator that does not
+    learn yet, waits as well.
     """
 
     kind = KIND
 
     def __init__(self, settings: RendererTraining, corpus: Corpus, device: torch.device) -> None:
-        torch.manual_seed(settings.seed)
-        self.settings = settings
-        self.architecture = PRESETS[settings.preset].replaced(size=settings.size)
-        self.network = Renderer(self.architecture).to(device)
-        self.discriminator = Discriminator().to(device)
         if not (settings.warp_weight or settings.pixel_weight):
             raise SettingsError("There is nothing to learn the warp from: give warp_weight or pixel_weight a value above 0.")
+        require_size(settings, corpus.store.format.crop.size)
+        torch.manual_seed(settings.seed)
+        self.settings = settings
+        self.network = self._first_network(corpus)
+        self.architecture = self.network.size_settings.replaced(size=settings.size)
+        self.discriminator = Discriminator()
         uses_features = settings.warp_weight or settings.perceptual_weight
         self.perceptual = PerceptualLoss(settings.perceptual_weights).to(device) if uses_features else None
         self.perceptual_source = self.perceptual.source if self.perceptual else None
-        self.networks = {"network": self.network, "discriminator": self.discriminator}
-        self.optimizers = {
-            "network": torch.optim.Adam(self.network.parameters(), lr=settings.learning_rate),
-            "discriminator": torch.optim.Adam(self.discriminator.parameters(), lr=settings.learning_rate, betas=DISCRIMINATOR_BETAS),
-        }
-        self.samples = self._samples(corpus, corpus.lessons.train)
-        self.validation_samples = self._samples(corpus, corpus.lessons.validation)
+        super().__init__(settings, {"network": self.network, "discriminator": self.discriminator}, device)
+        if self.perceptual:
+            self.lay_out(self.perceptual)
+        lessons = corpus.lessons
+        pictures = self._pictures(corpus, lessons.train)
+        self.samples = RendererSamples(lessons.train, settings.references, settings.size, pictures, Augmentation.of(settings))
+        of_validation = pictures if lessons.validation is lessons.train else self._pictures(corpus, lessons.validation)
+        self.validation = RendererValidation(lessons.validation, of_validation, settings, device)
 
-    def _samples(self, corpus: Corpus, footage: Footage) -> RendererSamples:
-        return RendererSamples(footage, self.settings.references, self.settings.size, corpus.store.face_picture)
+    def _first_network(self, corpus: Corpus) -> Renderer:
+        if self.settings.start_from:
+            return renderer_to_start_from(self.settings.start_from, corpus)
+        return Renderer(PRESETS[self.settings.preset].replaced(size=self.settings.size))
 
-    def backward(self, batch: RendererBatch, epochs: float, share: float) -> dict[str, torch.Tensor]:
-        """Losses of the phase that `epochs` is in: those of the warped references, then also those of the generated faces and the discriminator's own."""
+    def _pictures(self, corpus: Corpus, footage: Footage) -> FacePictures:
+        return FacePictures(corpus.store, footage, self.settings.cache, self.settings.picture_cache_mb)
+
+    def optimizer(self, name: str, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+        """Adam; a discriminator's with a short momentum."""
+        if name == "discriminator":
+            return torch.optim.Adam(parameters, lr=self.settings.learning_rate, betas=DISCRIMINATOR_BETAS)
+        return torch.optim.Adam(parameters, lr=self.settings.learning_rate)
+
+    def compiled_parts(self) -> list[nn.Module]:
+        """The parts that are called as modules in both phases: the renderer as a whole is called piece by piece while the warp alone is learnt."""
+        flow = self.network.flow
+        judges = [self.perceptual] if self.perceptual else []
+        return [flow.reference_encoder, flow, self.network.translation, self.discriminator, *judges]
+
+    def is_warming_up(self, position: Position) -> bool:
+        """Whether the warp alone is learnt: of the faces, validation then says nothing."""
+        steps = self.settings.warm_up_steps
+        return position.epochs < self.settings.warm_up_epochs if steps is None else position.step < steps
+
+    def backward(self, batch: RendererBatch, position: Position, share: float) -> Losses:
+        """Losses of the phase that the run is in: those of the warped references, then also those of the generated faces and the discriminator's own."""
         batch = batch.unit_pictures()
-        warming_up = epochs < self.settings.warm_up_epochs
-        losses = self._warp_losses(batch) if warming_up else self._all_losses(batch, share)
+        warming_up = self.is_warming_up(position)
+        with self.precision.autocast():
+            losses = self._warp_losses(batch) if warming_up else self._all_losses(batch, share)
         loss = torch.stack([weight * losses[name] for name, weight in self._weights.items() if name in losses]).sum()
-        torch.autograd.backward(share * loss)
+        self.precision.descend(share * loss)
         return {**losses, "loss": loss, "phase": torch.full_like(loss, WARM_UP if warming_up else ALL_LOSSES)}
 
     @property
@@ -117,22 +142,6 @@ class RendererTrainer(Trainer[RendererBatch]):
         """What VGG-19 sees in the real faces; computed once for both losses that compare with it."""
         return None if self.perceptual is None else self.perceptual.features_of(real)
 
-    def validate(self, batch: RendererBatch) -> dict[str, torch.Tensor]:
-        """PSNR in dB and L1 of the generated faces, L1 of the warped references, pictures in 0..1."""
-        batch = batch.unit_pictures()
-        generated, warped = self._render(batch)
-        squared = (generated - batch.face).square().flatten(1).mean(1)
-        psnr = (-10 * squared.clamp_min(1e-10).log10()).mean()
-        return {"psnr": psnr, "l1": F.l1_loss(generated, batch.face), "warp_l1": F.l1_loss(warped, batch.face)}
-
-    def picture(self, batch: RendererBatch) -> npt.NDArray[np.uint8]:
-        """A few samples, a row each: a reference, the warped reference, the generated face, the real one."""
-        few = RendererBatch(*(tensor[:PICTURE_ROWS] for tensor in batch)).unit_pictures()
-        generated, warped = self._render(few)
-        columns = torch.stack([few.reference_faces[:, 0], warped, generated, few.face], dim=1)
-        rows = columns.permute(0, 3, 1, 4, 2).reshape(len(columns) * few.face.shape[2], -1, 3)
-        return (rows.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
-
     def _render(self, batch: RendererBatch) -> tuple[torch.Tensor, torch.Tensor]:
         return self.network(batch.face, batch.sketches, batch.reference_faces, batch.reference_sketches, batch.mel)
 
@@ -140,7 +149,7 @@ class RendererTrainer(Trainer[RendererBatch]):
         """Leaves the discriminator's gradients; they come from its own loss alone."""
         of_real = self.discriminator(real)
         loss = discriminator_loss(of_real, self.discriminator(generated.detach()))
-        torch.autograd.backward(share * loss)
+        self.precision.descend(share * loss)
         return Judged([[layer.detach() for layer in scale] for scale in of_real], loss.detach())
 
     def _judgement(self, generated: torch.Tensor, judged: "Judged") -> dict[str, torch.Tensor]:
@@ -173,21 +182,8 @@ def frozen(network: nn.Module) -> Iterator[None]:
 
 
 def train_renderer(settings: RendererTraining, progress: Progress = silent, session: Session | None = None) -> TrainingSummary:
-    """Trains to `settings.steps` and leaves OUT/renderer.safetensors and OUT/state/ (see `state`).
-
-    Raises StoreError, CheckpointError or SettingsError for what the user can mend, DubmillError when too many losses are no numbers.
-    With several workers, `settings.store` and `settings.out` must be places that all of them see, and `settings.snapshot` must be named.
-    """
-    session = session or one_process(settings.device)
-    saved = saved_run_to_resume(settings, KIND)
-    if (finished := read_finished(settings.out, saved, settings.steps)) is not None:
-        return finished
-    corpus = open_corpus(settings, saved)
-    require_size(settings, corpus.store.format.crop.size)
-    run = TrainingRun(RendererTrainer(settings, corpus, session.device), settings, corpus, session, progress)
-    if saved is not None:
-        run.resume(saved)
-    return run.to_the_end()
+    """Trains to `settings.steps` and leaves OUT/renderer.safetensors and OUT/state/ (see `state`). Raises as `run.train` does."""
+    return train(KIND, RendererTrainer, settings, progress, session)
 
 
 def require_size(settings: RendererTraining, stored: int) -> None:

@@ -1,11 +1,12 @@
 """What a run leaves in its folder: metrics, and the state from which it can go on.
 
-OUT/<kind>.safetensors      the weights to use
-OUT/state/state.pt          networks, optimisers, step, epochs (which decide the renderer's phase), settings, snapshot, the run's name
-OUT/state/metrics.jsonl     {"step", "split": "train" | "val", "<name>": number ...}
-OUT/state/summary.json      how the run ended
-OUT/state/pictures/         sample pictures of the renderer
-OUT/state/tensorboard/      the metrics for TensorBoard
+OUT/<kind>.safetensors                  the weights to use: the averaged ones of the step with the best score
+OUT/state/checkpoints/<step>.pt         networks, averaged weights, optimisers, loss scale, step, epochs (which decide the renderer's phase), the best
+                                        step, settings, snapshot, the run's name; the newest few and the best
+OUT/state/metrics.jsonl                 {"step", "split": "train" | "val", "<name>": number ...}
+OUT/state/summary.json                  how the run ended
+OUT/state/pictures/, previews/          sample pictures of the renderer, short clips
+OUT/state/tensorboard/                  the metrics for TensorBoard
 """
 
 import json
@@ -29,8 +30,13 @@ LOG = logging.getLogger(__name__)
 Row = dict[str, float | str]
 Split = Literal["train", "val"]
 
-FREE_SETTINGS = frozenset({"store", "out", "snapshot", "steps", "workers", "device", "validate_every", "max_non_finite", "resume"})
-"""What a resumed run may change. The snapshot has rules of its own; a store may have moved."""
+FREE_SETTINGS = frozenset(
+    {"store", "out", "snapshot", "start_from", "steps", "workers", "device", "compile", "channels_last", "batches_ahead", "memory_limit_mb", "cache"}
+    | {"picture_cache_mb", "validate_every", "preview_every", "stop_after", "keep_checkpoints", "max_non_finite", "resume"}
+)
+"""What a resumed run may change. The snapshot has rules of its own; a store may have moved; of a rate that falls until the last step the steps are a part."""
+STEP_DIGITS = 9
+"""Of a checkpoint's file name: names in order are steps in order."""
 REWRITE_EVERY_S = 60.0
 """Seconds between two writings of the metrics to a bucket, where nothing can be appended."""
 
@@ -57,8 +63,18 @@ class Position:
 
 
 @dataclass(frozen=True)
+class Best:
+    """The validation with the best score so far: its weights are the ones to use."""
+
+    step: int
+    score: float
+    """Higher is better."""
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
 class SavedRun:
-    """A run as it was saved. All randomness of a run follows from (seed, step, rank), so there is no other random state."""
+    """A run as it was saved. All randomness of a run follows from (seed, step, rank), so there is no other random state, nor a place in the data."""
 
     kind: Kind
     name: str
@@ -71,28 +87,53 @@ class SavedRun:
     position: Position
     networks: dict[str, dict[str, Any]]
     optimizers: dict[str, dict[str, Any]]
+    averaged: dict[str, Any]
+    """The averaged weights of the network that is kept."""
+    scaler: dict[str, Any]
+    """The loss scale of fp16; empty without."""
+    best: Best | None
 
 
-def save_run(out: str, run: SavedRun) -> None:
-    """Writes the state whole: an interruption leaves the former one."""
-    with places.writing(state_location(out, "state.pt")) as path:
-        torch.save({**vars(run), "position": vars(run.position)}, path)
+def save_run(out: str, run: SavedRun, keep: int) -> None:
+    """Writes a checkpoint whole: an interruption leaves the former ones. Then only the newest `keep` stay, and the best."""
+    name = f"{run.position.step:0{STEP_DIGITS}d}.pt"
+    with places.writing(state_location(out, "checkpoints", name)) as path:
+        torch.save({**vars(run), "position": vars(run.position), "best": vars(run.best) if run.best else None}, path)
+    names = checkpoint_names(out)
+    staying = {*names[-keep:], name, f"{run.best.step if run.best else 0:0{STEP_DIGITS}d}.pt"}
+    for former in set(names) - staying:
+        places.remove(state_location(out, "checkpoints", former))
+
+
+def checkpoint_names(out: str) -> list[str]:
+    """File names of a run's checkpoints, oldest first."""
+    return places.list_names(state_location(out, "checkpoints"), ".pt")
 
 
 def read_run(out: str, kind: Kind) -> SavedRun | None:
-    """The state in a run's folder; None when there is none. CheckpointError when it cannot be read or is of the other network."""
-    location = state_location(out, "state.pt")
-    if not places.exists(location):
-        return None
-    try:
-        with places.local_copy(location) as path:
-            values = torch.load(path, map_location="cpu", weights_only=True)
-        run = SavedRun(**{**values, "position": Position(**values["position"])})
-    except (OSError, RuntimeError, EOFError, UnpicklingError, TypeError, KeyError) as error:
-        raise CheckpointError(f"The training state {location} cannot be read; remove it, or train without --resume or into another folder.") from error
-    if run.kind != kind:
-        raise CheckpointError(f"The training state {location} is of a {run.kind}, not of a {kind}.")
-    return run
+    """The newest state in a run's folder that can be read; None when there is none. CheckpointError when none can, or it is of the other network."""
+    names = checkpoint_names(out)
+    for name in reversed(names):
+        location = state_location(out, "checkpoints", name)
+        try:
+            run = _read_checkpoint(location)
+        except (OSError, RuntimeError, EOFError, UnpicklingError, TypeError, KeyError) as error:
+            LOG.warning("The training state %s cannot be read (%s); the one before it is taken.", location, type(error).__name__)
+            continue
+        if run.kind != kind:
+            raise CheckpointError(f"The training state {location} is of a {run.kind}, not of a {kind}.")
+        return run
+    if names:
+        folder = state_location(out, "checkpoints")
+        raise CheckpointError(f"No training state in {folder} can be read; remove that folder, or train without --resume or into another one.")
+    return None
+
+
+def _read_checkpoint(location: str) -> SavedRun:
+    with places.local_copy(location) as path:
+        values = torch.load(path, map_location="cpu", weights_only=True)
+    best = Best(**values["best"]) if values["best"] else None
+    return SavedRun(**{**values, "position": Position(**values["position"]), "best": best})
 
 
 def saved_run_to_resume(settings: TrainingSettings, kind: Kind, run_name: str = "") -> SavedRun | None:
@@ -115,7 +156,8 @@ def saved_run_to_resume(settings: TrainingSettings, kind: Kind, run_name: str = 
 
 def settings_of_run(settings: TrainingSettings) -> dict[str, Any]:
     """The settings that make a run what it is; with others its state would be of no one run."""
-    return settings.with_absolute_locations().model_dump(mode="json", exclude=set(FREE_SETTINGS))
+    free = FREE_SETTINGS - {"steps"} if settings.schedule == "cosine" else FREE_SETTINGS
+    return settings.with_absolute_locations().model_dump(mode="json", exclude=set(free))
 
 
 def require_same_settings(run: SavedRun, settings: TrainingSettings) -> None:
@@ -129,14 +171,19 @@ def require_same_settings(run: SavedRun, settings: TrainingSettings) -> None:
         )
 
 
-def read_finished(out: str, run: SavedRun | None, steps: int) -> TrainingSummary | None:
-    """The summary of a run that already has so many steps and its weights; None when there is work left."""
-    if run is None or run.position.step < steps or not places.exists(weights_location(out, run.kind)):
-        return None
-    if not places.exists(state_location(out, "summary.json")):
+def read_finished(settings: TrainingSettings, run: SavedRun | None) -> TrainingSummary | None:
+    """The summary of a run that already has its steps, or was stopped early, and its weights; None when there is work left."""
+    out = settings.out
+    if run is None or not places.exists(weights_location(out, run.kind)) or not places.exists(state_location(out, "summary.json")):
         return None
     summary = read_summary(out).replaced(checkpoint=weights_location(out, run.kind))  # the folder may have moved
-    return summary if summary.step == run.position.step else None
+    has_ended = run.position.step >= settings.steps or has_stopped(MetricRows.until(out, run.position.step), run.best, settings.stop_after)
+    return summary if has_ended and summary.step == run.position.step else None
+
+
+def has_stopped(rows: "MetricRows", best: Best | None, stop_after: int | None) -> bool:
+    """Whether the score has not become better for as many validations as the settings allow."""
+    return stop_after is not None and best is not None and rows.validations_after(best.step) >= stop_after
 
 
 def write_summary(out: str, summary: TrainingSummary) -> None:
@@ -151,7 +198,7 @@ def read_summary(out: str) -> TrainingSummary:
 
 def forget_former_run(out: str) -> None:
     """Takes away what a former run left, save its weights, so that nobody goes on from it or takes it for the new run's."""
-    for name in ("state.pt", "summary.json", "pictures"):
+    for name in ("checkpoints", "summary.json", "pictures", "previews"):
         location = state_location(out, name)
         with places.reachable(location):
             filesystem, path = fsspec.core.url_to_fs(location)
@@ -197,4 +244,12 @@ class MetricRows:
 
     def validations(self) -> list[dict[str, float]]:
         """The metrics on the validation split, first to last."""
-        return [{name: float(value) for name, value in row.items() if name not in ("step", "split")} for row in self.rows if row["split"] == "val"]
+        return [_metrics(row) for row in self.rows if row["split"] == "val"]
+
+    def validations_after(self, step: int) -> int:
+        """How many validations there were after a step."""
+        return sum(row["split"] == "val" and float(row["step"]) > step for row in self.rows)
+
+
+def _metrics(row: Row) -> dict[str, float]:
+    return {name: float(value) for name, value in row.items() if name not in ("step", "split")}

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from models import losses
-from models.losses import PerceptualLoss, adversarial_loss, discriminator_loss, feature_matching_loss, gram, velocity_loss
+from models.losses import PerceptualLoss, adversarial_loss, discriminator_loss, feature_matching_loss, gram, lip_opening_loss, velocity_loss
 from schemas.errors import CheckpointError
+from schemas.face_points import CONTENT_INDICES
 
 
 @pytest.fixture(scope="module")
@@ -156,3 +157,13 @@ def test_a_file_without_vgg_is_refused(imported_landmark_generator: Path, landma
             PerceptualLoss(str(path))
     with pytest.raises(CheckpointError, match="is not there"):
         PerceptualLoss(str(tmp_path / "nothing.safetensors"))
+
+
+def test_the_lip_opening_loss_sees_the_gap_alone() -> None:
+    content = torch.rand(2, 5, 2, 57)
+    assert lip_opening_loss(content, content).item() == 0
+    moved = content + torch.tensor([0.3, -0.2]).view(2, 1)
+    assert lip_opening_loss(moved, content).item() == pytest.approx(0, abs=1e-6)
+    wider = content.clone()
+    wider[..., 1, CONTENT_INDICES.index(14)] += 0.4  # the lower lip's inner middle, downwards: one of four numbers
+    assert lip_opening_loss(wider, content).item() == pytest.approx(0.1)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.checkpoint import read_header
+from models.checkpoint import load_landmark_generator, read_header, save_checkpoint
 from schemas.checkpoints import LandmarkGeneratorSize
 from schemas.errors import CheckpointError, DubmillError, SettingsError, StoreError
 from schemas.settings import LandmarkGeneratorTraining, RendererTraining, TrainingSettings
@@ -16,8 +16,9 @@ from tasks.places import exists, read_bytes
 from tasks.progress import Progress
 from tasks.training import landmark_generator
 from tasks.training.landmark_generator import KIND, LandmarkGeneratorTrainer, train_landmark_generator
+from tasks.training.landmark_validation import LandmarkValidation
 from tasks.training.session import Session
-from tasks.training.state import read_run, require_same_settings, saved_run_to_resume, settings_of_run
+from tasks.training.state import Position, read_run, require_same_settings, saved_run_to_resume, settings_of_run
 from tests.training_corpus import SNAPSHOT, make_training_corpus
 
 pytestmark = pytest.mark.usefixtures("quick_networks")
@@ -64,7 +65,8 @@ def test_what_a_run_leaves(landmark_settings: LandmarkGeneratorTraining, corpus:
     summary = train_landmark_generator(landmark_settings)
     out = Path(landmark_settings.out)
     assert [path.name for path in out.rglob("*.safetensors")] == ["landmark-generator.safetensors"]
-    assert {path.name for path in (out / "state").iterdir()} == {"state.pt", "metrics.jsonl", "summary.json", "tensorboard"}
+    assert {path.name for path in (out / "state").iterdir()} == {"checkpoints", "metrics.jsonl", "summary.json", "tensorboard", "previews"}
+    assert sorted(path.name for path in (out / "state" / "checkpoints").iterdir()) == ["000000003.pt", "000000006.pt"]
     header = read_header(summary.checkpoint)
     assert (header.kind, header.step, header.origin, header.snapshot) == ("landmark-generator", 6, "trained", SNAPSHOT)
     assert (header.crop, header.mel) == (corpus.format.crop, corpus.format.mel)
@@ -216,11 +218,114 @@ def test_training_does_not_need_an_installed_package(landmark_settings: Landmark
 
 
 def test_a_damaged_state_is_one_sentence(landmark_settings: LandmarkGeneratorTraining) -> None:
-    state = Path(landmark_settings.out) / "state" / "state.pt"
+    state = Path(landmark_settings.out) / "state" / "checkpoints" / "000000003.pt"
     state.parent.mkdir(parents=True)
     state.write_bytes(b"nothing")
-    with pytest.raises(CheckpointError, match="cannot be read"):
+    with pytest.raises(CheckpointError, match=r"No training state .* can be read"):
         train_landmark_generator(landmark_settings.replaced(resume=True))
+
+
+def test_a_damaged_checkpoint_costs_the_steps_after_the_one_before_it(landmark_settings: LandmarkGeneratorTraining, caplog: pytest.LogCaptureFixture) -> None:
+    train_landmark_generator(landmark_settings)
+    before = rows_of(landmark_settings)
+    newest = Path(landmark_settings.out) / "state" / "checkpoints" / "000000006.pt"
+    newest.write_bytes(newest.read_bytes()[:1000])
+    train_landmark_generator(landmark_settings.replaced(resume=True))
+    assert "the one before it is taken" in caplog.text
+    for one, other in zip(numbers(rows_of(landmark_settings)), numbers(before), strict=True):
+        assert one == pytest.approx(other, abs=1e-6)
+
+
+def test_the_newest_checkpoints_and_the_best_are_kept(landmark_settings: LandmarkGeneratorTraining, falling_scores: list[float]) -> None:
+    falling_scores[:] = [0, 1, 5, 2, 3, 4, 3]
+    summary = train_landmark_generator(landmark_settings.replaced(validate_every=1, keep_checkpoints=2))
+    names = sorted(path.name for path in (Path(landmark_settings.out) / "state" / "checkpoints").iterdir())
+    assert names == ["000000002.pt", "000000005.pt", "000000006.pt"]
+    assert summary.best_step == 2
+    assert read_header(summary.checkpoint).step == 2
+
+
+def test_a_run_stops_when_nothing_becomes_better_and_is_then_finished(landmark_settings: LandmarkGeneratorTraining, falling_scores: list[float]) -> None:
+    falling_scores[:] = [0, 1, 5, 2, 3, 4, 3]
+    settings = landmark_settings.replaced(validate_every=1, stop_after=3)
+    summary = train_landmark_generator(settings)
+    assert (summary.step, summary.best_step, summary.stopped_early) == (5, 2, True)
+    assert summary.metrics["l1"] == -5
+    assert train_landmark_generator(settings.replaced(resume=True)) == summary
+    falling_scores[:] = [6.0] * 10
+    assert train_landmark_generator(settings.replaced(resume=True, stop_after=5)).best_step == 6
+
+
+@pytest.fixture
+def falling_scores(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Scores of the validations to come, in order."""
+    scores: list[float] = []
+    monkeypatch.setattr(LandmarkValidation, "measure", lambda self, network: {"l1": -scores.pop(0)})
+    monkeypatch.setattr(LandmarkValidation, "preview", lambda self, network: None)
+    return scores
+
+
+def test_a_run_may_start_from_a_checkpoint_whose_weights_count_until_better_ones_come(
+    landmark_settings: LandmarkGeneratorTraining, tmp_path: Path, falling_scores: list[float]
+) -> None:
+    falling_scores[:] = [0, 1, 2]
+    first = train_landmark_generator(landmark_settings)
+    falling_scores[:] = [5, 1, 2]
+    tuned = train_landmark_generator(landmark_settings.replaced(start_from=first.checkpoint, out=str(tmp_path / "tuned"), seed=4))
+    assert tuned.best_step == 0
+    for one, other in zip(load_landmark_generator(first.checkpoint).parameters(), load_landmark_generator(tuned.checkpoint).parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_start_with_another_crop_is_refused(landmark_settings: LandmarkGeneratorTraining, tmp_path: Path) -> None:
+    first = train_landmark_generator(landmark_settings.replaced(steps=1))
+    network = load_landmark_generator(first.checkpoint)
+    other = str(tmp_path / "other.safetensors")
+    save_checkpoint(other, network, network.header.replaced(crop=network.header.crop.replaced(padding=0.3)))
+    with pytest.raises(CheckpointError, match=r"padding 0.3.*padding 0.08"):
+        train_landmark_generator(landmark_settings.replaced(start_from=other))
+
+
+def test_what_is_frozen_stays_as_it_was(landmark_settings: LandmarkGeneratorTraining, tmp_path: Path) -> None:
+    first = train_landmark_generator(landmark_settings)
+    changes = {"start_from": first.checkpoint, "freeze": ("audio_encoder", "batch-norm"), "out": str(tmp_path / "tuned"), "learning_rate": 1e-2}
+    train_landmark_generator(landmark_settings.replaced(**changes))
+    before, run = load_landmark_generator(first.checkpoint).state_dict(), read_run(changes["out"], KIND)
+    assert run is not None
+    for name, value in run.networks["network"].items():
+        is_frozen = name.startswith("audio_encoder") or ".normalisation." in name
+        assert torch.equal(value, before[name]) == is_frozen, name
+
+
+def test_the_weights_to_use_are_the_averaged_ones(landmark_settings: LandmarkGeneratorTraining) -> None:
+    summary = train_landmark_generator(landmark_settings.replaced(ema_decay=0.5, validate_every=6))
+    run = read_run(landmark_settings.out, KIND)
+    assert run is not None
+    kept = load_landmark_generator(summary.checkpoint).state_dict()
+    assert all(torch.equal(kept[name], value) for name, value in run.averaged.items())
+    assert not torch.equal(kept["mouth_head.weight"], run.networks["network"]["mouth_head.weight"])
+
+
+def test_the_learning_rate_is_in_the_rows_and_resumed_in_the_middle_of_its_fall(landmark_settings: LandmarkGeneratorTraining, tmp_path: Path) -> None:
+    falling = landmark_settings.replaced(schedule="cosine", rate_warm_up_steps=2)
+    whole = falling.replaced(out=str(tmp_path / "whole"))
+    train_landmark_generator(whole)
+    rates = [row["learning_rate"] for row in rows_of(whole) if row["split"] == "train"]
+    assert rates[0] < rates[1] < rates[2] > rates[3] > rates[5]
+    with pytest.raises(KeyboardInterrupt):
+        train_landmark_generator(falling, interrupt_at(5))
+    with pytest.raises(SettingsError, match="steps 6, not 12"):
+        train_landmark_generator(falling.replaced(resume=True, steps=12))
+    train_landmark_generator(falling.replaced(resume=True))
+    for one, other in zip(numbers(rows_of(falling)), numbers(rows_of(whole)), strict=True):
+        assert one == pytest.approx(other, abs=1e-6)
+
+
+def test_a_loss_on_the_lip_opening_is_a_loss_of_its_own(landmark_settings: LandmarkGeneratorTraining) -> None:
+    train_landmark_generator(landmark_settings.replaced(lip_opening_weight=2.0))
+    for row in rows_of(landmark_settings):
+        if row["split"] == "train":
+            assert row["loss"] == pytest.approx(row["l1"] + row["velocity"] + 2 * row["lip_opening"], rel=1e-5)
 
 
 @pytest.fixture
@@ -230,10 +335,10 @@ def poisoned_steps(monkeypatch: pytest.MonkeyPatch) -> set[int]:
     learn = LandmarkGeneratorTrainer.backward
     count = iter(range(10_000))
 
-    def backward(self: LandmarkGeneratorTrainer, batch: object, epochs: float, share: float) -> dict[str, torch.Tensor]:
+    def backward(self: LandmarkGeneratorTrainer, batch: object, position: Position, share: float) -> dict[str, torch.Tensor]:
         if next(count) in steps:
             batch.mels[:] = float("nan")
-        return learn(self, batch, epochs, share)
+        return learn(self, batch, position, share)
 
     monkeypatch.setattr(LandmarkGeneratorTrainer, "backward", backward)
     return steps
@@ -282,4 +387,4 @@ def test_a_bucket_has_the_metrics_too_while_training_goes_on(landmark_settings: 
         train_landmark_generator(settings, interrupt_at(3))
     rows = map(json.loads, read_bytes("memory://bucket/run/state/metrics.jsonl").splitlines())
     assert [row["step"] for row in rows] == [0, 1, 2]
-    assert not exists("memory://bucket/run/state/state.pt")
+    assert not exists("memory://bucket/run/state/checkpoints")

@@ -1,0 +1,67 @@
+"""A training run from its settings to its summary: the same for both networks, in one process or as one of several workers."""
+
+import logging
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, TypeVar
+
+import torch
+
+from models.checkpoint import load_landmark_generator, load_renderer, require_same_format
+from models.landmark_generator import LandmarkGenerator
+from models.renderer import Renderer
+from schemas.checkpoints import CheckpointHeader, Kind
+from schemas.jobs import TrainingSummary
+from schemas.settings import LandmarkGeneratorTraining, RendererTraining
+from tasks.progress import Progress
+from tasks.training.corpus import Corpus, open_corpus
+from tasks.training.loop import TrainingRun
+from tasks.training.session import Session, open_session, wait_for_all
+from tasks.training.state import read_finished, saved_run_to_resume
+from tasks.training.trainer import Trainer
+
+LOG = logging.getLogger(__name__)
+
+AnyTraining = TypeVar("AnyTraining", LandmarkGeneratorTraining, RendererTraining)
+
+
+def train(
+    kind: Kind, make: Callable[[AnyTraining, Corpus, torch.device], Trainer[Any]], settings: AnyTraining, progress: Progress, session: Session | None
+) -> TrainingSummary:
+    """Trains to the settings' end. Without a session this process is one of torchrun's workers, or the only one.
+
+    Raises StoreError, CheckpointError or SettingsError for what the user can mend, DubmillError when too many losses are no numbers.
+    With several workers, `settings.store` and `settings.out` must be places that all of them see.
+    """
+    opened: AbstractContextManager[Session] = open_session(settings.device) if session is None else nullcontext(session)
+    with opened as worker:
+        saved = saved_run_to_resume(settings, kind)
+        finished = read_finished(settings, saved)
+        wait_for_all(worker)  # before the one that leads changes what the others read
+        if finished is not None:
+            return finished
+        corpus = open_corpus(settings, saved, worker)
+        run = TrainingRun(make(settings, corpus, worker.device), settings, corpus, worker, progress)
+        if saved is not None:
+            run.resume(saved)
+        return run.to_the_end()
+
+
+def landmark_generator_to_start_from(location: str, corpus: Corpus) -> LandmarkGenerator:
+    """The network of a checkpoint, of the corpus's crop and mel; the size of its pictures does not matter. Raises CheckpointError."""
+    network = load_landmark_generator(location)
+    _require_format(network.header, corpus)
+    return network
+
+
+def renderer_to_start_from(location: str, corpus: Corpus) -> Renderer:
+    """The network of a checkpoint, of the corpus's crop and mel; it may have been trained at another size. Raises CheckpointError."""
+    network = load_renderer(location)
+    _require_format(network.header, corpus)
+    return network
+
+
+def _require_format(header: CheckpointHeader | None, corpus: Corpus) -> None:
+    if header is not None:
+        store_format = corpus.store.format
+        require_same_format(header, store_format.crop.replaced(size=header.crop.size), store_format.mel, f"the corpus {corpus.store.uri}")
