@@ -68,6 +68,11 @@ def open_session(device: str = "auto") -> Iterator[Session]:
         distributed.destroy_process_group()
 
 
+def prints_here() -> bool:
+    """Whether this process tells people how it goes: of torchrun's workers only the one that leads does, also before there is a session."""
+    return not _is_under_torchrun() or os.environ["RANK"] == "0"
+
+
 def _is_under_torchrun() -> bool:
     return all(name in os.environ for name in TORCHRUN_VARIABLES)
 
