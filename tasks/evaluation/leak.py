@@ -30,7 +30,10 @@ def leak(predicted: Series, source: Series, heard: Sequence[Series] = ()) -> flo
     heard: what is known of the lips that belong to the speech, such as their opening in the speaker's own video; what these explain is
     taken out of both series before (partial correlation). That matters where clips share a rhythm: two real GRID clips, which all
     begin and end in silence, go along with r = 0.52 +- 0.16 although neither knows of the other; clips of free speech with 0.0 +- 0.2.
+    NaN where a number is none.
     """
+    if not all(np.isfinite(series).all() for series in (predicted, source, *heard)):
+        return float("nan")
     return correlation(_unexplained(predicted, heard), _unexplained(source, heard))
 
 
