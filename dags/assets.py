@@ -5,6 +5,6 @@ from airflow.sdk import Asset
 CORPUS = Asset("corpus")
 """The corpus store, grown by `ingest_corpus`."""
 LANDMARK_GENERATOR = Asset("landmark-generator")
-"""The landmark generator's weights, made by `train_landmark_generator`."""
+"""The published landmark generator; updated by `train_landmark_generator` when a better one is published."""
 RENDERER = Asset("renderer")
-"""The renderer's weights, made by `train_renderer`."""
+"""The published renderer; updated by `train_renderer` when a better one is published."""

@@ -1,41 +1,6 @@
-"""The DAG `train_renderer`: the renderer's weights from the corpus."""
+"""The Airflow DAG `train_renderer`: the renderer's weights from the corpus, published if they are the better ones."""
 
-from airflow.sdk import DAG
+from dags.assets import RENDERER
+from dags.training import training_dag
 
-from dags.assets import CORPUS, RENDERER
-from dags.defaults import RESULTS_FOLDER, START_DATE, TASK_DEFAULTS, settings_param
-from dags.operators.ray_job import RayJobOperator
-from schemas.settings import RendererTraining
-
-DOCUMENTATION = """
-### A sketch and reference pictures to a face
-Runs the Ray job `ray_jobs.train_renderer`: freezes a snapshot of the corpus unless the settings name one, trains, and leaves
-`renderer.safetensors` in the folder `out` of the settings.
-
-* **Runs** when the asset `corpus` was published, or by hand.
-* **Parameter `settings`:** the YAML file of `dubmill train renderer --settings`.
-* **Publishes** the asset `renderer`, with the checkpoint's URI, its step and its losses on held-out clips.
-* **When it fails:** the task's log ends with the job's last lines. A retry goes on from the last state of its own run; a new
-  run, or a cleared task, starts afresh.
-"""
-
-with DAG(
-    "train_renderer",
-    description="The renderer's weights from the corpus",
-    schedule=[CORPUS],
-    start_date=START_DATE,
-    catchup=False,
-    max_active_runs=1,
-    default_args=TASK_DEFAULTS,
-    params={"settings": settings_param("train_renderer")},
-    tags=["dubmill", "training"],
-    doc_md=DOCUMENTATION,
-) as dag:
-    RayJobOperator(
-        task_id="train",
-        job="train_renderer",
-        settings="{{ params.settings }}",
-        settings_class=RendererTraining,
-        results=RESULTS_FOLDER,
-        outlets=[RENDERER],
-    )
+dag = training_dag("train_renderer", "renderer", RENDERER, "A sketch and reference pictures to a face: the renderer")

@@ -43,24 +43,25 @@ class RayJobOperator(BaseOperator):  # type: ignore[misc]
 
     Args:
         job: module under `ray_jobs`.
-        settings: URI of the flat YAML file that the job reads; this machine and the cluster must both reach it.
+        settings: URI of the flat YAML file that the job reads; this machine and the cluster must both reach it. None: there is no
+            file, the overrides are all.
         settings_class: what the file is checked against before anything is submitted. Faults are not retried.
         results: folder or prefix for the job's result, a small JSON object of URIs and counts; it becomes the XCom value and
             the `extra` of each outlet asset's event. Lists in it are given as their lengths.
-        overrides: settings that replace those of the file, for a task that is mapped over them. The job then reads a copy of
-            the file with them, which is written beside its result.
+        overrides: settings that replace those of the file: of a task that is mapped over them, or what an earlier task returned.
+            The job then reads a copy of the file with them, which is written beside its result.
         connection_id: Airflow connection of Ray's job API: host, port, and as password the token. Default without
             such a connection: http://127.0.0.1:8265, no token.
     """
 
-    template_fields: Sequence[str] = ("settings", "results")
+    template_fields: Sequence[str] = ("settings", "overrides", "results")
     ui_color = "#d6eaf8"
 
     def __init__(
         self,
         *,
         job: str,
-        settings: str,
+        settings: str | None = None,
         settings_class: type[Settings],
         results: str,
         overrides: Mapping[str, Any] | None = None,
@@ -117,9 +118,10 @@ class RayJobOperator(BaseOperator):  # type: ignore[misc]
 
     def _checked_settings(self) -> Settings:
         try:
-            return check_settings(self.settings_class, {**read_settings(self.settings), **(self.overrides or {})})
+            of_file = read_settings(self.settings) if self.settings else {}
+            return check_settings(self.settings_class, {**of_file, **(self.overrides or {})})
         except SettingsError as error:
-            raise AirflowFailException(f"{self.settings}: {error}") from error
+            raise AirflowFailException(f"{self.settings or self.task_id}: {error}") from error
 
     def _choose_id(self, api: RayJobsApi, stem: str) -> tuple[str, bool]:
         """The id to follow, and whether Ray has such a job: one that runs or succeeded, or the first id not yet used."""
@@ -133,7 +135,7 @@ class RayJobOperator(BaseOperator):  # type: ignore[misc]
 
     def _settings_location(self, submission_id: str, settings: Settings) -> str:
         """Where the job finds its settings: in their own file, or in a copy with the overrides, which is written here."""
-        if not self.overrides:
+        if self.settings and not self.overrides:
             return self.settings
         location = f"{self.results.rstrip('/')}/{submission_id}.settings.yaml"
         write_settings(settings, location)

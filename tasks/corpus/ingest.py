@@ -7,7 +7,7 @@ from schemas.jobs import IngestSummary
 from schemas.settings import IngestSettings
 from tasks.corpus.batch import BatchCounts, write_batch
 from tasks.corpus.plan import IngestPlan, PlannedBatch, plan_batches
-from tasks.corpus.stats import corpus_version
+from tasks.corpus.stats import corpus_state
 from tasks.corpus.store import CorpusStore
 from tasks.progress import Progress
 
@@ -37,7 +37,7 @@ def summarize(store: str, plan: IngestPlan, counts: Iterable[BatchCounts]) -> In
     rejects: Counter[str] = Counter()
     for count in written:
         rejects.update(count.rejects)
-    corpus_batches, version = corpus_version(CorpusStore.open(store))
+    corpus = corpus_state(CorpusStore.open(store))
     return IngestSummary(
         store=store,
         sources=plan.sources,
@@ -46,6 +46,7 @@ def summarize(store: str, plan: IngestPlan, counts: Iterable[BatchCounts]) -> In
         clips=sum(count.clips for count in written),
         frames=sum(count.frames for count in written),
         rejects=dict(sorted(rejects.items())),
-        corpus_batches=corpus_batches,
-        corpus_version=version,
+        corpus_batches=corpus.batches,
+        corpus_clips=corpus.clips,
+        corpus_version=corpus.version,
     )

@@ -102,13 +102,22 @@ def planned_sources(store: CorpusStore) -> tuple[set[str], int]:
     return sources, unfinished
 
 
-def corpus_version(store: CorpusStore) -> tuple[int, str]:
-    """How many finished batches hold clips, and a name for that set (16 hex digits), which changes exactly when the set does.
+class CorpusState(NamedTuple):
+    """What tells whether a corpus has grown."""
 
-    Reads file names and the footers of the `clips` tables. A batch's name stands for its content: a finished batch never changes.
-    """
-    batches = [batch for batch, clips in store.clip_counts().items() if clips]
-    return len(batches), hashlib.sha256("\n".join(batches).encode()).hexdigest()[:VERSION_LENGTH]
+    batches: int
+    """Finished ones that hold clips."""
+    clips: int
+    """Rows of their tables; content that lies in the store under two names counts twice."""
+    version: str
+    """A name for the set of those batches, 16 hex digits, which changes exactly when the set does."""
+
+
+def corpus_state(store: CorpusStore) -> CorpusState:
+    """Reads file names and the footers of the `clips` tables. A batch's name stands for its content: a finished batch never changes."""
+    counts = {batch: clips for batch, clips in store.clip_counts().items() if clips}
+    version = hashlib.sha256("\n".join(counts).encode()).hexdigest()[:VERSION_LENGTH]
+    return CorpusState(len(counts), sum(counts.values()), version)
 
 
 def corpus_stats(uri: str) -> CorpusStats:

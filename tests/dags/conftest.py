@@ -16,8 +16,9 @@ atexit.register(shutil.rmtree, os.environ["AIRFLOW_HOME"], ignore_errors=True)
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 os.environ["AIRFLOW__CORE__DAGS_FOLDER"] = str(REPOSITORY / "dags")
 os.environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = f"sqlite:///{os.environ['AIRFLOW_HOME']}/airflow.db"
-for name in ("DUBMILL_SETTINGS", "DUBMILL_RESULTS", "DUBMILL_INGEST_SCHEDULE", "DUBMILL_TASK_RETRIES", "DUBMILL_CLUSTER_PYTHON"):
-    os.environ.pop(name, None)
+OURS = ("SETTINGS", "RESULTS", "INGEST_SCHEDULE", "TASK_RETRIES", "CLUSTER_PYTHON", "TRAIN_MIN_NEW_CLIPS", "SELECTION")
+for name in OURS:
+    os.environ.pop(f"DUBMILL_{name}", None)
 
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:

@@ -35,7 +35,7 @@ def test_there_are_these_dags_and_no_others(dags: Any) -> None:
 
 
 @pytest.mark.parametrize("dag_id", DAG_JOBS)
-def test_a_dag_has_one_ray_job_with_its_settings(dags: Any, dag_id: str) -> None:
+def test_the_main_job_of_a_dag_reads_the_file_of_its_settings(dags: Any, dag_id: str) -> None:
     task_id, job, settings_class = DAG_JOBS[dag_id]
     task = dags[dag_id].get_task(task_id)
     values = task.partial_kwargs if task.is_mapped else vars(task)
@@ -70,6 +70,22 @@ def test_assets_join_the_dags(dags: Any) -> None:
         assert dags[trainer].max_active_runs == 1
 
 
+@pytest.mark.parametrize("dag_id", ["train_landmark_generator", "train_renderer"])
+def test_training_is_gated_frozen_and_published(dags: Any, dag_id: str) -> None:
+    upstream = {task.task_id: set(task.upstream_task_ids) for task in dags[dag_id].tasks}
+    assert upstream == {"gate": set(), "freeze": {"gate"}, "train": {"gate", "freeze"}, "publish": {"gate", "train"}, "announce": {"publish"}}
+    jobs = {task_id: dags[dag_id].get_task(task_id).job for task_id in ("freeze", "train", "publish")}
+    assert jobs == {"freeze": "freeze_snapshot", "train": dag_id, "publish": "publish_model"}
+    assert all(not task.outlets for task in dags[dag_id].tasks if task.task_id != "announce")
+
+
+def test_training_takes_no_amount_of_new_clips_below_one(dags: Any) -> None:
+    params: ParamsDict = dags["train_renderer"].params
+    assert (params["min_new_clips"], params["hold_back"], params["selection"]) == (1, False, "")
+    with pytest.raises(Exception, match="Invalid input for param min_new_clips"):
+        params["min_new_clips"] = 0
+
+
 def test_ingest_has_no_schedule_unless_one_is_set(dags: Any) -> None:
     assert dags["ingest_corpus"].schedule is None
     assert dags["ingest_corpus"].max_active_runs == 1
@@ -83,6 +99,15 @@ def test_folders_and_schedule_come_from_the_environment(repository: Path) -> Non
     """
     changed = {"DUBMILL_SETTINGS": "s3://b/settings/", "DUBMILL_INGEST_SCHEDULE": "@daily", "DUBMILL_TASK_RETRIES": "0"}
     assert _python(script, repository, changed).split() == ["@daily", "s3://b/settings/ingest_corpus.yaml", "s3://b/settings/results", "0"]
+
+
+def test_what_starts_a_training_comes_from_the_environment(repository: Path) -> None:
+    script = """
+        from dags.train_renderer import dag
+        print(dag.params["min_new_clips"], dag.params["selection"], dag.params["publish"])
+    """
+    changed = {"DUBMILL_SETTINGS": "s3://b/settings/", "DUBMILL_TRAIN_MIN_NEW_CLIPS": "500", "DUBMILL_SELECTION": "s3://b/chosen.yaml"}
+    assert _python(script, repository, changed).split() == ["500", "s3://b/chosen.yaml", "s3://b/settings/publish.yaml"]
 
 
 def test_the_folder_is_parsed_within_two_seconds(repository: Path) -> None:

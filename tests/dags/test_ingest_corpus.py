@@ -25,6 +25,7 @@ class Store:
 
     new_clips: dict[str, int]
     batches: int = 0
+    clips: int = 0
     fails: set[str] = field(default_factory=set)
     dies_after_its_work: set[str] = field(default_factory=set)
 
@@ -38,6 +39,7 @@ class Store:
             return
         clips = self.new_clips.pop(source, 0)
         self.batches += clips > 0
+        self.clips += clips
         self.dies_after_its_work.discard(source)
         result = {
             "store": settings["store"],
@@ -48,6 +50,7 @@ class Store:
             "frames": 25 * clips,
             "rejects": {"no-face": 1},
             "corpus_batches": self.batches,
+            "corpus_clips": self.clips,
             "corpus_version": f"version {self.batches}",
         }
         Path(words[words.index("--result") + 1]).write_text(json.dumps(result))
@@ -115,6 +118,7 @@ def test_each_source_is_a_job_and_the_counts_are_published_once_for_all(line: Li
         "frames": 125,
     }
     assert (event["rejects"], event["corpus_batches"], event["corpus_version"]) == ({"no-face": 2}, 2, "version 2")
+    assert event["corpus_clips"] == 5
 
 
 def test_a_second_run_that_finds_nothing_new_is_skipped_and_a_third_that_does_is_not(line: Line) -> None:
@@ -123,7 +127,7 @@ def test_a_second_run_that_finds_nothing_new_is_skipped_and_a_third_that_does_is
     line.store.new_clips["/b"] = 1
     assert line.run() == ("success", ALL_WELL)
     assert line.run()[1]["publish"] == ["skipped"], "what counts is the event before, not the first one"
-    assert [event["clips"] for event in line.events()] == [5, 1]
+    assert [(event["clips"], event["corpus_clips"]) for event in line.events()] == [(5, 5), (1, 6)], "training counts the clips of the whole store"
 
 
 def test_a_run_for_a_day_long_past_does_no_harm(line: Line) -> None:

@@ -108,6 +108,15 @@ def test_overrides_give_the_job_a_copy_of_its_settings(run: Run) -> None:
     assert copied == IngestSettings(store="/store", sources=("/other",))
 
 
+def test_without_a_file_the_overrides_are_all(run: Run) -> None:
+    run.write_result()
+    run.operator(settings=None, overrides={"store": "/store", "sources": ["/other"]}).execute(run.context)
+    copied = check_settings(IngestSettings, read_settings(f"{run.folder}/results/{run.stem}.a1.settings.yaml"))
+    assert copied == IngestSettings(store="/store", sources=("/other",))
+    with pytest.raises(AirflowFailException, match="ingest: These settings cannot be used: store is not given"):
+        run.operator(settings=None).execute(run.context)
+
+
 def test_overrides_that_are_no_settings_fail_at_once(run: Run) -> None:
     with pytest.raises(AirflowFailException, match="source is no setting"):
         run.operator(overrides={"source": "/other"}).execute(run.context)

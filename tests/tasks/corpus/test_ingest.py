@@ -11,7 +11,7 @@ from schemas.jobs import IngestSummary
 from schemas.settings import CropSettings
 from tasks.corpus import layout
 from tasks.corpus.ingest import ingest_here, plan_batches, write_batch
-from tasks.corpus.stats import corpus_version
+from tasks.corpus.stats import corpus_state
 from tasks.corpus.store import CorpusStore
 from tasks.corpus.verify import verify_store
 from tasks.progress import silent
@@ -49,7 +49,7 @@ def test_the_summary_counts_what_was_written(made: Made) -> None:
     summary = made[1]
     assert (summary.sources, summary.known, len(summary.batches), summary.clips, summary.frames) == (8, 0, 3, 4, 30 + 30 + 20)
     assert sum(summary.rejects.values()) == 5
-    assert (summary.corpus_batches, summary.corpus_version) == corpus_version(CorpusStore.open(str(made[0])))
+    assert (summary.corpus_batches, summary.corpus_clips, summary.corpus_version) == corpus_state(CorpusStore.open(str(made[0])))
 
 
 def test_the_second_run_finds_nothing_to_do_and_writes_nothing(footage: Path, made: Made) -> None:

@@ -8,7 +8,7 @@ from schemas.errors import StoreError
 from schemas.settings import FormatSettings, SnapshotSettings
 from schemas.tables import CLIPS
 from tasks.corpus.snapshot import freeze_snapshot
-from tasks.corpus.stats import StoredFiles, corpus_stats, corpus_version, show_clip, stats_table
+from tasks.corpus.stats import StoredFiles, corpus_stats, corpus_state, show_clip, stats_table
 from tasks.corpus.store import CorpusStore
 
 ALL_LENGTHS = SnapshotSettings(min_frames=5, min_face_px=0, min_detected_share=0, max_yaw_deg=180)
@@ -35,18 +35,18 @@ def _plain(kind: pa.DataType) -> object:
 
 
 def test_the_version_changes_exactly_with_the_batches_that_hold_clips(empty: CorpusStore) -> None:
-    nothing = corpus_version(empty)
+    nothing = corpus_state(empty)
     add_batch(empty, "b1", 2)
-    one = corpus_version(empty)
-    assert (nothing[0], one[0]) == (0, 1)
-    assert nothing[1] != one[1]
+    one = corpus_state(empty)
+    assert (nothing[:2], one[:2]) == ((0, 0), (1, 2))
+    assert nothing.version != one.version
     add_batch(empty, "b2", 0)
-    assert corpus_version(empty) == one, "a batch whose sources were all turned away brings nothing new"
+    assert corpus_state(empty) == one, "a batch whose sources were all turned away brings nothing new"
     path = add_batch(empty, "b0", 1)
-    assert corpus_version(empty)[0] == 2
-    assert corpus_version(empty)[1] not in (one[1], nothing[1])
+    assert corpus_state(empty)[:2] == (2, 3)
+    assert corpus_state(empty).version not in (one.version, nothing.version)
     path.unlink()
-    assert corpus_version(empty) == one
+    assert corpus_state(empty) == one
 
 
 def test_the_way_from_sources_to_snapshots(store: Path) -> None:

@@ -1,0 +1,36 @@
+"""The job that publishes a trained network if it does better than the one in use."""
+
+import ray
+from ray.exceptions import RayTaskError
+
+from ray_jobs.cluster import connect
+from ray_jobs.job import job_main
+from schemas.errors import DubmillError
+from schemas.jobs import PublishSummary
+from schemas.settings import PublishSettings
+from tasks.progress import Progress
+from tasks.training.publish import publish_model
+
+
+def run(settings: PublishSettings, progress: Progress) -> PublishSummary:
+    """Measures on one of the cluster's GPUs, or in this process where it has none. Raises CheckpointError, StoreError and SettingsError."""
+    if settings.device == "cpu":
+        return publish_model(settings, progress)
+    with connect():
+        return _on_a_gpu(settings) if ray.cluster_resources().get("GPU") else publish_model(settings, progress)
+
+
+def _on_a_gpu(settings: PublishSettings) -> PublishSummary:
+    """The head that runs this process seldom has a GPU of its own."""
+    publish = ray.remote(num_gpus=1)(publish_model)
+    try:
+        summary: PublishSummary = ray.get(publish.remote(settings.with_absolute_locations()))
+    except RayTaskError as error:
+        if isinstance(error.cause, DubmillError):  # Ray's own error would wrap the sentence in traces of both sides
+            raise error.cause from error
+        raise
+    return summary
+
+
+if __name__ == "__main__":
+    job_main(PublishSettings, run)

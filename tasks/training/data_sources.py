@@ -1,0 +1,93 @@
+"""What a network was trained on: the sources of a snapshot's clips, and under which licence each may be used."""
+
+import csv
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from schemas.errors import SettingsError, StoreError
+from schemas.jobs import Snapshot
+from schemas.locations import without_secrets
+from tasks import places
+from tasks.corpus.store import CorpusStore
+
+COLUMNS = ("source", "licence")
+SEEN_SPLITS = ("train", "val")
+"""Test clips are neither learnt from nor looked at when weights are chosen."""
+
+
+@dataclass
+class DataSource:
+    """A file or folder that clips came from."""
+
+    name: str
+    licence: str | None
+    """None: it is not stated."""
+    clips: int = 0
+    duration_s: float = 0.0
+    speakers: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """All that a network was trained on and chosen by."""
+
+    sources: tuple[DataSource, ...]
+    """Those without a licence first, then the largest first."""
+    lost_clips: int
+    """Clips of the snapshot that the store no longer has."""
+
+    @property
+    def unlicensed(self) -> tuple[DataSource, ...]:
+        """The sources whose licence is not stated."""
+        return tuple(source for source in self.sources if source.licence is None)
+
+
+def read_licences(location: str | None) -> dict[str, str]:
+    """Licences by source from a CSV file with the columns source, licence; none without a file. SettingsError when it cannot be used."""
+    if location is None:
+        return {}
+    shown = without_secrets(location)
+    try:
+        text = places.read_bytes(location).decode("utf-8-sig")
+    except FileNotFoundError as error:
+        raise SettingsError(f"The licences file {shown} is not there.") from error
+    except (OSError, UnicodeDecodeError, StoreError) as error:
+        raise SettingsError(f"The licences file {shown} cannot be read.") from error
+    reader = csv.DictReader(io.StringIO(text))
+    if not set(COLUMNS) <= set(reader.fieldnames or ()):
+        raise SettingsError(f"The licences file {shown} needs the columns source, licence in its first line.")
+    rows = [{name: (row[name] or "").strip() for name in COLUMNS} for row in reader]
+    return {row["source"].rstrip("/"): row["licence"] for row in rows if row["source"] and row["licence"]}
+
+
+def training_data(store: CorpusStore, snapshot: Snapshot, licences: dict[str, str]) -> TrainingData:
+    """The sources of a snapshot's training and validation clips; a source without a licence goes by its folder.
+
+    licences: by file, or by folder for all within; the longest name that fits counts.
+    """
+    wanted = {clip.clip_id for clip in snapshot.clips if clip.split in SEEN_SPLITS}
+    rows = [row for row in store.clips(("source", "speaker", "duration_s")).to_pylist() if row["clip_id"] in wanted]
+    sources: dict[str, DataSource] = {}
+    for row in rows:
+        listed = licensed_as(row["source"], licences)
+        name = listed or row["source"].rpartition("/")[0] or row["source"]
+        source = sources.setdefault(name, DataSource(without_secrets(name), licences[listed] if listed else None))
+        source.clips += 1
+        source.duration_s += row["duration_s"]
+        source.speakers.add(row["speaker"])
+    return TrainingData(tuple(_in_order(sources.values())), len(wanted) - len(rows))
+
+
+def licensed_as(source: str, licences: dict[str, str]) -> str | None:
+    """The name under which a licence is listed that holds for a source: its own, or that of the nearest folder it lies in."""
+    name = source
+    while name:
+        if name in licences:
+            return name
+        name = name.rpartition("/")[0]
+    return None
+
+
+def _in_order(sources: Iterable[DataSource]) -> list[DataSource]:
+    return sorted(sources, key=lambda source: (source.licence is not None, -source.duration_s, source.name))
