@@ -23,7 +23,7 @@ def freeze(network: nn.Module, names: Iterable[str]) -> None:
             parts = ", ".join(dict(network.named_children()))
             raise SettingsError(f"There is nothing to freeze under the name {name}; the network's parts are {parts}, and {BATCH_NORM}.")
         for parameter in parameters:
-            parameter.requires_grad_(requires_grad=False)
+            parameter.requires_grad = False
     if not learning(network):
         raise SettingsError("Everything is frozen, so there is nothing to train; freeze less.")
 

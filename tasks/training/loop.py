@@ -21,7 +21,7 @@ from tasks.training.batch_norm import normalise_over_workers
 from tasks.training.batches import batches_ahead
 from tasks.training.corpus import Corpus
 from tasks.training.record import Record
-from tasks.training.samples import BatchKind, samples_in_batch, to_device
+from tasks.training.samples import BatchKind, to_device
 from tasks.training.schedule import learning_rate, set_learning_rate
 from tasks.training.session import Session, add_up_gradients, sum_over_workers
 from tasks.training.state import (
@@ -38,6 +38,7 @@ from tasks.training.state import (
 )
 from tasks.training.trainer import Trainer
 from tasks.training.validation import score
+from tasks.training.windows import samples_in_batch
 from tasks.version import code_version
 
 LOG = logging.getLogger(__name__)
