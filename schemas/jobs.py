@@ -105,6 +105,9 @@ class FinetuneSummary(Settings):
     landmark_generator: TrainingSummary
     renderer: TrainingSummary
     clips: dict[Split, int] = Field(description="clips of the person by split")
+    unchanged: tuple[Literal["landmark-generator", "renderer"], ...] = Field(
+        default=(), description="networks that no step made better on what was held out: they are as they were at the start"
+    )
 
 
 class FrozenSummary(Settings):
