@@ -1,4 +1,4 @@
-"""The training page: loss curves, what the weights file says of itself, sample pictures."""
+"""The training page: curves, measures on held-out clips and what they mean, sample pictures and short clips, what the weights file says of itself."""
 
 import json
 import re
@@ -12,43 +12,45 @@ from markupsafe import Markup
 from pydantic import ValidationError
 
 from schemas.checkpoints import CheckpointHeader
-from schemas.errors import CheckpointError, StoreError
+from schemas.errors import CheckpointError, MediaError, StoreError
 from schemas.jobs import TrainingSummary
 from tasks import places
 from tasks.report.charts import Series, line_chart
+from tasks.report.metric_meanings import meaning
 from tasks.report.page import picture_uri, write_page
+from tasks.report.video import PageVideo, page_video
 
 KINDS = {"landmark-generator": "landmark generator", "renderer": "renderer"}
 NOT_CURVES = ("step", "split", "phase", "epoch", "epochs", "held_out", "skipped", "gradient_norm")
 """Numbers of a metrics row that are no losses."""
+PHASES = {1.0: "the warp alone is learnt", 2.0: "all losses are learnt from"}
 MOST_PICTURES = 6
-EXPLANATIONS = {
-    "velocity": "difference of the landmarks' steps from frame to frame",
-    "warp": "perceptual distance of the warped reference to the real face",
-    "warp_l1": "mean distance of the warped reference's pixels",
-    "psnr": "likeness to the real face in dB, higher is better",
-    "perceptual": "perceptual and style distance to the real face",
-    "loss": "weighted sum that training makes smaller",
-    "adversarial": "how easily the discriminator tells the pictures from real ones",
-    "feature_matching": "difference of what the discriminator sees in both",
+MOST_PREVIEWS = 2
+"""Clips on a page, the first and the last: some hundred kilobytes each."""
+PREVIEW_SAYS = {
+    "landmark generator": "From left: the real face, and its head with the mouth that the network makes of the clip's own speech, which is heard,"
+    " and of another clip's. The second mouth should speak as the first, the third should not.",
+    "renderer": "Left the generated face, right the real one, frame by frame as in a dub.",
 }
-L1_EXPLANATIONS = {"landmark generator": "mean distance of the landmarks' coordinates, in shares of the face box", "renderer": "mean distance of pixels, 0..1"}
 
 
 @dataclass(frozen=True)
 class HeldOutRow:
-    """A measure on the held-out clips before the first step and at the end."""
+    """A measure on the held-out clips before the first step, of the weights to use, and at the end."""
 
     name: str
+    meaning: str
     first_step: int
     first: float
     last_step: int
     last: float
+    best: float | None
+    """Of the weights to use; None where that step was not measured."""
 
     @property
     def ratio(self) -> float | None:
-        """The last as a share of the first; None when the first is nought."""
-        return self.last / self.first if self.first else None
+        """The last as a share of the first; None when that says nothing: the first is nought, or one is below."""
+        return self.last / self.first if self.first > 0 and self.last >= 0 else None
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,14 @@ class SamplePicture:
 
 
 @dataclass(frozen=True)
+class ShownPreview:
+    """A short clip that the network made; None where it cannot be read."""
+
+    video: PageVideo | None
+    caption: str
+
+
+@dataclass(frozen=True)
 class TrainingFacts:
     """What the page says of one run. `header` and `summary` are None while a run has not written them."""
 
@@ -77,9 +87,17 @@ class TrainingFacts:
     step: int
     header: CheckpointHeader | None
     summary: TrainingSummary | None
+    best_step: int | None
+    """Of the weights to use."""
+    phases: list[tuple[int, str]]
+    """The step with which each phase began, and what is learnt in it."""
+    has_held_out: bool
+    """False: there are no validation clips, and what is called held out is training clips."""
     held_out: list[HeldOutRow]
     curves: list[CurveFigure]
     pictures: list[SamplePicture]
+    previews: list[ShownPreview]
+    preview_says: str
 
     def held_out_row(self, name: str) -> HeldOutRow | None:
         """The held-out measure of that name, if it was measured twice."""
@@ -97,15 +115,21 @@ def training_facts(out: str) -> TrainingFacts:
     summary = _read_summary(out)
     rows = _read_metrics(out)
     kind = _kind(header, summary)
+    best_step = summary.best_step if summary else header.step if header else None
     return TrainingFacts(
         out=out,
         kind=kind,
         step=int(max((row["step"] for row in rows), default=header.step if header else 0)),
         header=header,
         summary=summary,
-        held_out=_held_out(rows),
+        best_step=best_step,
+        phases=_phases(rows),
+        has_held_out=all(row.get("held_out", 1.0) for row in rows),
+        held_out=_held_out(rows, kind, best_step),
         curves=[_curve(rows, name, kind) for name in _measure_names(rows)],
         pictures=_sample_pictures(out),
+        previews=_previews(out),
+        preview_says=PREVIEW_SAYS.get(kind, ""),
     )
 
 
@@ -162,25 +186,57 @@ def _curve(rows: list[dict[str, Any]], name: str, kind: str) -> CurveFigure:
         held = [row for row in rows if row["split"] == look and name in row]
         if held:
             curves.append(Series(said, look, [row["step"] for row in held], [float(row[name]) for row in held]))
-    explanation = L1_EXPLANATIONS.get(kind, "") if name == "l1" else EXPLANATIONS.get(name, "")
-    return CurveFigure(name, explanation, line_chart(curves))
+    return CurveFigure(name, meaning(name, kind), line_chart(curves))
 
 
-def _held_out(rows: list[dict[str, Any]]) -> list[HeldOutRow]:
+def _phases(rows: list[dict[str, Any]]) -> list[tuple[int, str]]:
+    """Where the phase of the training rows changes; nothing for a network that has but one."""
+    held = [(int(row["step"]), float(row["phase"])) for row in rows if row["split"] == "train" and "phase" in row]
+    changes = [held[index] for index in range(len(held)) if index == 0 or held[index][1] != held[index - 1][1]]
+    return [(step, PHASES.get(phase, f"phase {phase:g}")) for step, phase in changes]
+
+
+def _held_out(rows: list[dict[str, Any]], kind: str, best_step: int | None) -> list[HeldOutRow]:
     measured = [row for row in rows if row["split"] == "val"]
     if not measured:
         return []
     first, last = measured[0], measured[-1]
+    best = next((row for row in measured if row["step"] == best_step), {})
     names = [name for name in first if name not in NOT_CURVES and name in last]
-    return [HeldOutRow(name, int(first["step"]), float(first[name]), int(last["step"]), float(last[name])) for name in names]
+    return [
+        HeldOutRow(name, meaning(name, kind), int(first["step"]), float(first[name]), int(last["step"]), float(last[name]), _number(best.get(name)))
+        for name in names
+    ]
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) else None
 
 
 def _sample_pictures(out: str) -> list[SamplePicture]:
     """A few of the run's pictures, the first and the last among them, in order of their steps."""
     folder = places.join(out, "state", "pictures")
-    names = sorted(places.list_names(folder, ".png"), key=_step_of)
-    chosen = np.unique(np.linspace(0, len(names) - 1, min(MOST_PICTURES, len(names))).astype(int)) if names else []
-    return [_sample_picture(folder, names[index]) for index in chosen]
+    return [_sample_picture(folder, name) for name in _some_of(folder, ".png", MOST_PICTURES)]
+
+
+def _previews(out: str) -> list[ShownPreview]:
+    folder = places.join(out, "state", "previews")
+    return [_preview(folder, name) for name in _some_of(folder, ".mp4", MOST_PREVIEWS)]
+
+
+def _preview(folder: str, name: str) -> ShownPreview:
+    try:
+        video = page_video(places.join(folder, name))
+    except (MediaError, OSError):
+        video = None
+    return ShownPreview(video, name.removesuffix(".mp4").replace("_", " "))
+
+
+def _some_of(folder: str, suffix: str, most: int) -> list[str]:
+    """At most so many of a folder's files, the first and the last step among them, in order of their steps."""
+    names = sorted(places.list_names(folder, suffix), key=_step_of)
+    chosen = np.unique(np.linspace(0, len(names) - 1, min(most, len(names))).astype(int)) if names else []
+    return [names[index] for index in chosen]
 
 
 def _sample_picture(folder: str, name: str) -> SamplePicture:

@@ -82,7 +82,7 @@ class LandmarkValidation(Validation):
         speaking = SpeakingNetwork(network, self.device)
         index = int(np.argmax([len(clip.frames) for clip in self._clips]))
         clip, partner = self._clips[index], self._partners[index]
-        panels = {"real": clip.content, "own speech": speaking.speak(clip, speaking.hear(clip.mel_windows))}
+        panels = {"real": clip.content, "own speech, heard": speaking.speak(clip, speaking.hear(clip.mel_windows))}
         if partner is not None:
             panels["another's speech"] = speaking.speak(clip, speaking.hear(self._clips[partner].mel_windows))
         length = min(map(len, panels.values()))

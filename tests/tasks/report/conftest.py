@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from schemas.checkpoints import CheckpointHeader, Kind, LandmarkGeneratorSize, RendererSize
+from schemas.jobs import TrainingSummary
 from schemas.settings import CropSettings, IngestSettings
 from tasks.corpus.ingest import ingest_here
 from tasks.dubbing.results import ResultWriter, Row
@@ -55,6 +56,12 @@ def renderer_dir(tmp_path: Path) -> Path:
     rows: list[dict[str, float | str]] = [{"step": step, "split": "train", "warp": 2.0, "loss": float("nan") if step == 3 else 5.0} for step in range(1, 41)]
     rows += [{"step": step, "split": "val", "psnr": 10.0 + step, "l1": 0.2} for step in (0, 40)]
     return write_run(tmp_path / "renderer", "renderer", rows, pictures=3)
+
+
+def write_summary(out: Path, kind: Kind, **values: object) -> None:
+    """How a run ended, beside its metrics."""
+    required = {"kind": kind, "checkpoint": "", "snapshot": "frozen", "step": 40, "samples_per_second": 12.0, "metrics_at_start": {}, "metrics": {}}
+    (out / "state" / "summary.json").write_text(TrainingSummary.model_validate(required | values).model_dump_json())
 
 
 @pytest.fixture(scope="session")
