@@ -1,6 +1,5 @@
 """Every measure of generated faces beside the real ones: which of them can be taken here, and all of them at once."""
 
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
@@ -17,8 +16,6 @@ from tasks.evaluation.identity import FaceEmbedding, align
 from tasks.evaluation.lpips_distance import LpipsDistance
 from tasks.evaluation.mouth_landmarks import find_mouths, mouth_distance_px, mouths_are_found
 from tasks.evaluation.pictures import details, mouth_insides, psnr, sharpness_ratio, ssim
-
-LOG = logging.getLogger(__name__)
 
 FloatArray = npt.NDArray[np.float64]
 Pictures = npt.NDArray[np.uint8]
@@ -133,7 +130,7 @@ class FaceMeasures:
 
 
 NOTHING_TO_SEE = {
-    "mouth_sharpness": "In the real pictures no mouth is open wide enough to look inside.",
+    "mouth_sharpness": "In the real pictures no mouth is open wide enough to show anything inside.",
     "mouth_lmd_px": "FaceMesh finds no face in the real pictures.",
     "fid": "One picture has no spread to compare.",
 }

@@ -25,6 +25,8 @@ LARGEST_SHARE = 2 / 3
 """Of a clip: the references come from the rest, so that no face is its own reference."""
 REFERENCES = 25
 """Pictures that dubbing copies a person from, by default."""
+REFERENCES_ON_CPU = 5
+"""Each costs a twentieth of a second a frame of a core even in the small renderer: with 25 two seconds would take more than a minute."""
 FRAMES_AT_ONCE = 8
 SHOWN_PX = 256
 """The shorter side of a face as it is shown."""
@@ -47,8 +49,8 @@ class Stretch:
         return self.footage.first_frame[self.clip] + np.clip(np.asarray(frames), 0, self.footage.frames[self.clip] - 1)
 
 
-def longest_stretch(footage: Footage) -> Stretch | None:
-    """The middle of the longest clip; None where no stretch of SHORTEST_FRAMES leaves anything beside it."""
+def longest_stretch(footage: Footage, device: torch.device) -> Stretch | None:
+    """The middle of the longest clip, with as many references as the device is quick enough for; None where no stretch of SHORTEST_FRAMES leaves anything beside it."""
     clip = int(np.argmax(footage.frames))
     there = int(footage.frames[clip])
     length = min(LONGEST_FRAMES, max(SHORTEST_FRAMES, int(there * LARGEST_SHARE)))
@@ -57,7 +59,8 @@ def longest_stretch(footage: Footage) -> Stretch | None:
     start = (there - length) // 2
     outside = np.setdiff1d(np.arange(there), np.arange(start, start + length))
     openings = outer_opening(footage.content[footage.first_frame[clip] + outside])
-    return Stretch(footage, clip, range(start, start + length), outside[np.unique(reference_frames(openings, REFERENCES))])
+    wanted = REFERENCES_ON_CPU if device.type == "cpu" else REFERENCES
+    return Stretch(footage, clip, range(start, start + length), outside[np.unique(reference_frames(openings, wanted))])
 
 
 def generated_beside_real(network: nn.Module, stretch: Stretch, pictures: Pictures, size: int, device: torch.device) -> Picture:

@@ -94,7 +94,7 @@ class RendererValidation(Validation):
     def preview(self, network: nn.Module) -> Preview | None:
         """A stretch of the longest clip with its own landmarks, generated beside real, as dubbing renders it; None where no clip is long enough."""
         network.eval()
-        stretch = longest_stretch(self.footage)
+        stretch = longest_stretch(self.footage, self.device)
         if stretch is None:
             return None
         frames = generated_beside_real(network, stretch, self._pictures, self.size, self.device)
@@ -126,6 +126,8 @@ def _l1(warped: Tensor, real: Tensor) -> FloatArray:
 
 def _remembered(real: Seen) -> Seen:
     """What there is in the real pictures, which never change; says how many of their faces are not found."""
-    if real.mouths.size and (lost := int((~mouths_are_found(real.mouths)).sum())):
-        LOG.warning("In %d of %d real pictures FaceMesh finds no face: the mouth's distance is of the others.", lost, len(real.mouths))
+    if real.mouths.size:
+        found = mouths_are_found(real.mouths)
+        if found.any() and not found.all():
+            LOG.warning("In %d of %d real pictures FaceMesh finds no face: the mouth's distance is of the others.", int((~found).sum()), len(found))
     return real
