@@ -87,6 +87,8 @@ class TrainingFacts:
     step: int
     header: CheckpointHeader | None
     summary: TrainingSummary | None
+    learning_rate: float | None
+    """Of the last step."""
     best_step: int | None
     """Of the weights to use."""
     phases: list[tuple[int, str]]
@@ -122,6 +124,7 @@ def training_facts(out: str) -> TrainingFacts:
         step=int(max((row["step"] for row in rows), default=header.step if header else 0)),
         header=header,
         summary=summary,
+        learning_rate=next((float(row["learning_rate"]) for row in reversed(rows) if "learning_rate" in row), None),
         best_step=best_step,
         phases=_phases(rows),
         has_held_out=all(row.get("held_out", 1.0) for row in rows),
@@ -174,9 +177,14 @@ def _read_summary(out: str) -> TrainingSummary | None:
 
 
 def _measure_names(rows: list[dict[str, Any]]) -> list[str]:
-    """Names of the measures: those of the held-out clips first, then in the order in which they come."""
+    """Names of the measures: those of the held-out clips first, then in the order in which they come.
+
+    The learning rate is a curve only where it changes.
+    """
     ordered = sorted(rows, key=lambda row: row["split"] != "val")
-    return list(dict.fromkeys(name for row in ordered for name in row if name not in NOT_CURVES))
+    names = dict.fromkeys(name for row in ordered for name in row if name not in NOT_CURVES)
+    has_schedule = len({row["learning_rate"] for row in rows if "learning_rate" in row}) > 1
+    return [name for name in names if name != "learning_rate" or has_schedule]
 
 
 def _curve(rows: list[dict[str, Any]], name: str, kind: str) -> CurveFigure:

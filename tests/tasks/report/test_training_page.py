@@ -21,7 +21,7 @@ def landmark_run(out: Path, *, held_out: bool = True) -> Path:
         {"step": 20, "l1": 0.1, "articulation": 0.7, "leak": -0.05, "closure_f1": 0.8},
         {"step": 40, "l1": 0.2, "articulation": 0.5, "leak": -0.1, "closure_f1": 0.6},
     ]
-    rows = [{"step": step, "split": "train", "l1": 0.4 / step, "loss": 0.5 / step, "learning_rate": 1e-4} for step in range(1, 41)]
+    rows = [{"step": step, "split": "train", "l1": 0.4 / step, "loss": 0.5 / step, "learning_rate": 1e-4 * step} for step in range(1, 41)]
     rows += [{"split": "val", **row} | ({} if held_out else {"held_out": 0.0}) for row in validations]
     write_run(out, "landmark-generator", rows)
     write_summary(out, "landmark-generator", best_step=20, stopped_early=True, skipped=2, input_wait_share=0.031, absent={"silence_motion": "No mouth moves."})
@@ -37,6 +37,13 @@ def test_measures_with_what_they_mean(tmp_path: Path) -> None:
     assert "closure_f1 0 0.8 0.6 –" in page.text
     assert "how large a step of training is" in page.text
     assert page.count("svg") == 6
+
+
+def test_a_constant_learning_rate_is_a_number_and_no_curve(tmp_path: Path) -> None:
+    rows = [{"step": step, "split": "train", "l1": 0.4, "learning_rate": 1e-4} for step in range(1, 41)]
+    page = page_of(write_run(tmp_path / "run", "landmark-generator", rows), tmp_path)
+    assert "learning rate 0.0001" in page.text
+    assert page.count("svg") == 1
 
 
 def test_how_it_ended(tmp_path: Path) -> None:
