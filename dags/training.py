@@ -19,6 +19,7 @@ from schemas.settings import (
     AnySettings,
     FreezeSettings,
     LandmarkGeneratorTraining,
+    ModelsSettings,
     PublishSettings,
     RendererTraining,
     SnapshotSettings,
@@ -50,8 +51,8 @@ DOCUMENTATION = """
    skipped, the run succeeds, and the log says by how much the new weights lost.
 
 * **Runs** when the asset `corpus` was published, or by hand.
-* **Parameters:** `settings`, the YAML file of `dubmill train {kind} --settings`; `publish`, a YAML file with the fields of
-  `PublishSettings` that are not the run's own (`models`, `licences`, `min_gain`, `device`); `selection`, a YAML file of
+* **Parameters:** `settings`, the YAML file of `dubmill train {kind} --settings`; `publish`, a YAML file that says where
+  models are published, which licences the sources have, and what gain is asked for (`models`, `licences`, `min_gain`, `device`); `selection`, a YAML file of
   `dubmill corpus snapshot --settings`, or nothing for the default selection; `min_new_clips`; `hold_back`.
 * **When it fails:** the task's log ends with the job's last lines.
 """
@@ -156,11 +157,14 @@ def planned(kind: Kind, settings: str, publish: str, selection: str, run_id: str
     """
     training = _checked(SETTINGS[kind], settings)
     run = f"{training.out.rstrip('/')}/{re.sub(r'[^A-Za-z0-9._-]+', '-', run_id)}"
-    of_publish = {"kind": kind, "run": run, "store": training.store}
-    _checked(PublishSettings, publish, of_publish)
+    _checked(ModelsSettings, publish)
     # Without a name: a snapshot never changes, and that of a grown corpus is another one.
     chosen = _checked(SnapshotSettings, selection, {"name": ""}).model_dump(mode="json") if selection else {}
-    return {"run": run, "freeze": {"store": training.store, "snapshot": training.snapshot, "selection": chosen}, "publish": of_publish}
+    return {
+        "run": run,
+        "freeze": {"store": training.store, "snapshot": training.snapshot, "selection": chosen},
+        "publish": {"kind": kind, "run": run, "store": training.store},
+    }
 
 
 def _checked(kind: type[AnySettings], location: str, overrides: dict[str, Any] | None = None) -> AnySettings:

@@ -16,6 +16,7 @@ from schemas.settings import BulkDubSettings
 from tasks.dubbing.bulk import BulkPlan, JobWorker, grouped, lost_row, plan_bulk, run_bulk
 from tasks.dubbing.results import Row
 from tasks.progress import Progress
+from tasks.published import with_weights_in_use
 
 LARGEST_GROUP = 8
 """Jobs of one video that one actor does in one go: it looks at the video once, and a lost worker loses no more than these."""
@@ -33,6 +34,7 @@ def run(settings: BulkDubSettings, progress: Progress) -> BulkDubSummary:
 
     Raises SettingsError, CheckpointError or StoreError when the run as a whole cannot work.
     """
+    settings = with_weights_in_use(settings)  # once: workers that begin later must not take what is published meanwhile
     plan = plan_bulk(settings)
     return run_bulk(settings, plan, lambda _: spread(settings, plan), progress)
 

@@ -292,18 +292,23 @@ class FreezeSettings(Settings):
     selection: SnapshotSettings = SnapshotSettings()
 
 
-class PublishSettings(Settings):
-    """The job that publishes a trained network if it is better than the published one."""
+class ModelsSettings(Settings):
+    """Where models are published, and what it takes: the same for both networks."""
 
-    kind: Literal["landmark-generator", "renderer"]
-    run: str = Field(description="the training run's folder `out`", json_schema_extra=LOCATION)
-    store: str = Field(description="the corpus store that it was trained on", json_schema_extra=LOCATION)
     models: str = Field(description="folder or s3:// prefix of published models: <models>/<kind>/<version>/", json_schema_extra=LOCATION)
     licences: str | None = Field(
         default=None, description="CSV file with the columns source, licence; a source is a file, or a folder for all within", json_schema_extra=LOCATION
     )
     min_gain: float = Field(default=0.0, ge=0, description="by how much its score must be better")
     device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+class PublishSettings(ModelsSettings):
+    """The job that publishes a trained network if it is better than the published one."""
+
+    kind: Literal["landmark-generator", "renderer"]
+    run: str = Field(description="the training run's folder `out`", json_schema_extra=LOCATION)
+    store: str = Field(description="the corpus store that it was trained on", json_schema_extra=LOCATION)
 
 
 def _rate_as_text(value: object) -> object:
@@ -318,8 +323,8 @@ OutputRate = Annotated[Literal["source", "25"], BeforeValidator(_rate_as_text)]
 class DubSettings(Settings):
     """`dubmill dub`: one video and one speech to one dubbed video."""
 
-    landmark_generator: str = Field(description="checkpoint (.safetensors)", json_schema_extra=LOCATION)
-    renderer: str = Field(description="checkpoint (.safetensors)", json_schema_extra=LOCATION)
+    landmark_generator: str = Field(description="checkpoint (.safetensors), or the current.json of published ones", json_schema_extra=LOCATION)
+    renderer: str = Field(description="checkpoint (.safetensors), or the current.json of published ones", json_schema_extra=LOCATION)
     fps: OutputRate = Field(default="source", description="frame rate of the output")
     references: int = Field(default=25, ge=1, le=100, description="reference pictures for the renderer")
     landmark_references: int = Field(default=15, ge=1, le=100, description="reference landmarks for the landmark generator")

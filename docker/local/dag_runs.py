@@ -80,10 +80,10 @@ def _last_run(database: Path, dag_id: str, seconds: float) -> DagRun | None:
     return DagRun(row[0], row[1], seconds) if row else None
 
 
-def last_result(results: Path, dag_id: str) -> dict[str, object]:
-    """What the latest job of a DAG handed back. Raises ServiceError when there is none."""
-    files = sorted(results.glob(f"{dag_id}.*.json"), key=lambda file: file.stat().st_mtime)
+def last_result(results: Path, task: str) -> dict[str, object]:
+    """What the latest job of a task (`<dag>.<task>`) handed back. Raises ServiceError when there is none."""
+    files = sorted(results.glob(f"{task}.*.json"), key=lambda file: file.stat().st_mtime)
     if not files:
-        raise ServiceError(f"The DAG {dag_id} left no result in {results}.")
+        raise ServiceError(f"The task {task} left no result in {results}.")
     result: dict[str, object] = json.loads(files[-1].read_text())
     return result

@@ -20,7 +20,7 @@ from services import ServiceError, Services
 
 from schemas.errors import DubmillError, SettingsError
 from schemas.reasons import EXPLANATIONS, Reason
-from schemas.settings import BulkDubSettings, IngestSettings, LandmarkGeneratorTraining, RendererTraining, Settings, write_settings
+from schemas.settings import BulkDubSettings, IngestSettings, LandmarkGeneratorTraining, ModelsSettings, RendererTraining, Settings, write_settings
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ class Budget:
     renderer_losses: dict[str, float]  # weights that differ from the published recipe's
     validations: int  # in each training, beside the first
     validation_samples: int
+    validation_clips: int
     references: int  # of the dub
 
 
@@ -60,6 +61,7 @@ FULL = Budget(
     },
     validations=5,
     validation_samples=8,
+    validation_clips=2,
     references=5,
 )
 """The renderer learns from pixels alone: the published losses judge by VGG-19 features, which without ImageNet weights are
@@ -76,6 +78,7 @@ TINY = Budget(
     renderer_losses={"warm_up_epochs": 0.0},
     validations=1,
     validation_samples=2,
+    validation_clips=1,
     references=3,
 )
 """For a test of the whole path, with the published recipe's losses."""
@@ -100,18 +103,23 @@ class Demo:
 
     @property
     def settings(self) -> Path:
-        """The folder of the four settings files."""
+        """The folder of the settings files."""
         return self.folder / "settings"
 
     @property
-    def landmark_generator(self) -> Path:
-        """The folder of the landmark generator's weights and state."""
-        return self.folder / "models" / "landmark-generator"
+    def runs(self) -> Path:
+        """The folder of the training runs, by network."""
+        return self.folder / "runs"
 
     @property
-    def renderer(self) -> Path:
-        """The folder of the renderer's weights and state."""
-        return self.folder / "models" / "renderer"
+    def models(self) -> Path:
+        """The folder of the published models, by network and version."""
+        return self.folder / "models"
+
+    @property
+    def results(self) -> Path:
+        """The folder of what the jobs handed back."""
+        return self.settings / "results"
 
     @property
     def dub(self) -> Path:
@@ -226,24 +234,25 @@ def _stage(demo: Demo, name: str) -> Iterator[None]:
 
 
 def write_settings_files(demo: Demo) -> None:
-    """The four settings files, one a DAG, as a user would write them."""
+    """The settings files, one a DAG and one on publishing, as a user would write them."""
     budget, store = demo.budget, str(demo.store)
     files: dict[str, Settings] = {
         "ingest_corpus": IngestSettings(sources=(str(demo.clips),), store=store, batch_sources=max(1, budget.clips // 4)),
         "train_landmark_generator": LandmarkGeneratorTraining(
             store=store,
-            out=str(demo.landmark_generator),
+            out=str(demo.runs / "landmark-generator"),
             preset="small",
             steps=budget.landmark_steps,
             batch_size=budget.landmark_batch,
             learning_rate=budget.landmark_rate,
             validate_every=max(1, budget.landmark_steps // budget.validations),
             validation_samples=budget.validation_samples,
+            validation_clips=budget.validation_clips,
             device="cpu",
         ),
         "train_renderer": RendererTraining(
             store=store,
-            out=str(demo.renderer),
+            out=str(demo.runs / "renderer"),
             preset="small",
             steps=budget.renderer_steps,
             batch_size=budget.renderer_batch,
@@ -251,13 +260,15 @@ def write_settings_files(demo: Demo) -> None:
             **budget.renderer_losses,  # type: ignore[arg-type]
             validate_every=max(1, budget.renderer_steps // budget.validations),
             validation_samples=budget.validation_samples,
+            validation_clips=budget.validation_clips,
             device="cpu",
         ),
+        "publish": ModelsSettings(models=str(demo.models), device="cpu"),
         "bulk_dubbing": BulkDubSettings(
             jobs=str(demo.folder / "jobs.csv"),
             out=str(demo.dub.parent),
-            landmark_generator=str(demo.landmark_generator / "landmark-generator.safetensors"),
-            renderer=str(demo.renderer / "renderer.safetensors"),
+            landmark_generator=str(demo.models / "landmark-generator" / "current.json"),
+            renderer=str(demo.models / "renderer" / "current.json"),
             references=budget.references,
             landmark_references=budget.references,
             device="cpu",
@@ -289,7 +300,7 @@ def dub_source(demo: Demo) -> str:
 
 def _require_dub(demo: Demo) -> None:
     """Raises ServiceError when the one job failed: a bulk run counts failed jobs and succeeds."""
-    failed = last_result(demo.settings / "results", "bulk_dubbing").get("failed")
+    failed = last_result(demo.results, "bulk_dubbing.dub").get("failed")
     if isinstance(failed, dict) and failed:
         raise ServiceError(f"The dub failed: {EXPLANATIONS[Reason(next(iter(failed)))]}.")
 
@@ -299,8 +310,8 @@ def _write_page(demo: Demo) -> None:
 
     facts = DemoFacts(
         store=str(demo.store),
-        landmark_generator_dir=str(demo.landmark_generator),
-        renderer_dir=str(demo.renderer),
+        landmark_generator_dir=_run_folder(demo, "train_landmark_generator"),
+        renderer_dir=_run_folder(demo, "train_renderer"),
         dub=str(demo.dub),
         dub_source=dub_source(demo),
         speech=str(demo.speech),
@@ -309,6 +320,17 @@ def _write_page(demo: Demo) -> None:
         steps={"landmark_generator": demo.budget.landmark_steps, "renderer": demo.budget.renderer_steps},
     )
     demo_report(facts, demo.page)
+
+
+def _run_folder(demo: Demo, dag_id: str) -> str:
+    """Where a DAG's training left its weights, its curves and its state."""
+    return str(Path(str(last_result(demo.results, f"{dag_id}.train")["checkpoint"])).parent)
+
+
+def _weights(demo: Demo, dag_id: str) -> Path:
+    """The weights that a DAG published."""
+    published = last_result(demo.results, f"{dag_id}.publish")
+    return Path(str(published["location"])) / f"{published['kind']}.safetensors"
 
 
 def _point_latest_at(folder: Path) -> None:
@@ -322,8 +344,8 @@ def _tell(demo: Demo, seconds: float, *, as_json: bool) -> None:
     made = {
         "page": demo.page,
         "dubbed video": demo.dub,
-        "landmark generator": demo.landmark_generator / "landmark-generator.safetensors",
-        "renderer": demo.renderer / "renderer.safetensors",
+        "landmark generator": _weights(demo, "train_landmark_generator"),
+        "renderer": _weights(demo, "train_renderer"),
         "corpus": demo.store,
         "settings": demo.settings,
         "logs": demo.folder / "logs",

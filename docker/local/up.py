@@ -11,7 +11,7 @@ from pathlib import Path
 import services
 from services import ServiceError, Services
 
-from schemas.settings import BulkDubSettings, IngestSettings, LandmarkGeneratorTraining, RendererTraining, Settings, write_settings
+from schemas.settings import BulkDubSettings, IngestSettings, LandmarkGeneratorTraining, ModelsSettings, RendererTraining, Settings, write_settings
 
 WATCH_EVERY_S = 1.0
 SMALL_STEPS = 2000
@@ -80,22 +80,23 @@ def _listeners(started: Services) -> str:
 
 
 def write_first_settings(folder: Path) -> None:
-    """Writes a settings file for each DAG that has none yet: small networks, this folder's corpus and models."""
+    """Writes the settings files that are not there yet, one a DAG and one on publishing: small networks, this folder's corpus and models."""
     store, models, data = folder / "corpus", folder / "models", folder / "footage"
     for needed in (data, folder / "settings"):
         needed.mkdir(parents=True, exist_ok=True)
-    landmark_generator, renderer = models / "landmark-generator", models / "renderer"
+    runs = folder / "runs"
     first: dict[str, Settings] = {
         "ingest_corpus": IngestSettings(sources=(str(data),), store=str(store)),
         "train_landmark_generator": LandmarkGeneratorTraining(
-            store=str(store), out=str(landmark_generator), preset="small", steps=SMALL_STEPS, batch_size=SMALL_BATCH
+            store=str(store), out=str(runs / "landmark-generator"), preset="small", steps=SMALL_STEPS, batch_size=SMALL_BATCH
         ),
-        "train_renderer": RendererTraining(store=str(store), out=str(renderer), preset="small", steps=SMALL_STEPS, batch_size=SMALL_BATCH),
+        "train_renderer": RendererTraining(store=str(store), out=str(runs / "renderer"), preset="small", steps=SMALL_STEPS, batch_size=SMALL_BATCH),
+        "publish": ModelsSettings(models=str(models)),
         "bulk_dubbing": BulkDubSettings(
             jobs=str(folder / "jobs.csv"),
             out=str(folder / "dubs"),
-            landmark_generator=str(landmark_generator / "landmark-generator.safetensors"),
-            renderer=str(renderer / "renderer.safetensors"),
+            landmark_generator=str(models / "landmark-generator" / "current.json"),
+            renderer=str(models / "renderer" / "current.json"),
         ),
     }
     for dag_id, settings in first.items():

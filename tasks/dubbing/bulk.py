@@ -23,6 +23,7 @@ from tasks.dubbing.job_list import output_location, read_job_list
 from tasks.dubbing.results import FOLDER, ResultWriter, Row, read_results
 from tasks.dubbing.template import TemplateMemory
 from tasks.progress import Progress, silent
+from tasks.published import with_weights_in_use
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +63,7 @@ def bulk_dub_here(settings: BulkDubSettings, progress: Progress = silent) -> Bul
 
     Raises SettingsError, CheckpointError or StoreError when the run as a whole cannot work.
     """
+    settings = with_weights_in_use(settings)
     plan = plan_bulk(settings)
     return run_bulk(settings, plan, lambda jobs: map(JobWorker(settings), jobs), progress)
 

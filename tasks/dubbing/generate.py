@@ -19,6 +19,7 @@ from schemas.settings import CropSettings, DubSettings, MelSettings
 from tasks import places
 from tasks.file_hash import file_hash
 from tasks.mel_windows import mel_windows, window_starts
+from tasks.published import with_weights_in_use
 
 FloatArray = npt.NDArray[np.float32]
 Pictures = npt.NDArray[np.uint8]
@@ -42,10 +43,11 @@ class Networks:
 
     @classmethod
     def load(cls, settings: DubSettings) -> "Networks":
-        """Loads both checkpoints, once for any number of dubs.
+        """Loads both checkpoints, once for any number of dubs; in the place of a `current.json` the published weights that it names.
 
         Raises CheckpointError when one is missing, of the other kind, or when the two were trained with different crops.
         """
+        settings = with_weights_in_use(settings)
         device = pick_device(settings.device)
         landmark_generator = load_landmark_generator(settings.landmark_generator, device=str(device))
         renderer = load_renderer(settings.renderer, device=str(device))

@@ -12,6 +12,7 @@ from schemas.jobs import Snapshot
 from schemas.locations import without_secrets
 from tasks.durations import spoken_duration
 from tasks.training.data_sources import DataSource, TrainingData
+from tasks.training.measuring import HELD_OUT
 from tasks.training.validation import DECIBELS_A_PIXEL
 
 WHAT_IT_DOES = {
@@ -22,28 +23,6 @@ SCORES = {
     "landmark-generator": "minus `l1`; higher is better",
     "renderer": f"`psnr` in dB, less {DECIBELS_A_PIXEL:g} dB for each pixel of `mouth_lmd_px` where that is measured; higher is better",
 }
-MEANINGS = {
-    "l1": "mean distance to the real ones: of coordinates in shares of the face box (landmarks), of pixels in 0..1 (pictures); lower is better",
-    "velocity": "mean difference of the landmarks' steps from frame to frame; lower is better",
-    "lmd_px": "distance of the mouth's landmarks to the real ones, in pixels of the crop; lower is better",
-    "articulation": "how far the lips open and close, as a share of the real; 1 is best, less is a mumble",
-    "closure_precision": "share of the moments with closed lips that are ones in the real video, too",
-    "closure_recall": "share of the real moments with closed lips (p, b, m) that are hit; viewers notice those that are not",
-    "closure_f1": "both of these in one; 1 is best",
-    "leak": "correlation of the lips' opening with that of the source video under other speech; 0 is best, |r| under 0.1 the aim",
-    "silence_opening": "how far the lips are open while nothing is said, in shares of the face box; lower is better",
-    "silence_motion": "how much the lips move while nothing is said, as a share of the real movement in speech; lower is better",
-    "psnr": "likeness to the real face in dB; higher is better",
-    "ssim": "structural likeness to the real face; 1 is best",
-    "warp_l1": "mean distance of the warped reference's pixels, 0..1; lower is better",
-    "mouth_sharpness": "sharpness of the mouth's inside as a share of the real; 1 is best",
-    "mouth_lmd_px": "distance of the mouth's landmarks, found in the generated and in the real picture, in pixels; lower is better",
-    "lpips": "perceptual distance (LPIPS); lower is better",
-    "fid": "distance of the distributions of generated and real pictures (FID by pytorch-fid); lower is better, and only comparable at equal sample counts",
-    "csim": "likeness of identity (cosine of face embeddings); 1 is best",
-}
-HELD_OUT = "held_out"
-"""A metric of 0 says that validation saw the training clips."""
 PERCEPTUAL_WEIGHTS = {
     "imagenet": "The perceptual losses used VGG-19 features trained on ImageNet, whose pictures have terms of their own.",
     "seeded-random": "The perceptual losses used VGG-19 with random weights from a fixed seed: no foreign weights and no foreign data.",
@@ -132,7 +111,7 @@ def _clips(sources: Sequence[DataSource]) -> int:
 
 def _metrics(facts: ModelFacts) -> str:
     shown = {name: value for name, value in facts.metrics.items() if name != HELD_OUT}
-    rows = [(f"`{name}`", f"{value:.4g}", *_former(facts, name), MEANINGS.get(name, "")) for name, value in shown.items()]
+    rows = [(f"`{name}`", f"{value:.4g}", *_former(facts, name), _meaning(name, facts)) for name, value in shown.items()]
     head = ("Metric", "Value", *((f"Version {facts.former_version}",) if facts.former_version else ()), "Meaning")
     former = f" The version in use before, {facts.former_version}, has {facts.former_score:.6g}." if facts.former_version else ""
     seen = "the validation clips of the snapshot, which it did not learn from"
@@ -143,6 +122,15 @@ def _metrics(facts: ModelFacts) -> str:
     return f"## Metrics\n\n{score}\n\nMeasured on {seen}.\n\n{_table(head, rows)}{chr(10) + absent if absent else ''}"
 
 
+def _meaning(name: str, facts: ModelFacts) -> str:
+    """What a metric means; empty on machines that cannot make reports."""
+    try:
+        from tasks.report.metric_meanings import meaning
+    except ImportError:
+        return ""
+    return meaning(name, NAMES[facts.header.kind])
+
+
 def _former(facts: ModelFacts, name: str) -> tuple[str, ...]:
     """The cell of the version before; none where there was none."""
     if not facts.former_version:
@@ -151,7 +139,7 @@ def _former(facts: ModelFacts, name: str) -> tuple[str, ...]:
 
 
 def _curves(facts: ModelFacts) -> str:
-    return "## Curves\n\nStrong: validation; grey: training.\n\n![curves](curves.svg)" if facts.has_curves else ""
+    return "## Curves\n\nBlue: validation clips; grey: training clips.\n\n![curves](curves.svg)" if facts.has_curves else ""
 
 
 def _training(facts: ModelFacts) -> str:

@@ -4,55 +4,35 @@ A version is named by its weights, so that publishing again what is published ch
 publishing that is killed leaves the former version in use. Nothing published is ever written over or removed.
 """
 
-import functools
 import json
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
-from torch import nn
-
-from models.checkpoint import NAMES, load_landmark_generator, load_renderer, read_header, require_kind
+from models.checkpoint import NAMES, read_header, require_kind
 from schemas.checkpoints import CheckpointHeader, Kind
 from schemas.errors import CheckpointError, StoreError
 from schemas.jobs import PublishSummary
 from schemas.locations import without_secrets
-from schemas.settings import AnyTraining, LandmarkGeneratorTraining, PublishSettings, RendererTraining, check_settings
+from schemas.settings import PublishSettings
 from tasks import places
 from tasks.corpus.store import CorpusStore
 from tasks.file_hash import file_hash
 from tasks.progress import Progress, silent
 from tasks.published import Current, current_location, read_current, version_location, write_current
-from tasks.training.corpus import Corpus, open_corpus
 from tasks.training.curves import curves_svg
 from tasks.training.data_sources import read_licences, training_data
-from tasks.training.landmark_validation import LandmarkValidation
-from tasks.training.model_card import HELD_OUT, ModelFacts, as_yaml, model_card
-from tasks.training.pictures import FacePictures
-from tasks.training.renderer_validation import RendererValidation
-from tasks.training.session import one_process
+from tasks.training.measuring import Measure, Measured, measure_on_validation_split, training_settings
+from tasks.training.model_card import ModelFacts, as_yaml, model_card
 from tasks.training.state import MetricRows, SavedRun, read_run, weights_location
-from tasks.training.validation import Validation, score
+from tasks.training.validation import score
 
 VERSION_LENGTH = 12
 """Hex digits of the weights' SHA-256."""
 METRICS = "metrics.json"
 STAGES = 3
 """New weights measured, published ones measured, files written."""
-
-
-class Measured(NamedTuple):
-    """Metrics of a network on the validation split, and why others are absent."""
-
-    metrics: dict[str, float]
-    absent: dict[str, str]
-
-
-Measure = Callable[[str], Measured]
-"""Measures the weights at a location; always on the same samples."""
 
 
 @dataclass(frozen=True)
@@ -72,13 +52,28 @@ class Trained:
         return f"{NAMES[self.kind]} {self.version}"
 
 
-@dataclass(frozen=True)
-class Former:
+class Former(NamedTuple):
     """The version in use, measured."""
 
     version: str
     score: float
     metrics: dict[str, float]
+
+
+class Comparison(NamedTuple):
+    """How a network does beside the one in use."""
+
+    new: Measured
+    score: float
+    former: Former | None = None
+    """None: there is none, or it cannot be compared."""
+    refused: str = ""
+    """Why the network is not published, in a sentence; empty: it is."""
+
+    @property
+    def gain(self) -> float:
+        """By how much it is better."""
+        return self.score - self.former.score if self.former else math.inf
 
 
 def publish_model(settings: PublishSettings, progress: Progress = silent, measure: Measure | None = None) -> PublishSummary:
@@ -123,29 +118,29 @@ class Publishing:
         new = self.measure(str(self.trained.weights))
         self.progress(1, STAGES, "new weights measured")
         while True:
-            refused, former = self._compare(new, current)
-            if refused:
-                return self._summary(new, former, current.version if current else "", refused)
-            self._write_version(new, former)
+            found = self._compare(new, current)
+            if found.refused:
+                return self._summary(found, current.version if current else "", found.refused)
+            self._write_version(found)
             meanwhile = read_current(self.location)
             if meanwhile == current:
-                return self._put_into_use(new, former)
+                return self._put_into_use(found)
             current = meanwhile
 
-    def _compare(self, new: Measured, current: Current | None) -> tuple[str, Former | None]:
-        """Why the network is not published (empty: it is), and the version in use, where the two can be compared."""
-        new_score = score(self.trained.kind, new.metrics)
-        if not math.isfinite(new_score):
-            return f"The {self.trained.name} is not published: its score is no number.", None
+    def _compare(self, new: Measured, current: Current | None) -> Comparison:
+        """Measures the version in use, where there is one that can be compared."""
+        found = Comparison(new, score(self.trained.kind, new.metrics))
+        if not math.isfinite(found.score):
+            return found._replace(refused=f"The {self.trained.name} is not published: its score is no number.")
         header = self._header_in_use(current)
         if current is None or header is None:
-            return "", None
+            return found
         if (header.crop, header.mel) != (self.trained.header.crop, self.trained.header.mel):
-            return self._cannot_be_compared(header, current), None
-        measured = self.measure(self._weights(current))
+            return found._replace(refused=self._cannot_be_compared(header, current))
+        former = self.measure(self._weights(current))
         self.progress(2, STAGES, "published weights measured")
-        former = Former(current.version, score(self.trained.kind, measured.metrics), measured.metrics)
-        return self._why_it_lost(new_score, former), former
+        new_score, former_score = fair_scores(self.trained.kind, new.metrics, former.metrics)
+        return self._judged(Comparison(new, new_score, Former(current.version, former_score, former.metrics)))
 
     def _header_in_use(self, current: Current | None) -> CheckpointHeader | None:
         """The header of the weights in use; None without any, and where somebody took them away."""
@@ -163,61 +158,65 @@ class Publishing:
             f" {next(crops)}, so they cannot be compared on one corpus; publish into another folder, or remove {without_secrets(self.location)} to begin anew."
         )
 
-    def _why_it_lost(self, new_score: float, former: Former) -> str:
-        """Empty when it won."""
-        gain = new_score - former.score
-        if gain > self.settings.min_gain:
-            return ""
-        compared = f"the {former.score:.6g} of version {former.version}, which stays in use"
-        if gain > 0:
-            how = f"better by only {gain:.3g} than {compared}, and {self.settings.min_gain:g} is asked for"
+    def _judged(self, found: Comparison) -> Comparison:
+        """With the reason for which it lost, if it did."""
+        if found.former is None or found.gain > self.settings.min_gain:
+            return found
+        compared = f"the {found.former.score:.6g} of version {found.former.version}, which stays in use"
+        if found.gain > 0:
+            how = f"better by only {found.gain:.3g} than {compared}, and {self.settings.min_gain:g} is asked for"
         else:
-            how = f"worse by {-gain:.3g} than {compared}" if gain < 0 else f"no better than {compared}"
-        return f"The {self.trained.name} is not published: its score {new_score:.6g} is {how}."
+            how = f"worse by {-found.gain:.3g} than {compared}" if found.gain < 0 else f"no better than {compared}"
+        return found._replace(refused=f"The {self.trained.name} is not published: its score {found.score:.6g} is {how}.")
 
-    def _put_into_use(self, new: Measured, former: Former | None) -> PublishSummary:
+    def _put_into_use(self, found: Comparison) -> PublishSummary:
         kind, version = self.trained.kind, self.trained.version
         write_current(self.location, Current(version=version, weights=f"{version}/{kind}.safetensors"))
         self.progress(STAGES, STAGES, "published")
-        new_score = score(kind, new.metrics)
-        won = f"better by {new_score - former.score:.3g} than that of version {former.version}" if former else "and none was to be compared with"
-        return self._summary(new, former, version, f"The {self.trained.name} is published: its score is {new_score:.6g}, {won}.")
+        won = f"better by {found.gain:.3g} than that of version {found.former.version}" if found.former else "and none was to be compared with"
+        return self._summary(found, version, f"The {self.trained.name} is published: its score is {found.score:.6g}, {won}.")
 
     def _published_before(self) -> PublishSummary:
         """What is said again to whoever tries again."""
         location = version_location(self.settings.models, self.trained.kind, self.trained.version, METRICS)
         try:
             values = json.loads(places.read_bytes(location))
-            new = Measured(values["metrics"], values["absent"])
             former = Former(**values["former"]) if values["former"] else None
+            found = Comparison(Measured(values["metrics"], values["absent"]), values["score"], former)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise StoreError(f"{without_secrets(location)} cannot be read, so it is not known how good the published version is.") from error
-        return self._summary(new, former, self.trained.version, f"The {self.trained.name} is the published one already.")
+        return self._summary(found, self.trained.version, f"The {self.trained.name} is the published one already.")
 
-    def _summary(self, new: Measured, former: Former | None, in_use: str, sentence: str) -> PublishSummary:
+    def _summary(self, found: Comparison, in_use: str, sentence: str) -> PublishSummary:
         kind = self.trained.kind
         return PublishSummary(
             kind=kind,
             published=in_use == self.trained.version,
             version=self.trained.version,
             location=version_location(self.settings.models, kind, in_use) if in_use else "",
-            score=score(kind, new.metrics),
-            former_score=former.score if former else None,
-            metrics=new.metrics,
-            former_metrics=former.metrics if former else {},
+            score=found.score,
+            former_score=found.former.score if found.former else None,
+            metrics=found.new.metrics,
+            former_metrics=found.former.metrics if found.former else {},
             sentence=sentence,
         )
 
-    def _write_version(self, new: Measured, former: Former | None) -> None:
+    def _write_version(self, found: Comparison) -> None:
         """Writes the version's folder; nobody looks into it before `current.json` names it."""
         trained, kind = self.trained, self.trained.kind
-        files = version_files(self.settings, trained, new, former)
-        for name, content in files.items():
+        for name, content in version_files(self.settings, trained, found).items():
             places.write_bytes(version_location(self.settings.models, kind, trained.version, name), content.encode())
         places.put(trained.weights, version_location(self.settings.models, kind, trained.version, f"{kind}.safetensors"))
 
 
-def version_files(settings: PublishSettings, trained: Trained, new: Measured, former: Former | None) -> dict[str, str]:
+def fair_scores(kind: Kind, new: dict[str, float], former: dict[str, float]) -> tuple[float, float]:
+    """Both scores by the metrics that both have: where no mouth was found in the faces of one, that must not be its gain."""
+    shared = new.keys() & former.keys()
+    first, second = (score(kind, {name: metrics[name] for name in shared}) for metrics in (new, former))
+    return first, second
+
+
+def version_files(settings: PublishSettings, trained: Trained, found: Comparison) -> dict[str, str]:
     """The texts that are published with the weights, by file name."""
     store = CorpusStore.open(settings.store)
     snapshot = store.snapshot(trained.run.snapshot)
@@ -229,54 +228,15 @@ def version_files(settings: PublishSettings, trained: Trained, new: Measured, fo
         settings=of_run,
         snapshot=snapshot,
         data=training_data(store, snapshot, read_licences(settings.licences)),
-        score=score(trained.kind, new.metrics),
-        metrics=new.metrics,
-        absent=new.absent,
-        former_version=former.version if former else None,
-        former_score=former.score if former else None,
-        former_metrics=former.metrics if former else {},
+        score=found.score,
+        metrics=found.new.metrics,
+        absent=found.new.absent,
+        former_version=found.former.version if found.former else None,
+        former_score=found.former.score if found.former else None,
+        former_metrics=found.former.metrics if found.former else {},
         has_curves=bool(curves),
     )
-    measured = {"kind": trained.kind, "version": trained.version, "step": trained.header.step, "snapshot": snapshot.name, "score": facts.score}
-    measured |= {"metrics": new.metrics, "absent": new.absent, "former": vars(former) if former else None}
+    measured = {"kind": trained.kind, "version": trained.version, "step": trained.header.step, "snapshot": snapshot.name, "score": found.score}
+    measured |= {"metrics": found.new.metrics, "absent": found.new.absent, "former": found.former._asdict() if found.former else None}
     files = {"README.md": model_card(facts), METRICS: json.dumps(measured, indent=2) + "\n", "settings.yaml": as_yaml(of_run)}
     return files | ({"curves.svg": curves} if curves else {})
-
-
-def training_settings(settings: PublishSettings, run: SavedRun) -> AnyTraining:
-    """The settings that a run was trained with, its store where it is now."""
-    values = {**run.settings, "store": settings.store, "out": settings.run, "snapshot": run.snapshot, "device": settings.device}
-    if settings.kind == "landmark-generator":
-        return check_settings(LandmarkGeneratorTraining, values)
-    return check_settings(RendererTraining, values)
-
-
-def measure_on_validation_split(settings: PublishSettings, run: SavedRun) -> Measure:
-    """Measures as the trainer does, on the validation split of the run's snapshot, which is read when the first weights are measured.
-
-    Raises StoreError when the corpus or the snapshot is not there or holds other clips than the run read.
-    """
-    device = one_process(settings.device).device
-
-    @functools.cache
-    def opened() -> tuple[Validation, bool]:
-        training = training_settings(settings, run)
-        corpus = open_corpus(training, None, one_process("cpu"))
-        if corpus.digest != run.snapshot_digest:
-            raise StoreError(f"The snapshot {run.snapshot} of {without_secrets(settings.store)} holds other clips than the network was trained on.")
-        return _validation(training, corpus, device), corpus.lessons.held_out
-
-    def measure(weights: str) -> Measured:
-        validation, is_held_out = opened()
-        load: Callable[..., nn.Module] = load_landmark_generator if settings.kind == "landmark-generator" else load_renderer
-        metrics = validation.measure(load(weights, device))
-        return Measured(metrics if is_held_out else metrics | {HELD_OUT: 0.0}, dict(validation.absent))
-
-    return measure
-
-
-def _validation(training: AnyTraining, corpus: Corpus, device: torch.device) -> Validation:
-    footage = corpus.lessons.validation
-    if isinstance(training, LandmarkGeneratorTraining):
-        return LandmarkValidation(footage, training, corpus.store.format.crop.size, device)
-    return RendererValidation(footage, FacePictures(corpus.store, footage, training.cache, training.picture_cache_mb), training, device)

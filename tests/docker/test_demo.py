@@ -50,6 +50,14 @@ def test_there_are_a_corpus_and_two_checkpoints(made: dict[str, Any]) -> None:
     assert read_header(made["renderer"]).kind == "renderer"
 
 
+def test_what_dubs_is_what_was_published_with_a_card_that_names_its_sources(made: dict[str, Any]) -> None:
+    for kind in ("landmark_generator", "renderer"):
+        weights = Path(made[kind])
+        assert json.loads((weights.parents[1] / "current.json").read_text())["version"] == weights.parent.name
+        assert f"{made['folder']}/footage" in (weights.parent / "README.md").read_text()
+        assert weights.stem.replace("-", "_") == kind
+
+
 def test_the_dub_is_as_long_as_the_speech(made: dict[str, Any]) -> None:
     dub, speech = probe(made["dubbed_video"]), probe(Path(made["folder"]) / "speech.wav")
     assert dub.has_video

@@ -12,7 +12,7 @@ import fsspec
 import pytest
 import yaml
 
-from schemas.settings import BulkDubSettings, IngestSettings, LandmarkGeneratorTraining, RendererTraining, check_settings, read_settings
+from schemas.settings import BulkDubSettings, IngestSettings, LandmarkGeneratorTraining, ModelsSettings, RendererTraining, check_settings, read_settings
 
 DOCKER = Path(__file__).parents[2] / "docker"
 DOCKERFILES = sorted(DOCKER.glob("*.Dockerfile"))
@@ -102,6 +102,7 @@ def test_the_settings_files_for_the_bucket_are_settings() -> None:
         "ingest_corpus": IngestSettings,
         "train_landmark_generator": LandmarkGeneratorTraining,
         "train_renderer": RendererTraining,
+        "publish": ModelsSettings,
         "bulk_dubbing": BulkDubSettings,
     }
     files = {path.stem: path for path in (DOCKER / "settings").glob("*.yaml")}
@@ -110,10 +111,17 @@ def test_the_settings_files_for_the_bucket_are_settings() -> None:
         check_settings(kind, read_settings(str(files[name])))
 
 
+def test_dubbing_takes_the_weights_from_where_training_publishes_them() -> None:
+    settings = {path.stem: read_settings(str(path)) for path in (DOCKER / "settings").glob("*.yaml")}
+    for kind in ("landmark-generator", "renderer"):
+        assert settings["bulk_dubbing"][kind.replace("-", "_")] == f"{settings['publish']['models']}/{kind}/current.json"
+
+
 def test_the_bucket_is_filled_once_and_kept(tmp_path: Path) -> None:
     prefix = f"memory://dubmill-{tmp_path.name}/settings"
     fill = runpy.run_path(str(DOCKER / "fill_bucket.py"))["fill"]
-    assert fill(DOCKER / "settings", prefix) == ["bulk_dubbing.yaml", "ingest_corpus.yaml", "train_landmark_generator.yaml", "train_renderer.yaml"]
+    names = ["bulk_dubbing.yaml", "ingest_corpus.yaml", "publish.yaml", "train_landmark_generator.yaml", "train_renderer.yaml"]
+    assert fill(DOCKER / "settings", prefix) == names
     fsspec.filesystem("memory").pipe_file(f"/dubmill-{tmp_path.name}/settings/ingest_corpus.yaml", b"store: mine\n")
     assert fill(DOCKER / "settings", prefix) == []
     assert read_settings(f"{prefix}/ingest_corpus.yaml") == {"store": "mine"}

@@ -33,6 +33,7 @@ SETTINGS_CLASSES = {
     "ingest_corpus": settings.IngestSettings,
     "train_landmark_generator": settings.LandmarkGeneratorTraining,
     "train_renderer": settings.RendererTraining,
+    "publish": settings.ModelsSettings,
     "bulk_dubbing": settings.BulkDubSettings,
 }
 

@@ -19,7 +19,8 @@ from tasks.file_hash import file_hash
 from tasks.published import CURRENT, weights_in_use, with_weights_in_use
 from tasks.training import landmark_generator
 from tasks.training.landmark_generator import train_landmark_generator
-from tasks.training.publish import Measured, publish_model
+from tasks.training.measuring import Measured
+from tasks.training.publish import fair_scores, publish_model
 from tasks.training.renderer import train_renderer
 from tests.s3_server import s3_bucket
 from tests.training_corpus import SNAPSHOT, make_training_corpus
@@ -146,6 +147,12 @@ def test_a_network_whose_score_is_no_number_is_not_published(shelf: Shelf, runs:
     summary = shelf.publish(runs(1), float("nan"))
     assert (summary.published, summary.location) == (False, "")
     assert summary.sentence.endswith("its score is no number.")
+
+
+def test_a_renderer_in_whose_faces_no_mouth_is_found_does_not_gain_by_it() -> None:
+    found, blurred = {"psnr": 20.0, "mouth_lmd_px": 5.0}, {"psnr": 19.0}
+    assert fair_scores("renderer", blurred, found) == (19.0, 20.0)
+    assert fair_scores("renderer", found, {"psnr": 20.0, "mouth_lmd_px": 3.0}) == (15.0, 17.0)
 
 
 def test_a_retry_publishes_the_same_and_changes_no_byte(shelf: Shelf, runs: Runs) -> None:
