@@ -50,7 +50,10 @@ class Stretch:
 
 
 def longest_stretch(footage: Footage, device: torch.device) -> Stretch | None:
-    """The middle of the longest clip, with as many references as the device is quick enough for; None where no stretch of SHORTEST_FRAMES leaves anything beside it."""
+    """The middle of the longest clip, with as many references as the device is quick enough for.
+
+    None where no stretch of SHORTEST_FRAMES leaves anything beside it.
+    """
     clip = int(np.argmax(footage.frames))
     there = int(footage.frames[clip])
     length = min(LONGEST_FRAMES, max(SHORTEST_FRAMES, int(there * LARGEST_SHARE)))
