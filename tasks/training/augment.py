@@ -60,12 +60,14 @@ class Changes(Shared):
 
 def draw_changes(augmentation: Augmentation, seed: int, step: int, windows: Windows, frames: IntArray) -> Changes:
     """The changes of a whole batch; frames (B,): how long each sample's clip is."""
-    flips = random_numbers(seed, step, Draw.FLIP).random(len(frames))
-    colours = random_numbers(seed, step, Draw.COLOUR).uniform(-1, 1, (len(frames), 3))
-    shown = windows.references
+    flipped, shown, colours = np.zeros(len(frames), dtype=np.bool_), windows.references, np.ones((len(frames), 3))
+    if augmentation.flip_share:
+        flipped = random_numbers(seed, step, Draw.FLIP).random(len(frames)) < augmentation.flip_share
     if augmentation.reference_jitter_frames:
         shown = jittered(random_numbers(seed, step, Draw.JITTER), windows, frames, augmentation.reference_jitter_frames)
-    return Changes(flips < augmentation.flip_share, shown, 1 + augmentation.colour_jitter * colours)
+    if augmentation.colour_jitter:
+        colours += augmentation.colour_jitter * random_numbers(seed, step, Draw.COLOUR).uniform(-1, 1, colours.shape)
+    return Changes(flipped, shown, colours)
 
 
 def jittered(random: np.random.Generator, windows: Windows, frames: IntArray, most: int) -> IntArray:

@@ -72,7 +72,7 @@ class Footage:
     def mel_windows(self, clips: IntArray, frames: IntArray) -> FloatArray:
         """The mel windows (n, 1, 80, 16) of video frames (n,) in clips (n,), each clip's sound moved as its snapshot says; silence outside a clip."""
         starts = window_starts(frames + self.sound_shift[clips])
-        return np.ascontiguousarray(mel_windows(self.mel, starts, self.first_mel[clips], self.mel_frames[clips]))
+        return mel_windows(self.mel, starts, self.first_mel[clips], self.mel_frames[clips])
 
 
 @dataclass(frozen=True)

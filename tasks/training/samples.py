@@ -112,7 +112,7 @@ class LandmarkSamples(Samples[LandmarkBatch]):
         mels = footage.mel_windows(np.repeat(windows.clips, WINDOW), frames.reshape(-1)).reshape(len(frames), WINDOW, 1, MEL_BANDS, -1)
         mels[windows.silent] = SILENCE
         points = (footage.pose[rows], self._content(windows, rows), footage.pose[windows.references + first], footage.content[changes.shown + first])
-        for array in points:
+        for array in points if changes.flipped.any() else ():
             array[changes.flipped] = mirrored(array[changes.flipped])
         return LandmarkBatch(*map(torch.from_numpy, (mels, *points)))
 

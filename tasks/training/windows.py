@@ -44,6 +44,8 @@ class Shared:
 
     def part(self, rank: int, world_size: int) -> Self:
         """A worker's share: the parts of all workers, one after the other, are the whole."""
+        if world_size == 1:
+            return self
         whole = {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
         return type(self)(**{name: np.array_split(array, world_size)[rank] for name, array in whole.items()})
 
@@ -100,7 +102,9 @@ class WindowChooser:
         else:
             clips = self._clips_in_turn(seed, step * batch_size, batch_size)
             starts = random.integers(self._first[clips], self._first[clips] + self._choices[clips])
-        starts, silent = self._silence(random_numbers(seed, step, Draw.SILENCE), clips, starts)
+        silent = np.zeros(len(clips), dtype=np.bool_)
+        if self._closed is not None:
+            starts, silent = self._with_silence(self._closed, random_numbers(seed, step, Draw.SILENCE), clips, starts)
         return Windows(clips, starts, choose_references(random, self._frames[clips], starts, references), silent)
 
     def _every_window(self) -> tuple[IntArray, IntArray]:
@@ -118,15 +122,15 @@ class WindowChooser:
     def _shuffled(self, seed: int, epoch: int) -> IntArray:
         return random_numbers(seed, epoch, Draw.CLIP_ORDER).permutation(len(self._frames))
 
-    def _silence(self, random: np.random.Generator, clips: IntArray, starts: IntArray) -> tuple[IntArray, BoolArray]:
+    def _with_silence(self, closed: "ClosedWindows", random: np.random.Generator, clips: IntArray, starts: IntArray) -> tuple[IntArray, BoolArray]:
         """The starts with those of silent samples in place, and which samples are silent."""
-        if self._closed is None:
-            return starts, np.zeros(len(clips), dtype=np.bool_)
         chance, which = random.random((2, len(clips)))
-        there = self._closed.count[clips]
+        there = closed.count[clips]
         silent = (chance < self._silence_share) & (there > 0)
-        chosen = self._closed.first[clips] + (which * there).astype(np.int64)
-        return np.where(silent, self._closed.starts[np.where(silent, chosen, 0)], starts) if silent.any() else starts, silent
+        chosen = closed.first[clips] + (which * there).astype(np.int64)
+        starts = starts.copy()
+        starts[silent] = closed.starts[chosen[silent]]
+        return starts, silent
 
 
 def choose_windows(footage: Footage, seed: int, step: int, batch_size: int, references: int) -> Windows:
@@ -182,9 +186,9 @@ def choose_references(random: np.random.Generator, frames: IntArray, starts: Int
 def _distinct(chances: FloatArray, below: IntArray) -> IntArray:
     """(B, count) numbers from 0 to below (B,) - 1, distinct in each row, every set equally likely; chances (B, count) in 0..1."""
     count = chances.shape[1]
-    bounds = below[:, None] - count + 1 + np.arange(count)
-    picked = (chances * bounds).astype(np.int64)
+    bounds = below - count + 1 + np.arange(count)[:, None]
+    picked = (chances.T * bounds).astype(np.int64)  # (count, B): a round is one row
     for number in range(1, count):
-        taken = (picked[:, :number] == picked[:, number : number + 1]).any(axis=1)
-        picked[taken, number] = bounds[taken, number] - 1
-    return picked
+        taken = (picked[:number] == picked[number]).any(axis=0)
+        np.copyto(picked[number], bounds[number] - 1, where=taken)
+    return picked.T
