@@ -49,7 +49,7 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def settings(start: Path, video: Path, tmp_path_factory: pytest.TempPathFactory) -> FinetuneSettings:
     return FinetuneSettings(
         videos=(str(video),), start_from=str(start), out=str(tmp_path_factory.mktemp("adapted") / "out"), device="cpu",
-        steps=6, validate_every=2, stop_after=2, landmark_batch_size=8, renderer_batch_size=2, learning_rate=1e-3,
+        steps=4, validate_every=2, stop_after=2, landmark_batch_size=8, renderer_batch_size=2, learning_rate=1e-3,
     )  # fmt: skip
 
 
@@ -151,10 +151,10 @@ def test_an_interrupted_call_goes_on(ready: FinetuneSettings, finished: Finetune
         finetune(ready, until(2, "landmark generator"))
     assert not (Path(ready.out) / "renderer.safetensors").exists()
     with pytest.raises(InterruptedHere):
-        finetune(ready, until(4, "renderer"))
+        finetune(ready, until(2, "renderer"))
     seen: list[tuple[str, int]] = []
     summary = finetune(ready, lambda done, total=None, note="": seen.append((note.partition(":")[0], done)))
-    assert [done for title, done in seen if title == "renderer"] == [5, 6]
+    assert [done for title, done in seen if title == "renderer"] == [3, 4]
     assert not [done for title, done in seen if title == "landmark generator"]
     for resumed, undisturbed in ((summary.landmark_generator, whole.landmark_generator), (summary.renderer, whole.renderer)):
         assert resumed.metrics == pytest.approx(undisturbed.metrics, rel=1e-6, abs=1e-6)
