@@ -50,7 +50,7 @@ class WorkersBatchNorm(_BatchNorm):
         x = input.float()
         here = torch.full((1,), float(x.numel() // x.shape[1]), device=x.device)
         sums = _sum_over_workers(torch.cat([x.sum(dimensions), here]))
-        mean, count = sums[:-1] / sums[-1], float(sums[-1])
+        mean, count = sums[:-1] / sums[-1], float(sums[-1].detach())
         centred = x - mean.view(shape)
         variance = _sum_over_workers(centred.square().sum(dimensions)) / count
         self._remember(mean.detach(), variance.detach(), count)

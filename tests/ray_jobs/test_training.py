@@ -14,9 +14,13 @@ from schemas.errors import SettingsError, StoreError
 from schemas.job_log import RUN_VARIABLE
 from schemas.settings import LandmarkGeneratorTraining, RendererTraining
 from tasks.corpus.store import CorpusStore
+from tasks.progress import silent
+from tasks.training.landmark_generator import KIND
 from tasks.training.landmark_generator import train_landmark_generator as train_here
 from tasks.training.session import Session
 from tasks.training.state import read_run
+from tests.ray_jobs.dying_trainer import DEADLY_STEP, DIED, STARTS, train_and_die
+from tests.tasks.training.test_workers import training_rows
 from tests.training_corpus import make_training_corpus
 
 
@@ -42,12 +46,34 @@ def test_the_landmark_generator_with_two_workers(corpus: CorpusStore, tmp_path: 
     assert summary.metrics.keys() == summary.metrics_at_start.keys()
     assert corpus.snapshot(summary.snapshot).clips
     assert read_header(summary.checkpoint).metrics == summary.metrics
-    assert {path.name for path in (tmp_path / "run" / "state").iterdir()} == {"state.pt", "metrics.jsonl", "summary.json", "tensorboard"}
+    assert {path.name for path in (tmp_path / "run" / "state").iterdir()} == {"checkpoints", "metrics.jsonl", "summary.json", "tensorboard"}
     saved = read_run(settings.out, "landmark-generator")
     assert saved is not None
     assert saved.name == "monday"
     again = train_landmark_generator.run(settings.replaced(workers=1), lambda *_: None)
     assert again == summary
+
+
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.soak)])
+def test_workers_in_the_place_of_lost_ones_go_on_from_the_last_checkpoint(corpus: CorpusStore, tmp_path: Path, workers: int) -> None:
+    common = LandmarkGeneratorTraining(
+        store=corpus.uri, out=str(tmp_path / "undisturbed" / "run"), preset="small", steps=10, batch_size=4, validation_samples=4,
+        validate_every=3, workers=workers, freeze=("batch-norm",),
+    )  # fmt: skip
+    disturbed = common.replaced(out=str(tmp_path / "disturbed" / "run"))
+    (tmp_path / "undisturbed").mkdir()
+    (tmp_path / "undisturbed" / DIED).touch()  # nobody dies there
+    (tmp_path / "disturbed").mkdir()
+    assert training.run_by_ray(KIND, train_and_die, disturbed, silent).step == 10
+    if workers == 1:
+        train_and_die(common, silent, Session())
+    else:
+        training.run_by_ray(KIND, train_and_die, common, silent)
+    assert (tmp_path / "disturbed" / STARTS).read_text().split() == ["0", str(DEADLY_STEP // 3 * 3)]
+    rows, expected = training_rows(disturbed.out), training_rows(common.out)
+    assert [row["step"] for row in rows] == list(range(1, 11))
+    for row, other in zip(rows, expected, strict=True):
+        assert row == pytest.approx(other, rel=1e-6 if workers == 1 else 1e-5)
 
 
 @pytest.fixture
@@ -122,6 +148,17 @@ def test_the_renderer(corpus: CorpusStore, tmp_path: Path) -> None:
     assert summary.step == 1
     rows = [json.loads(line) for line in (tmp_path / "run" / "state" / "metrics.jsonl").read_text().splitlines()]
     assert {"warp", "perceptual", "adversarial", "feature_matching", "discriminator"} <= rows[1].keys()
+
+
+def test_a_worker_goes_on_only_from_a_state_of_its_own_run(corpus: CorpusStore, tmp_path: Path) -> None:
+    settings = LandmarkGeneratorTraining(store=corpus.uri, out=str(tmp_path / "run"), preset="small", steps=1, batch_size=4, device="cpu")
+    monday, tuesday = Session(run_name="monday"), Session(run_name="tuesday")
+    assert not training._going_on(settings, KIND, monday).resume
+    train_here(settings, session=monday)
+    assert training._going_on(settings, KIND, monday).resume
+    assert not training._going_on(settings, KIND, tuesday).resume
+    assert training._going_on(settings.replaced(resume=True), KIND, tuesday).resume  # the job itself chose to go on from it
+    assert not training._going_on(settings, "renderer", monday).resume
 
 
 def test_what_a_user_can_mend_stays_one_sentence(corpus: CorpusStore, tmp_path: Path) -> None:

@@ -1,26 +1,38 @@
-"""One worker of a group, a process of its own: `python one_of_several.py RANK WORKERS FOLDER SETTINGS`. Run by test_workers.py."""
+"""One worker of a group, a process of its own: `python -m tests.tasks.training.one_of_several RANK WORKERS FOLDER`. Run by test_workers.py.
 
+It trains what FOLDER/runs.json asks for, one run after the other: a list of kinds and settings.
+"""
+
+import json
 import sys
 from pathlib import Path
 
-import torch
 from torch import distributed
 
-from schemas.checkpoints import LandmarkGeneratorSize
-from schemas.settings import LandmarkGeneratorTraining
+from schemas.settings import LandmarkGeneratorTraining, RendererTraining
 from tasks.progress import silent
-from tasks.training import landmark_generator
+from tasks.training import session
+from tasks.training.landmark_generator import train_landmark_generator
+from tasks.training.renderer import train_renderer
 from tasks.training.session import Session
+from tests.tasks.training.small_dubmill import small_networks
 
 
-def main(rank: int, workers: int, folder: Path, settings: str) -> None:
-    torch.set_num_threads(1)
+def main(rank: int, workers: int, folder: Path) -> None:
+    session.BUCKET_NUMBERS = 2000  # so that there are several buckets
     distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=workers)
-    # Without dropout, whose masks are each worker's own, nothing may depend on how many workers there are.
-    landmark_generator.PRESETS["small"] = LandmarkGeneratorSize(width=32, layers=1, heads=2, feed_forward=32, dropout=0.0)
-    landmark_generator.train_landmark_generator(LandmarkGeneratorTraining.model_validate_json(settings), silent, Session(rank, workers))
+    with small_networks():
+        train_all(rank, workers, folder)
     distributed.destroy_process_group()
 
 
+def train_all(rank: int, workers: int, folder: Path) -> None:
+    for kind, settings in json.loads((folder / "runs.json").read_text()):
+        if kind == "renderer":
+            train_renderer(RendererTraining.model_validate(settings), silent, Session(rank, workers))
+        else:
+            train_landmark_generator(LandmarkGeneratorTraining.model_validate(settings), silent, Session(rank, workers))
+
+
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]), sys.argv[4])
+    main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))
