@@ -15,7 +15,7 @@ import torch
 
 from schemas.tables import MEL_BANDS
 from tasks.faces.sketch import Outlines, outline_faces
-from tasks.mel_windows import SILENCE
+from tasks.mel_windows import SILENCE, WINDOW_FRAMES
 from tasks.training.augment import NO_AUGMENTATION, Augmentation, Changes, carried_along, colour_change, draw_changes, mirrored
 from tasks.training.footage import WINDOW, FloatArray, Footage, IntArray
 from tasks.training.windows import WindowChooser, Windows, samples_in_batch
@@ -109,7 +109,7 @@ class LandmarkSamples(Samples[LandmarkBatch]):
         footage, first = self.footage, self.footage.first_frame[windows.clips][:, None]
         frames = windows.starts[:, None] + np.arange(WINDOW)
         rows = frames + first
-        mels = footage.mel_windows(np.repeat(windows.clips, WINDOW), frames.reshape(-1)).reshape(len(frames), WINDOW, 1, MEL_BANDS, -1)
+        mels = footage.mel_windows(np.repeat(windows.clips, WINDOW), frames.reshape(-1)).reshape(len(frames), WINDOW, 1, MEL_BANDS, WINDOW_FRAMES)
         mels[windows.silent] = SILENCE
         points = (footage.pose[rows], self._content(windows, rows), footage.pose[windows.references + first], footage.content[changes.shown + first])
         for array in points if changes.flipped.any() else ():
