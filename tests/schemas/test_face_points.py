@@ -1,8 +1,10 @@
 """The order of the 131 points is what people's checkpoints were trained with."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from schemas import face_points
 
@@ -31,3 +33,43 @@ def test_order_is_that_of_the_reference(shared: Path) -> None:
     assert tuple(reference["order"]) == face_points.ORDER
     assert tuple(reference["pose_idx"]) == face_points.POSE_INDICES
     assert tuple(reference["content_idx"]) == face_points.CONTENT_INDICES
+
+
+def test_a_mirror_of_a_mirror_is_the_face_itself() -> None:
+    assert sorted(face_points.MIRRORED) == sorted(face_points.ORDER)
+    assert all(face_points.MIRRORED[partner] == index for index, partner in face_points.MIRRORED.items())
+    assert all(face_points.MIRRORED_POSE[partner] == place for place, partner in enumerate(face_points.MIRRORED_POSE))
+    assert all(face_points.MIRRORED_CONTENT[partner] == place for place, partner in enumerate(face_points.MIRRORED_CONTENT))
+    in_the_middle = {index for index, partner in face_points.MIRRORED.items() if index == partner}
+    assert in_the_middle == {168, 6, 197, 195, 5, 4, 0, 13, 14, 17, 152}
+
+
+def test_a_mirror_joins_the_points_that_were_joined() -> None:
+    lines = {frozenset(ends) for path in face_points.PATHS for ends in itertools.pairwise(path)}
+    assert {frozenset(face_points.MIRRORED[end] for end in line) for line in lines} == lines
+
+
+def mirror_distances(pose: np.ndarray, content: np.ndarray) -> np.ndarray:
+    """How far each of 131 points (2, 131) of a face is from its place in the mirror, laid over the face as well as may be; in face widths."""
+    face = np.concatenate([pose, content], axis=1)
+    plane = face[0] + 1j * face[1]
+    order = np.concatenate([face_points.MIRRORED_POSE, 74 + np.array(face_points.MIRRORED_CONTENT)])
+    turned = -plane.real[order] + 1j * plane.imag[order]
+    plane, turned = plane - plane.mean(), turned - turned.mean()
+    turned *= (turned.conj() * plane).sum() / (turned.conj() * turned).sum()
+    return np.abs(turned - plane) / np.ptp(plane.real)
+
+
+@pytest.mark.parametrize("clip", ["c07", "c09", "c19", "c28"])
+def test_real_faces_are_nearly_the_same_in_a_mirror(shared: Path, clip: str) -> None:
+    assert most_frontal(shared, clip).mean() < 0.04
+
+
+def test_each_point_of_a_frontal_face_lies_where_its_mirrored_one_does(shared: Path) -> None:
+    assert most_frontal(shared, "c07").max() < 0.02, "neighbours on a lip are further apart than that"
+
+
+def most_frontal(shared: Path, clip: str) -> np.ndarray:
+    reference = np.load(shared / f"reference/iplap/{clip}.npz")
+    frames = [mirror_distances(pose, content) for pose, content in zip(reference["pose"], reference["content"], strict=True)]
+    return min(frames, key=np.mean)
