@@ -17,8 +17,10 @@ from schemas.settings import (
     AnySettings,
     BulkDubSettings,
     DubSettings,
+    FinetuneSettings,
     IngestSettings,
     LandmarkGeneratorTraining,
+    PublishSettings,
     RendererTraining,
     Settings,
     SnapshotSettings,
@@ -74,6 +76,8 @@ class SettingsOf(StrEnum):
     SNAPSHOT = "snapshot"
     LANDMARK_GENERATOR = "landmark-generator"
     RENDERER = "renderer"
+    FINETUNE = "finetune"
+    PUBLISH = "publish"
     DUB = "dub"
     BULK_DUB = "bulk-dub"
 
@@ -84,7 +88,7 @@ class ExchangeFormat(StrEnum):
     IPLAP = "iplap"
 
 
-def _settings(kind: type[AnySettings], file: str | None, **options: object) -> AnySettings:
+def _settings(kind: type[AnySettings], file: str | None, /, **options: object) -> AnySettings:
     values = read_settings(file) if file else {}
     return check_settings(kind, values | {name: value for name, value in options.items() if value is not None})
 
@@ -290,7 +294,7 @@ def train_landmark_generator(
     wanted = _settings(
         LandmarkGeneratorTraining, settings, store=store, out=out, snapshot=snapshot, preset=preset, steps=steps, batch_size=batch_size, resume=resume or None
     )
-    _say(_run("train_landmark_generator", "tasks.training.landmark_generator:train_landmark_generator", wanted, ray, "landmark generator"), json)
+    _train("train_landmark_generator", "tasks.training.landmark_generator:train_landmark_generator", wanted, ray, json)
 
 
 @train.command("renderer", epilog="Example: dubmill train renderer --store corpus/ --out trained/renderer --preset small --steps 2000")
@@ -322,7 +326,63 @@ def train_renderer(
         perceptual_weights=perceptual_weights,
         resume=resume or None,
     )
-    _say(_run("train_renderer", "tasks.training.renderer:train_renderer", wanted, ray, "renderer"), json)
+    _train("train_renderer", "tasks.training.renderer:train_renderer", wanted, ray, json)
+
+
+def _train(job: str, here: str, settings: Settings, ray: str, as_json: bool) -> None:
+    """Runs a training; of torchrun's workers only the one that leads speaks."""
+    from tasks.training.session import prints_here
+
+    summary = _run(job, here, settings, ray, job.replace("_", " "))
+    if prints_here():
+        _say(summary, as_json)
+
+
+@app.command(epilog="Example: dubmill finetune anna.mp4 --from trained/ --out anna/")
+def finetune(
+    videos: Annotated[list[str] | None, typer.Argument(help="Videos of one person; five minutes are plenty, half a minute is something.")] = None,
+    start_from: Annotated[str | None, typer.Option("--from", help="Folder with landmark-generator.safetensors and renderer.safetensors.")] = None,
+    out: Annotated[str | None, typer.Option(help="Folder for the adapted weights and what they were made from.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Most steps of each network.")] = None,
+    settings: SettingsFile = None,
+    json: Json = False,
+) -> None:
+    """Both networks adapted to one person; the end of each video is held out and says when to stop."""
+    from tasks.training.finetune import finetune as adapt
+
+    wanted = _settings(FinetuneSettings, settings, videos=tuple(videos) if videos else None, start_from=start_from, out=out, steps=steps)
+    with show_progress("finetune") as progress:
+        summary = adapt(wanted, progress)
+    if json:
+        _say(summary, json)
+        return
+    for run in (summary.landmark_generator, summary.renderer):
+        print(f"{run.kind}: {_before_and_after(run.metrics_at_start, run.metrics)}; weights of step {run.best_step} of {run.step}, {run.checkpoint}")
+
+
+def _before_and_after(before: dict[str, float], after: dict[str, float]) -> str:
+    return ", ".join(f"{name} {_text(value)} → {_text(after[name])}" for name, value in before.items() if name in after)
+
+
+@app.command(epilog="Example: dubmill publish trained/landmarks --kind landmark-generator --models models/")
+def publish(
+    run: Annotated[str | None, typer.Argument(help="The --out folder of a training run.")] = None,
+    kind: Annotated[Kind | None, typer.Option(help="Which network it holds.")] = None,
+    models: Annotated[str | None, typer.Option(help="Folder or s3:// prefix of published models.")] = None,
+    licences: Annotated[str | None, typer.Option(help="CSV file with the columns source, licence, for the model card.")] = None,
+    settings: SettingsFile = None,
+    json: Json = False,
+) -> None:
+    """Puts a trained network into use if it beats the one in use on held-out clips; writes its model card."""
+    from tasks.training.publish import publish_model
+
+    wanted = _settings(PublishSettings, settings, run=run, kind=kind.value if kind else None, models=models, licences=licences)
+    with show_progress("publish") as progress:
+        summary = publish_model(wanted, progress)
+    if json:
+        _say(summary, json)
+    else:
+        print(summary.sentence)
 
 
 @checkpoint.command("import", epilog="Example: dubmill checkpoint import landmark_generator.pth --kind landmark-generator --out landmarks.safetensors")
@@ -426,6 +486,8 @@ SETTINGS: dict[SettingsOf, type[Settings]] = {
     SettingsOf.SNAPSHOT: SnapshotSettings,
     SettingsOf.LANDMARK_GENERATOR: LandmarkGeneratorTraining,
     SettingsOf.RENDERER: RendererTraining,
+    SettingsOf.FINETUNE: FinetuneSettings,
+    SettingsOf.PUBLISH: PublishSettings,
     SettingsOf.DUB: DubSettings,
     SettingsOf.BULK_DUB: BulkDubSettings,
 }

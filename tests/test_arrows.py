@@ -25,12 +25,34 @@ GPU_MODULES = (
     "models.discriminator",
     "tasks.training.landmark_generator",
     "tasks.training.renderer",
+    "tasks.training.publish",
+    "tasks.evaluation.face_measures",
+    "tasks.evaluation.leak",
+    "tasks.evaluation.closures",
     "tasks.dubbing.generate",
     "tasks.corpus.store",
     "tasks.faces",
 )
 """What runs on a GPU machine, which has torch, numpy, cv2, pyarrow, fsspec, safetensors, pydantic and yaml, no more."""
-ABSENT_ON_GPU_MACHINES = ("mediapipe", "dlib", "librosa", "ray", "airflow", "av", "rich", "typer", "soundfile", "jinja2")
+ABSENT_ON_GPU_MACHINES = (
+    "mediapipe",
+    "dlib",
+    "librosa",
+    "ray",
+    "airflow",
+    "av",
+    "rich",
+    "typer",
+    "soundfile",
+    "jinja2",
+    "PIL",
+    "tensorboard",
+    "lpips",
+    "pytorch_fid",
+    "torchvision",
+    "skimage",
+    "scipy",
+)
 
 
 def imported_names(path: Path) -> set[str]:

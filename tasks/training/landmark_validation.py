@@ -20,10 +20,8 @@ from tasks.faces.sketch import draw_sketch
 from tasks.training.footage import WINDOW, FloatArray, Footage
 from tasks.training.samples import LandmarkBatch, LandmarkSamples, to_device
 from tasks.training.spoken_clips import WINDOWS_AT_ONCE, SpeakingNetwork, SpokenClip
-from tasks.training.validation import Picture, Preview, Validation
+from tasks.training.validation import VALIDATION_SEED, Picture, Preview, Validation
 
-VALIDATION_SEED = 2305
-"""Validation windows are the same whatever the run's own seed: runs can be compared."""
 SHORTEST_PREVIEW_FRAMES = 25
 """A second: less is over before anything is seen."""
 PREVIEW_PX = 256

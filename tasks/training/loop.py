@@ -231,7 +231,7 @@ class TrainingRun(Generic[BatchKind]):
         if self.position.step == 0 and self.settings.start_from is None:
             return
         warming_up = self.trainer.is_warming_up(self.position)
-        value = -math.inf if warming_up else score(self.trainer.kind, metrics)
+        value = -math.inf if warming_up else score(self.trainer.kind, metrics, self.corpus.store.format.crop.size)
         if self.best is None or warming_up or value > self.best.score or math.isnan(self.best.score):
             self.best = Best(self.position.step, value, metrics)
             self._keep_weights(metrics)

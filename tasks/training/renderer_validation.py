@@ -18,15 +18,13 @@ from tasks.training.footage import WINDOW, Footage
 from tasks.training.rendered_stretch import generated_beside_real, longest_stretch
 from tasks.training.sample_sheet import sample_sheet
 from tasks.training.samples import Pictures, RendererBatch, RendererSamples, to_device
-from tasks.training.validation import Picture, Preview, Validation
+from tasks.training.validation import VALIDATION_SEED, Picture, Preview, Validation
 from tasks.training.windows import choose_windows
 
 LOG = logging.getLogger(__name__)
 
 FloatArray = npt.NDArray[np.float64]
 
-VALIDATION_SEED = 2305
-"""Validation windows are the same whatever the run's own seed: runs can be compared."""
 SAMPLES_AT_ONCE = 16
 """Bounds memory, changes no number."""
 SHEET_SAMPLES = 4

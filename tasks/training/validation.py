@@ -9,6 +9,12 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
+VALIDATION_SEED = 2305
+"""Validation samples are the same whatever a run's own seed: runs can be compared."""
+PUBLISHED_SIZE = 128
+DECIBELS_A_PIXEL = 1.0
+"""A mouth that is a pixel of 128 away from where it belongs is seen as readily as a decibel."""
+
 Picture = npt.NDArray[np.uint8]
 """(H, W, 3) BGR"""
 
@@ -47,15 +53,12 @@ class Validation(ABC):
         """A short clip to look at; None where the split has none that is long enough."""
 
 
-def score(kind: Literal["landmark-generator", "renderer"], metrics: Mapping[str, float]) -> float:
+def score(kind: Literal["landmark-generator", "renderer"], metrics: Mapping[str, float], size: int = PUBLISHED_SIZE) -> float:
     """How good a network is by its metrics, higher is better; needs no foreign weights. It chooses weights, stops early, and publishes.
 
-    Landmark generator: minus the L1 distance. Renderer: PSNR in dB less the mouth's landmark distance in pixels where that is measured.
+    Landmark generator: minus the L1 distance. Renderer: PSNR in dB less the mouth's landmark distance, in pixels of a picture of 128
+    (size: side of the pictures that were measured), where that is measured.
     """
     if kind == "landmark-generator":
         return -metrics["l1"]
-    return metrics["psnr"] - metrics.get("mouth_lmd_px", 0.0) * DECIBELS_A_PIXEL
-
-
-DECIBELS_A_PIXEL = 1.0
-"""A mouth that is a pixel of 128 away from where it belongs is seen as readily as a decibel."""
+    return metrics["psnr"] - metrics.get("mouth_lmd_px", 0.0) * PUBLISHED_SIZE / size * DECIBELS_A_PIXEL

@@ -8,7 +8,7 @@ from schemas.errors import StoreError
 from schemas.settings import FormatSettings, SnapshotSettings
 from schemas.tables import CLIPS
 from tasks.corpus.snapshot import freeze_snapshot
-from tasks.corpus.stats import StoredFiles, corpus_stats, corpus_state, show_clip, stats_table
+from tasks.corpus.stats import StoredFiles, corpus_state, corpus_stats, show_clip, stats_table
 from tasks.corpus.store import CorpusStore
 
 ALL_LENGTHS = SnapshotSettings(min_frames=5, min_face_px=0, min_detected_share=0, max_yaw_deg=180)

@@ -151,8 +151,9 @@ def test_a_network_whose_score_is_no_number_is_not_published(shelf: Shelf, runs:
 
 def test_a_renderer_in_whose_faces_no_mouth_is_found_does_not_gain_by_it() -> None:
     found, blurred = {"psnr": 20.0, "mouth_lmd_px": 5.0}, {"psnr": 19.0}
-    assert fair_scores("renderer", blurred, found) == (19.0, 20.0)
-    assert fair_scores("renderer", found, {"psnr": 20.0, "mouth_lmd_px": 3.0}) == (15.0, 17.0)
+    assert fair_scores("renderer", blurred, found, 128) == (19.0, 20.0)
+    assert fair_scores("renderer", found, {"psnr": 20.0, "mouth_lmd_px": 3.0}, 128) == (15.0, 17.0)
+    assert fair_scores("renderer", {"psnr": 20.0, "mouth_lmd_px": 4.0}, {"psnr": 20.0, "mouth_lmd_px": 2.0}, 256) == (18.0, 19.0)
 
 
 def test_a_retry_publishes_the_same_and_changes_no_byte(shelf: Shelf, runs: Runs) -> None:

@@ -13,9 +13,10 @@ from tasks.training import renderer_validation
 from tasks.training.footage import Footage, read_lessons
 from tasks.training.pictures import FacePictures
 from tasks.training.rendered_stretch import longest_stretch
-from tasks.training.renderer_validation import VALIDATION_SEED, RendererValidation
+from tasks.training.renderer_validation import RendererValidation
 from tasks.training.sample_sheet import CAPTION_PX
 from tasks.training.samples import RendererSamples
+from tasks.training.validation import VALIDATION_SEED
 from tests.tasks.evaluation.foreign_networks import write_alexnet, write_inception
 from tests.training_corpus import SNAPSHOT, make_training_corpus
 
