@@ -147,7 +147,7 @@ def ingest(
     options = {"store": store, "layout": layout, "pretrain": pretrain or None, "speakers": speakers, "detector": detector, "speaker": speaker}
     wanted = _settings(IngestSettings, settings, sources=tuple(sources) if sources else None, **options)
     summary = IngestSummary.model_validate(_run("ingest", "tasks.corpus.ingest:ingest_here", wanted, ray, "ingest"), from_attributes=True)
-    _say(summary if json else summary.model_dump(mode="json", exclude={"corpus_batches", "corpus_version"}), json)
+    _say(summary if json else summary.model_dump(mode="json", exclude={"corpus_batches", "corpus_clips", "corpus_version"}), json)
     if not summary.sources:
         print("No footage was found there: a source is a file with the suffix of a video.", file=sys.stderr)
     elif summary.known:
@@ -364,10 +364,11 @@ def _before_and_after(before: dict[str, float], after: dict[str, float]) -> str:
     return ", ".join(f"{name} {_text(value)} → {_text(after[name])}" for name, value in before.items() if name in after)
 
 
-@app.command(epilog="Example: dubmill publish trained/landmarks --kind landmark-generator --models models/")
+@app.command(epilog="Example: dubmill publish trained/landmarks --kind landmark-generator --store corpus/ --models models/")
 def publish(
     run: Annotated[str | None, typer.Argument(help="The --out folder of a training run.")] = None,
     kind: Annotated[Kind | None, typer.Option(help="Which network it holds.")] = None,
+    store: Annotated[str | None, typer.Option(help="Corpus store that it was trained on.")] = None,
     models: Annotated[str | None, typer.Option(help="Folder or s3:// prefix of published models.")] = None,
     licences: Annotated[str | None, typer.Option(help="CSV file with the columns source, licence, for the model card.")] = None,
     settings: SettingsFile = None,
@@ -376,7 +377,7 @@ def publish(
     """Puts a trained network into use if it beats the one in use on held-out clips; writes its model card."""
     from tasks.training.publish import publish_model
 
-    wanted = _settings(PublishSettings, settings, run=run, kind=kind.value if kind else None, models=models, licences=licences)
+    wanted = _settings(PublishSettings, settings, run=run, kind=kind.value if kind else None, store=store, models=models, licences=licences)
     with show_progress("publish") as progress:
         summary = publish_model(wanted, progress)
     if json:

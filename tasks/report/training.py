@@ -15,8 +15,8 @@ from schemas.checkpoints import CheckpointHeader
 from schemas.errors import CheckpointError, MediaError, StoreError
 from schemas.jobs import TrainingSummary
 from tasks import places
+from tasks.evaluation.metric_meanings import meaning
 from tasks.report.charts import Series, line_chart
-from tasks.report.metric_meanings import meaning
 from tasks.report.page import picture_uri, write_page
 from tasks.report.video import PageVideo, page_video
 

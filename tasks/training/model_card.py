@@ -11,9 +11,10 @@ from schemas.checkpoints import CheckpointHeader
 from schemas.jobs import Snapshot
 from schemas.locations import without_secrets
 from tasks.durations import spoken_duration
+from tasks.evaluation.metric_meanings import meaning
 from tasks.training.data_sources import DataSource, TrainingData
 from tasks.training.measuring import HELD_OUT
-from tasks.training.validation import DECIBELS_A_PIXEL
+from tasks.training.validation import DECIBELS_A_PIXEL, PUBLISHED_SIZE
 
 WHAT_IT_DOES = {
     "landmark-generator": "Given speech and the pose of a head, it says where mouth and jaw are: 57 landmarks a frame, 25 frames a second (IP_LAP, CVPR 2023).",
@@ -21,7 +22,10 @@ WHAT_IT_DOES = {
 }
 SCORES = {
     "landmark-generator": "minus `l1`; higher is better",
-    "renderer": f"`psnr` in dB, less {DECIBELS_A_PIXEL:g} dB for each pixel of `mouth_lmd_px` where that is measured; higher is better",
+    "renderer": (
+        f"`psnr` in dB, less {DECIBELS_A_PIXEL:g} dB for each pixel (of a picture of {PUBLISHED_SIZE}) of `mouth_lmd_px` where that is measured;"
+        " higher is better"
+    ),
 }
 PERCEPTUAL_WEIGHTS = {
     "imagenet": "The perceptual losses used VGG-19 features trained on ImageNet, whose pictures have terms of their own.",
@@ -111,7 +115,7 @@ def _clips(sources: Sequence[DataSource]) -> int:
 
 def _metrics(facts: ModelFacts) -> str:
     shown = {name: value for name, value in facts.metrics.items() if name != HELD_OUT}
-    rows = [(f"`{name}`", f"{value:.4g}", *_former(facts, name), _meaning(name, facts)) for name, value in shown.items()]
+    rows = [(f"`{name}`", f"{value:.4g}", *_former(facts, name), meaning(name, NAMES[facts.header.kind])) for name, value in shown.items()]
     head = ("Metric", "Value", *((f"Version {facts.former_version}",) if facts.former_version else ()), "Meaning")
     former = f" The version in use before, {facts.former_version}, has {facts.former_score:.6g}." if facts.former_version else ""
     seen = "the validation clips of the snapshot, which it did not learn from"
@@ -120,15 +124,6 @@ def _metrics(facts: ModelFacts) -> str:
     absent = "".join(f"\n* `{name}` is not measured: {why}" for name, why in facts.absent.items())
     score = f"**Score {facts.score:.6g}** ({SCORES[facts.header.kind]}).{former}"
     return f"## Metrics\n\n{score}\n\nMeasured on {seen}.\n\n{_table(head, rows)}{chr(10) + absent if absent else ''}"
-
-
-def _meaning(name: str, facts: ModelFacts) -> str:
-    """What a metric means; empty on machines that cannot make reports."""
-    try:
-        from tasks.report.metric_meanings import meaning
-    except ImportError:
-        return ""
-    return meaning(name, NAMES[facts.header.kind])
 
 
 def _former(facts: ModelFacts, name: str) -> tuple[str, ...]:

@@ -4,8 +4,8 @@ import json
 import re
 from pathlib import Path
 
+from tasks.evaluation.metric_meanings import LANDMARK_GENERATOR, RENDERER, meaning
 from tasks.report import training_report
-from tasks.report.metric_meanings import LANDMARK_GENERATOR, RENDERER, meaning
 from tests.tasks.report.conftest import write_run, write_summary
 from tests.tasks.report.test_report import Page, read_whole_page
 

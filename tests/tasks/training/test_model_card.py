@@ -13,7 +13,7 @@ from schemas.jobs import Snapshot, SnapshotClip
 from schemas.settings import CropSettings, SnapshotSettings
 from tasks.corpus import layout
 from tasks.corpus.store import CorpusStore
-from tasks.report.metric_meanings import meaning
+from tasks.evaluation.metric_meanings import meaning
 from tasks.training.curves import curves_svg
 from tasks.training.data_sources import DataSource, TrainingData, licensed_as, read_licences, training_data
 from tasks.training.model_card import ModelFacts, model_card
