@@ -151,6 +151,8 @@ def test_damaged_files_of_the_cache_are_fetched_again(remote: CorpusStore, tmp_p
         pictures = FacePictures(remote, footage, str(tmp_path))
     assert_read(pictures, remote, footage)
     assert_read(pictures, remote, footage)
+    if when == "before the run":
+        assert pictures.reads == Reads(cached=2 * len(ROWS), direct=0, fetched_clips=3), "what is wrong is seen before it is used"
     if damage != "gone" or when == "before the run":  # a file that is open can still be read when its name is gone
         assert all(path.stat().st_size > 100 for path in tmp_path.rglob(f"*{SUFFIX}"))
         assert len(list(tmp_path.rglob(f"*{SUFFIX}"))) == 3

@@ -73,6 +73,15 @@ def test_what_was_asked_before_changes_nothing() -> None:
         assert all(np.array_equal(*pair) for pair in zip(vars(one).values(), vars(other).values(), strict=True))
 
 
+def test_each_epoch_sees_other_windows_of_a_clip_and_other_references(footage: Footage) -> None:
+    chooser = WindowChooser(footage)
+    epochs = [chooser.choose(0, step, footage.clips, 3) for step in range(200)]
+    starts = Counter(int(windows.starts[windows.clips == 0][0]) for windows in epochs)
+    assert set(starts) == set(range(2, 24))
+    references = Counter(epochs[step].references[epochs[step].clips == 0].reshape(-1)[0] for step in range(200))
+    assert len(references) > 20
+
+
 def test_each_purpose_has_random_numbers_of_its_own() -> None:
     first = {draw: random_numbers(3, 4, draw).random() for draw in Draw if draw is not Draw.WINDOWS}
     assert len(set(first.values())) == len(first)
