@@ -46,7 +46,7 @@ def test_the_landmark_generator_with_two_workers(corpus: CorpusStore, tmp_path: 
     assert summary.metrics.keys() == summary.metrics_at_start.keys()
     assert corpus.snapshot(summary.snapshot).clips
     assert read_header(summary.checkpoint).metrics == summary.metrics
-    assert {path.name for path in (tmp_path / "run" / "state").iterdir()} == {"checkpoints", "metrics.jsonl", "summary.json", "tensorboard"}
+    assert {path.name for path in (tmp_path / "run" / "state").iterdir()} == {"checkpoints", "metrics.jsonl", "summary.json", "tensorboard", "previews"}
     saved = read_run(settings.out, "landmark-generator")
     assert saved is not None
     assert saved.name == "monday"
