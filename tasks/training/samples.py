@@ -18,7 +18,7 @@ from tasks.faces.sketch import Outlines, outline_faces
 from tasks.mel_windows import SILENCE, WINDOW_FRAMES
 from tasks.training.augment import NO_AUGMENTATION, Augmentation, Changes, carried_along, colour_change, draw_changes, mirrored
 from tasks.training.footage import WINDOW, FloatArray, Footage, IntArray
-from tasks.training.windows import WindowChooser, Windows, samples_in_batch
+from tasks.training.windows import WindowChooser, Windows
 
 Picture = npt.NDArray[np.uint8]
 
@@ -76,10 +76,6 @@ class Samples(ABC, Generic[BatchKind]):
         self.references = references
         self.augmentation = augmentation
         self._windows = WindowChooser(footage, augmentation.silence_share)
-
-    def in_batch(self, batch_size: int) -> int:
-        """How many samples a batch of all workers really has: never more than there are windows."""
-        return samples_in_batch(self.footage, batch_size)
 
     @abstractmethod
     def batch(self, seed: int, step: int, batch_size: int, rank: int = 0, world_size: int = 1) -> BatchKind:

@@ -30,6 +30,7 @@ from tasks.corpus.store import CorpusStore
 from tasks.mel_windows import WINDOW_FRAMES, window_start
 from tasks.training.footage import WINDOW, read_lessons
 from tasks.training.pictures import FacePictures
+from tasks.training.png import INFLATE
 from tasks.training.samples import LandmarkSamples, RendererSamples
 
 LANDMARK_BATCH, RENDERER_BATCH = 128, 96
@@ -163,10 +164,12 @@ def main() -> None:
 
 
 def _print_table(store: CorpusStore, snapshot: str, exported: Path, turns: int) -> None:
+    size = store.format.crop.size
     train, original = read_lessons(store, store.snapshot(snapshot)).train, OriginalsReader(exported)
     landmarks = LandmarkSamples(train, LandmarkGeneratorTraining.model_fields["references"].default)
-    renderer = RendererSamples(train, RendererTraining.model_fields["references"].default, store.format.crop.size, FacePictures(store, train))
-    print(f"{train.clips} clips, {train.frames.sum()} frames of {store.format.crop.size} pixels, one core; medians of {turns} turns\n")
+    renderer = RendererSamples(train, RendererTraining.model_fields["references"].default, size, FacePictures(store, train))
+    inflated = "ISA-L" if INFLATE else "zlib"
+    print(f"{train.clips} clips, {train.frames.sum()} frames of {size} pixels, one core, PNGs inflated by {inflated}; medians of {turns} turns\n")
     print("| samples a second | the original's way | dubmill | times | from turn to turn |\n|---|---|---|---|---|")
     of_landmarks, of_faces = (lambda _: collated(original.landmark_sample, LANDMARK_BATCH)), (lambda _: collated(original.renderer_sample, RENDERER_BATCH))
     print(compare("landmark generator", lambda step: landmarks.batch(0, step, LANDMARK_BATCH), of_landmarks, LANDMARK_BATCH, turns))
