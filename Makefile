@@ -57,6 +57,7 @@ bench: setup
 	$(DATA) -m tests.bench.picture_coding
 	$(DATA) -m tests.bench.actors
 	$(DATA) -m tests.bench.planning
+	$(DATA) -m tests.bench.training_steps --preset small
 	$(DATA) docker/local/demo.py --out build/bench --json
 
 up: setup

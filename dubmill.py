@@ -117,11 +117,16 @@ def _run(job: str, here: str, settings: Settings, ray: str, title: str) -> Any:
         raise SettingsError(f"--ray is none, local or the address of a cluster's job API such as http://head:8265, not {ray}.")
     with show_progress(title) as progress:
         if ray == "none":
-            module, function = here.split(":")
-            return getattr(importlib.import_module(module), function)(settings, progress)
+            return _function(here)(settings, progress)
         if ray == "local":
             return importlib.import_module(f"ray_jobs.{job}").run(settings, progress)
         return _submit(ray, job, settings, progress)
+
+
+def _function(place: str) -> Any:
+    """The function at module:function, imported now: the libraries behind it take seconds."""
+    module, name = place.split(":")
+    return getattr(importlib.import_module(module), name)
 
 
 def _submit(address: str, job: str, settings: Settings, progress: Progress) -> Any:
@@ -333,9 +338,10 @@ def _train(job: str, here: str, settings: Settings, ray: str, as_json: bool) -> 
     """Runs a training; of torchrun's workers only the one that leads speaks."""
     from tasks.training.session import prints_here
 
-    summary = _run(job, here, settings, ray, job.replace("_", " "))
-    if prints_here():
-        _say(summary, as_json)
+    if not prints_here():
+        _function(here)(settings)
+        return
+    _say(_run(job, here, settings, ray, job.replace("_", " ")), as_json)
 
 
 @app.command(epilog="Example: dubmill finetune anna.mp4 --from trained/ --out anna/")
