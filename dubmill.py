@@ -364,6 +364,8 @@ def finetune(
         return
     for run in (summary.landmark_generator, summary.renderer):
         print(f"{run.kind}: {_before_and_after(run.metrics_at_start, run.metrics)}; weights of step {run.best_step} of {run.step}, {run.checkpoint}")
+    for kind in summary.unchanged:
+        print(f"{kind}: no step was better on what was held out, so the weights are those you started from.")
 
 
 def _before_and_after(before: dict[str, float], after: dict[str, float]) -> str:

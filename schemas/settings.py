@@ -164,8 +164,8 @@ class SnapshotSettings(Settings):
     shift_sound: bool = Field(default=True, description="move the sound of a clip by its A/V offset, where that was measured with confidence")
     twins: Literal["one", "all"] = Field(default="one", description="of clips with the same picture and sound that differ in their coding: one, or all")
     layout_splits: bool = Field(default=True, description="keep the splits of the lists of a layout (lrs2, cmlr); clips on no list are trained on")
-    val_share: float = Field(default=0.1, ge=0, le=0.5, description="share of speakers (or clips) for validation")
-    test_share: float = Field(default=0.1, ge=0, le=0.5, description="share of speakers (or clips) for tests")
+    val_share: float = Field(default=0.1, ge=0, le=0.5, description="share of speakers (or clips; with endings: of each source's length) for validation")
+    test_share: float = Field(default=0.1, ge=0, le=0.5, description="share of speakers (or clips; with endings: of each source's length) for tests")
     hold_out: Literal["speakers", "endings"] = Field(
         default="speakers", description="what validation and tests see: speakers (or clips, of few speakers), or each source's end, for one person's footage"
     )
