@@ -40,7 +40,9 @@ def _names(rows: Sequence[Row]) -> list[str]:
 def _points(rows: Sequence[Row], split: str, name: str) -> Points:
     found = [(float(row["step"]), float(row[name])) for row in rows if row["split"] == split and name in row]
     numbers = [point for point in found if math.isfinite(point[1])]
-    return numbers[:: math.ceil(len(numbers) / MOST_POINTS)] if numbers else []
+    if len(numbers) <= MOST_POINTS:
+        return numbers
+    return [numbers[index * (len(numbers) - 1) // (MOST_POINTS - 1)] for index in range(MOST_POINTS)]  # the last one, which is named, among them
 
 
 def _chart(name: str, lines: Mapping[str, Points], index: int) -> str:

@@ -54,7 +54,7 @@ def read_licences(location: str | None) -> dict[str, str]:
         raise SettingsError(f"The licences file {shown} is not there.") from error
     except (OSError, UnicodeDecodeError, StoreError) as error:
         raise SettingsError(f"The licences file {shown} cannot be read.") from error
-    reader = csv.DictReader(io.StringIO(text))
+    reader = csv.DictReader(io.StringIO(text, newline=None))  # whatever a spreadsheet ends its lines with
     if not set(COLUMNS) <= set(reader.fieldnames or ()):
         raise SettingsError(f"The licences file {shown} needs the columns source, licence in its first line.")
     rows = [{name: (row[name] or "").strip() for name in COLUMNS} for row in reader]

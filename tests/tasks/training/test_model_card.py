@@ -85,6 +85,13 @@ def test_licences_that_cannot_be_read_are_one_sentence(tmp_path: Path, content: 
         read_licences(str(path))
 
 
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
+def test_licences_may_come_from_any_spreadsheet(tmp_path: Path, line_end: str) -> None:
+    path = tmp_path / "licences.csv"
+    path.write_bytes(line_end.join(("source,licence", "/a/,own", '/b,"bought, once"', "")).encode("utf-8-sig"))
+    assert read_licences(str(path)) == {"/a": "own", "/b": "bought, once"}
+
+
 def facts(*sources: DataSource, **changes: object) -> ModelFacts:
     clips = tuple(SnapshotClip(clip_id=f"{number}", batch="b", speaker="a", split=split) for number, split in enumerate(("train", "train", "val")))
     values = {
@@ -162,7 +169,8 @@ def test_curves_are_one_file_with_a_chart_for_each_measure() -> None:
     assert svg.count("<g ") == 2, "psnr and l1; the gradient's norm is no measure"
     assert svg.index(">psnr<") < svg.index("29.99 in the end")
     lines = [line.split('points="')[1].split('"')[0].split() for line in svg.split("<polyline")[1:]]
-    assert [len(line) for line in lines] == [2, 250, 3]
+    assert [len(line) for line in lines] == [2, 300, 3]
+    assert lines[1][-1].split(",")[0] == lines[2][-1].split(",")[0], "thinned out, a curve still goes to its last step"
     assert "nan" not in svg
 
 
