@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError
 
 from schemas.checkpoints import Kind
 from schemas.errors import CheckpointError, StoreError
+from schemas.locations import without_secrets
 from schemas.settings import DubSettings, Settings
 from tasks import places
 
@@ -42,7 +43,7 @@ def read_current(location: str) -> Current | None:
     except FileNotFoundError:
         return None
     except (OSError, ValidationError) as error:
-        raise StoreError(f"{location} does not say which model is in use; remove it, and publish anew.") from error
+        raise StoreError(f"{without_secrets(location)} does not say which model is in use; remove it, and publish anew.") from error
 
 
 def write_current(location: str, current: Current) -> None:
@@ -56,8 +57,9 @@ def weights_in_use(location: str) -> str:
         return location
     current = read_current(location)
     if current is None:
-        raise CheckpointError(f"No model is published at {location} yet; train one, or give a checkpoint.")
-    return places.join(location.removesuffix(f"/{CURRENT}"), current.weights)
+        raise CheckpointError(f"No model is published at {without_secrets(location)} yet; train one, or give a checkpoint.")
+    folder = location.removesuffix(CURRENT)  # empty where the file is in the current folder
+    return f"{folder}{current.weights}"
 
 
 def with_weights_in_use(settings: AnyDub) -> AnyDub:

@@ -83,12 +83,12 @@ def publish_model(settings: PublishSettings, progress: Progress = silent, measur
     publishes meanwhile, it is compared again, with theirs. Raises CheckpointError and StoreError for a run or corpus that
     cannot be read, SettingsError for licences.
     """
-    try:
-        with places.local_copy(weights_location(settings.run, settings.kind)) as weights:
-            trained = read_trained(settings, weights)
-            return Publishing(settings, trained, measure or measure_on_validation_split(settings, trained.run), progress).decide()
-    except FileNotFoundError as error:
-        raise CheckpointError(f"There are no weights to publish in {without_secrets(settings.run)}.") from error
+    location = weights_location(settings.run, settings.kind)
+    if not places.exists(location):
+        raise CheckpointError(f"There is no {settings.kind}.safetensors to publish in {without_secrets(settings.run)}.")
+    with places.local_copy(location) as weights:
+        trained = read_trained(settings, weights)
+        return Publishing(settings, trained, measure or measure_on_validation_split(settings, trained.run), progress).decide()
 
 
 def read_trained(settings: PublishSettings, weights: Path) -> Trained:

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from schemas.errors import CheckpointError
 from schemas.settings import BulkDubSettings, DubSettings
 from tasks.dubbing import bulk
 from tasks.dubbing.bulk import bulk_dub_here
 from tasks.dubbing.generate import Networks
-from tasks.published import Current, current_location, write_current
+from tasks.published import Current, current_location, weights_in_use, write_current
 from tests.tasks.dubbing.random_networks import write_random_networks
 
 
@@ -28,6 +29,18 @@ def test_networks_are_those_in_use(tmp_path: Path) -> None:
     first = Networks.load(settings).versions
     put_into_use(tmp_path, "b", seed=2)
     assert set(Networks.load(settings).versions.values()).isdisjoint(first.values())
+
+
+def test_the_file_may_be_named_from_within_its_own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put_into_use(tmp_path, "a", seed=1)
+    monkeypatch.chdir(tmp_path / "renderer")
+    assert weights_in_use("current.json") == "a/renderer.safetensors"
+    assert weights_in_use("../landmark-generator/current.json") == "../landmark-generator/a/landmark-generator.safetensors"
+
+
+def test_what_is_said_of_a_place_without_models_holds_no_secrets() -> None:
+    with pytest.raises(CheckpointError, match=r"No model is published at memory://models/current.json yet"):
+        weights_in_use("memory://key:secret@models/current.json")
 
 
 def test_a_bulk_run_keeps_the_networks_that_were_in_use_when_it_began(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -260,7 +260,7 @@ def test_what_is_missing_is_one_sentence(shelf: Shelf, runs: Runs, tmp_path: Pat
     weights = Path(runs(1), f"{KIND}.safetensors")
     places.put(weights, f"{tmp_path}/wrong/renderer.safetensors")
     places.put(weights, f"{tmp_path}/alone/{KIND}.safetensors")
-    with pytest.raises(CheckpointError, match="is not there"):
+    with pytest.raises(CheckpointError, match=r"There is no landmark-generator.safetensors to publish in .*nowhere"):
         shelf.publish(str(tmp_path / "nowhere"))
     with pytest.raises(CheckpointError, match="is a checkpoint of the landmark generator, not of the renderer"):
         shelf.publish(f"{tmp_path}/wrong", kind="renderer")
