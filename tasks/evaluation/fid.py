@@ -53,9 +53,12 @@ def frechet_distance(one: FloatArray, other: FloatArray) -> float:
     |m1 - m2|^2 + tr C1 + tr C2 - 2 tr (C1 C2)^(1/2). With C = R'R, R from the QR decomposition of the centred features, the last
     trace is the sum of the singular values of R1 R2'. That is exact also where there are fewer pictures than features and the
     covariances are singular: there pytorch-fid's root of the product has rounding errors (in the seventh digit), and takes 3000 times longer.
+    NaN where a feature is no number.
     """
     if min(len(one), len(other)) < 2:
         raise ValueError("a distribution has a spread only from two pictures on")
+    if not (np.isfinite(one).all() and np.isfinite(other).all()):
+        return float("nan")
     roots = [_root_of_covariance(features) for features in (one, other)]
     shared = np.linalg.svd(roots[0] @ roots[1].T, compute_uv=False).sum()
     apart = one.mean(axis=0) - other.mean(axis=0)

@@ -79,6 +79,12 @@ def test_one_picture_has_no_spread() -> None:
         frechet_distance(np.ones((1, 4)), np.ones((5, 4)))
 
 
+def test_pictures_that_are_no_numbers_have_no_distance() -> None:
+    broken, whole = np.full((3, 4), np.nan), np.random.default_rng(0).random((3, 4))
+    assert np.isnan(frechet_distance(broken, whole))
+    assert np.isnan(frechet_distance(whole, broken))
+
+
 def test_neither_the_cache_nor_the_random_numbers_are_touched(inception_weights: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
     before = torch.get_rng_state()

@@ -143,6 +143,15 @@ def test_with_weights_lpips_and_fid_are_measured(footage: Footage, long_corpus: 
 
 
 @pytest.mark.usefixtures("no_faces_found")
+def test_a_network_whose_weights_are_no_numbers_is_measured_as_such(
+    footage: Footage, long_corpus: CorpusStore, settings: RendererTraining, tmp_path: Path
+) -> None:
+    inception = str(write_inception(tmp_path / "inception.pth"))
+    metrics = validation(footage, long_corpus, settings.replaced(validation_samples=4, fid_weights=inception)).measure(Copyist(darker=float("nan")))
+    assert np.isnan([metrics["psnr"], metrics["fid"]]).all()
+
+
+@pytest.mark.usefixtures("no_faces_found")
 def test_without_the_packages_their_metrics_are_absent(
     footage: Footage, long_corpus: CorpusStore, settings: RendererTraining, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
