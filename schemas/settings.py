@@ -22,7 +22,7 @@ LOCATION: dict[str, JsonValue] = {"location": True}
 class Settings(BaseModel):
     """Frozen settings that refuse fields they do not know."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")  # a metric that is no number stays readable in JSON
 
     def replaced(self, **changes: object) -> Self:
         """The same settings with some fields changed, checked again. Changes that are None are left out."""

@@ -1,5 +1,6 @@
 """The training loop of both networks: steps, a guard against losses that are no numbers, validation, checkpoints, resuming, early stop."""
 
+import copy
 import logging
 import math
 import time
@@ -29,6 +30,7 @@ from tasks.training.state import (
     MetricRows,
     Position,
     SavedRun,
+    averaged_weights,
     forget_former_run,
     has_stopped,
     save_run,
@@ -111,7 +113,17 @@ class TrainingRun(Generic[BatchKind]):
         """Cuts off the rows of steps that will be made again; gives back weights that somebody took away."""
         self.record.begin()
         if self.session.leads and not places.exists(weights_location(self.settings.out, self.trainer.kind)):
-            self._keep_weights(self.best.metrics if self.best else {})
+            self._give_back_weights()
+
+    def _give_back_weights(self) -> None:
+        """The best ones from their checkpoint; where that is gone too, those of now, until better ones come."""
+        network = copy.deepcopy(self.trainer.averaged.network)
+        kept = averaged_weights(self.settings.out, self.best.step) if self.best else None
+        if self.best is None or kept is None:
+            self.best = Best(self.position.step, -math.inf, next(reversed(self.record.rows.validations()), {}))
+        else:
+            network.load_state_dict(kept)
+        self._keep_weights(network, self.best)
 
     def _learn_until_stopped(self) -> None:
         steps = range(self.position.step, self.settings.steps)
@@ -234,10 +246,10 @@ class TrainingRun(Generic[BatchKind]):
         value = -math.inf if warming_up else score(self.trainer.kind, metrics, self.corpus.store.format.crop.size)
         if self.best is None or warming_up or value > self.best.score or math.isnan(self.best.score):
             self.best = Best(self.position.step, value, metrics)
-            self._keep_weights(metrics)
+            self._keep_weights(self.trainer.averaged.network, self.best)
 
-    def _keep_weights(self, metrics: dict[str, float]) -> None:
-        save_checkpoint(weights_location(self.settings.out, self.trainer.kind), self.trainer.averaged.network, self._header(metrics))
+    def _keep_weights(self, network: nn.Module, best: Best) -> None:
+        save_checkpoint(weights_location(self.settings.out, self.trainer.kind), network, self._header(best))
 
     def _save(self) -> None:
         if not self.session.leads:
@@ -259,15 +271,15 @@ class TrainingRun(Generic[BatchKind]):
         )
         save_run(self.settings.out, saved, self.settings.keep_checkpoints)
 
-    def _header(self, metrics: dict[str, float]) -> CheckpointHeader:
+    def _header(self, best: Best) -> CheckpointHeader:
         return CheckpointHeader(
             kind=self.trainer.kind,
             architecture=self.trainer.architecture,
             crop=self.corpus.snapshot.format.crop,
             mel=self.corpus.snapshot.format.mel,
-            step=self.position.step,
+            step=best.step,
             snapshot=self.corpus.snapshot.name,
-            metrics=metrics,
+            metrics=best.metrics,
             perceptual_weights=self.trainer.perceptual_source,
             code_version=code_version(),
         )

@@ -28,12 +28,14 @@ class Record:
         self.leads = session.leads
         self.rows = rows
         self._progress = progress if session.leads else silent
-        self._boards: Boards | None = open_boards(settings.out, step + 1 if step else 0) if session.leads else None
+        self._next_step = step + 1 if step else 0
+        self._boards: Boards | None = None
 
     def begin(self) -> None:
-        """Writes the rows as they stand; first of all, for it says in one sentence that a place cannot be written."""
+        """Writes the rows as they stand, which says in one sentence that a place cannot be written; then opens the boards, once a run."""
         if self.leads:
             self.rows.write()
+            self._boards = open_boards(self.out, self._next_step)
 
     def step(self, step: int, values: dict[str, float]) -> None:
         """The losses of a step, most telling first, or that it was skipped."""
@@ -45,7 +47,8 @@ class Record:
     def validation(self, step: int, metrics: dict[str, float]) -> None:
         """The metrics of a validation."""
         self._add("val", step, metrics)
-        self.begin()
+        if self.leads:
+            self.rows.write()
 
     def picture(self, step: int, picture: npt.NDArray[np.uint8] | None) -> None:
         """A picture (H, W, 3) BGR that the network made."""

@@ -13,6 +13,7 @@ import json
 import logging
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from pickle import UnpicklingError  # what torch raises for a file that holds more than weights; nothing is unpickled here
 from typing import Any, Literal
 
@@ -22,6 +23,7 @@ import torch
 from schemas.checkpoints import Kind
 from schemas.errors import CheckpointError, SettingsError, StoreError
 from schemas.jobs import TrainingSummary
+from schemas.locations import without_secrets
 from schemas.settings import TrainingSettings
 from tasks import places
 
@@ -37,6 +39,8 @@ FREE_SETTINGS = frozenset(
 """What a resumed run may change. The snapshot has rules of its own; a store may have moved; of a rate that falls until the last step the steps are a part."""
 STEP_DIGITS = 9
 """Of a checkpoint's file name: names in order are steps in order."""
+UNREADABLE = (OSError, RuntimeError, EOFError, UnpicklingError, TypeError, KeyError)
+"""What a checkpoint raises that is damaged, of another version, or not there."""
 REWRITE_EVERY_S = 60.0
 """Seconds between two writings of the metrics to a bucket, where nothing can be appended."""
 
@@ -96,13 +100,31 @@ class SavedRun:
 
 def save_run(out: str, run: SavedRun, keep: int) -> None:
     """Writes a checkpoint whole: an interruption leaves the former ones. Then only the newest `keep` stay, and the best."""
-    name = f"{run.position.step:0{STEP_DIGITS}d}.pt"
-    with places.writing(state_location(out, "checkpoints", name)) as path:
-        torch.save({**vars(run), "position": vars(run.position), "best": vars(run.best) if run.best else None}, path)
+    name = _checkpoint_name(run.position.step)
+    location = state_location(out, "checkpoints", name)
+    with places.writing(location) as path:
+        _write_checkpoint(path, run, location)
     names = checkpoint_names(out)
-    staying = {*names[-keep:], name, f"{run.best.step if run.best else 0:0{STEP_DIGITS}d}.pt"}
+    staying = {*names[-keep:], name, _checkpoint_name(run.best.step if run.best else 0)}
     for former in set(names) - staying:
         places.remove(state_location(out, "checkpoints", former))
+
+
+def _write_checkpoint(path: Path, run: SavedRun, location: str) -> None:
+    """Writes to a local path; StoreError, naming the location, when there is no room, which torch hides in an error of its own."""
+    values = {**vars(run), "position": vars(run.position), "best": vars(run.best) if run.best else None}
+    try:
+        with path.open("wb") as file:
+            torch.save(values, file)
+    except (OSError, RuntimeError) as error:
+        cause = error if isinstance(error, OSError) else error.__context__
+        if not isinstance(cause, OSError):
+            raise
+        raise StoreError(without_secrets(f"{location} cannot be written: {cause.strerror or cause}.")) from error
+
+
+def _checkpoint_name(step: int) -> str:
+    return f"{step:0{STEP_DIGITS}d}.pt"
 
 
 def checkpoint_names(out: str) -> list[str]:
@@ -117,7 +139,7 @@ def read_run(out: str, kind: Kind) -> SavedRun | None:
         location = state_location(out, "checkpoints", name)
         try:
             run = _read_checkpoint(location)
-        except (OSError, RuntimeError, EOFError, UnpicklingError, TypeError, KeyError) as error:
+        except UNREADABLE as error:
             LOG.warning("The training state %s cannot be read (%s); the one before it is taken.", location, type(error).__name__)
             continue
         if run.kind != kind:
@@ -127,6 +149,14 @@ def read_run(out: str, kind: Kind) -> SavedRun | None:
         folder = state_location(out, "checkpoints")
         raise CheckpointError(f"No training state in {folder} can be read; remove that folder, or train without --resume or into another one.")
     return None
+
+
+def averaged_weights(out: str, step: int) -> dict[str, Any] | None:
+    """The averaged weights in the checkpoint of a step; None when that is not there or cannot be read."""
+    try:
+        return _read_checkpoint(state_location(out, "checkpoints", _checkpoint_name(step))).averaged
+    except UNREADABLE:
+        return None
 
 
 def _read_checkpoint(location: str) -> SavedRun:

@@ -1,11 +1,15 @@
+import errno
 import importlib.metadata
+import io
 import json
+import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from models.checkpoint import load_landmark_generator, read_header, save_checkpoint
 from schemas.checkpoints import LandmarkGeneratorSize
@@ -170,6 +174,49 @@ def test_lost_weights_of_a_finished_run_are_saved_again(landmark_settings: Landm
     again = train_landmark_generator(landmark_settings.replaced(resume=True))
     assert again.replaced(samples_per_second=first.samples_per_second, input_wait_share=first.input_wait_share) == first
     assert weights.read_bytes() == content
+
+
+def test_lost_weights_are_given_back_from_the_best_checkpoint_and_not_from_the_last(
+    landmark_settings: LandmarkGeneratorTraining, falling_scores: list[float]
+) -> None:
+    falling_scores[:] = [0, 5, 2]
+    weights = Path(train_landmark_generator(landmark_settings).checkpoint)
+    content = weights.read_bytes()
+    weights.unlink()
+    assert train_landmark_generator(landmark_settings.replaced(resume=True)).best_step == 3
+    assert weights.read_bytes() == content
+    weights.unlink()
+    (Path(landmark_settings.out) / "state" / "checkpoints" / "000000003.pt").unlink()
+    assert train_landmark_generator(landmark_settings.replaced(resume=True)).best_step == 6
+    header = read_header(str(weights))
+    assert (header.step, header.metrics) == (6, {"l1": -2.0})
+
+
+def test_a_metric_that_is_no_number_is_kept_as_such(landmark_settings: LandmarkGeneratorTraining, falling_scores: list[float]) -> None:
+    falling_scores[:] = [0, float("nan"), float("nan")]
+    summary = train_landmark_generator(landmark_settings)
+    assert math.isnan(summary.metrics["l1"])
+    assert math.isnan(read_header(summary.checkpoint).metrics["l1"])
+    assert math.isnan(train_landmark_generator(landmark_settings.replaced(resume=True)).metrics["l1"])
+
+
+def test_a_full_disk_is_one_sentence(landmark_settings: LandmarkGeneratorTraining, monkeypatch: pytest.MonkeyPatch) -> None:
+    class FullDisk(io.BytesIO):
+        def write(self, content: object) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    opened = Path.open
+    monkeypatch.setattr(Path, "open", lambda path, mode="r", **rest: FullDisk() if path.suffix == ".pt" and mode == "wb" else opened(path, mode, **rest))
+    with pytest.raises(StoreError, match=r"000000003.pt cannot be written: No space left on device\."):
+        train_landmark_generator(landmark_settings)
+
+
+def test_a_resumed_run_keeps_its_curves_on_tensorboard(landmark_settings: LandmarkGeneratorTraining) -> None:
+    train_landmark_generator(landmark_settings.replaced(steps=3))
+    train_landmark_generator(landmark_settings.replaced(resume=True))
+    boards = EventAccumulator(str(Path(landmark_settings.out) / "state" / "tensorboard"))
+    boards.Reload()
+    assert [point.step for point in boards.Scalars("train/l1")] == [1, 2, 3, 4, 5, 6]
 
 
 def test_the_summary_of_fewer_steps_is_not_taken_for_the_end(landmark_settings: LandmarkGeneratorTraining) -> None:
