@@ -139,11 +139,12 @@ def gate(
     clips = clips_in(store, inlet_events[CORPUS])
     memory = asset_state_store[CORPUS]
     remembered = memory.get(dag_run.dag_id) or {}
-    before = clips_before(remembered.get(store, {}), dag_run.run_id)
+    last = remembered.get(store, {})
+    before = clips_before(last, dag_run.run_id)
     missing = params["min_new_clips"] - (clips - before)
     passes = missing <= 0 or (dag_run.run_type == BY_HAND and not params["hold_back"])
     # A corpus from which somebody was taken out grows from there on.
-    now = {"clips": clips, "run_id": dag_run.run_id, "before": before} if passes else {"clips": min(before, clips)}
+    now = {"clips": clips, "run_id": dag_run.run_id, "before": before} if passes else {**last, "clips": min(before, clips)}
     memory.set(dag_run.dag_id, {**remembered, store: now})
     if not passes:
         raise AirflowSkipException(f"The corpus {store} has {clips} clips, {before} at the last training: {missing} new ones are missing to train again.")

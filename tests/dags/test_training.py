@@ -272,6 +272,13 @@ def test_a_run_that_is_cleared_passes_again(decide: Any) -> None:
     assert not decide("asset_triggered", 5, "b")
 
 
+def test_a_run_that_is_cleared_passes_again_although_a_later_one_was_skipped(decide: Any) -> None:
+    assert decide("asset_triggered", 5, "a")
+    assert not decide("asset_triggered", 6, "b")
+    assert decide("asset_triggered", 6, "a")
+    assert not decide("asset_triggered", 6, "c"), "what the cleared run saw is not new"
+
+
 def test_events_of_a_version_that_counted_no_clips_are_of_no_clips() -> None:
     events = events_of({"store": "/store", "clips": 8})
     assert clips_in("/store", events) == 0
