@@ -3,8 +3,6 @@
 import importlib.util
 import io
 from collections.abc import Mapping
-from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -24,23 +22,10 @@ COLOURS = 64
 
 
 class Boards:
-    """Writes to TensorBoard's files in a folder, or, without one, nowhere.
+    """Writes to TensorBoard's files, or, without a writer, nowhere."""
 
-    A file is made with the first thing that is written: a file's beginning hides the points from `next_step` on, and boards that
-    nothing was written to must hide none.
-    """
-
-    def __init__(self, folder: Path | None, next_step: int = 0) -> None:
-        self._folder = folder
-        self._next_step = next_step
-
-    @cached_property
-    def _writer(self) -> "SummaryWriter | None":
-        if self._folder is None:
-            return None
-        from torch.utils.tensorboard import SummaryWriter  # not on the import path of training
-
-        return SummaryWriter(str(self._folder), purge_step=self._next_step)
+    def __init__(self, writer: "SummaryWriter | None") -> None:
+        self._writer = writer
 
     def add_scalars(self, split: str, values: Mapping[str, float], step: int) -> None:
         """A point of each curve, named <split>/<name>."""
@@ -66,7 +51,7 @@ class Boards:
 
     def close(self) -> None:
         """Writes what is left."""
-        if "_writer" in vars(self) and self._writer is not None:
+        if self._writer is not None:
             self._writer.close()
 
 
@@ -77,7 +62,9 @@ def open_boards(out: str, next_step: int) -> Boards:
     """
     if places.is_remote(out) or importlib.util.find_spec("tensorboard") is None:
         return Boards(None)
-    return Boards(places.local_path(state_location(out, "tensorboard")), next_step)
+    from torch.utils.tensorboard import SummaryWriter  # not on the import path of training
+
+    return Boards(SummaryWriter(str(places.local_path(state_location(out, "tensorboard"))), purge_step=next_step))
 
 
 def animated_gif(preview: Preview) -> bytes:

@@ -55,14 +55,6 @@ def test_a_resumed_run_hides_the_points_it_makes_again(tmp_path: Path) -> None:
     assert [(point.step, point.value) for point in read_boards(tmp_path).Scalars("train/l1")] == [(1, 1), (2, 1), (3, 2), (4, 2)]
 
 
-def test_boards_that_nothing_was_written_to_hide_nothing(tmp_path: Path) -> None:
-    former, unused = open_boards(str(tmp_path), 0), open_boards(str(tmp_path), 0)
-    former.add_scalars("train", {"l1": 1.0}, 1)
-    former.close()
-    unused.close()
-    assert [point.step for point in read_boards(tmp_path).Scalars("train/l1")] == [1]
-
-
 def test_buckets_and_machines_without_tensorboard_have_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     for boards in (open_boards("s3://bucket/run", 0), open_boards(str(tmp_path), 0)):
