@@ -12,6 +12,7 @@ import threading
 import time
 import weakref
 import zlib
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
@@ -140,15 +141,16 @@ class PictureCache:
         """Removes what nobody seems to read any more, the oldest first, while it and what is to be kept are too much together."""
         kept = {self._names[clip] for clip in np.flatnonzero(self._kept)}
         now, strangers = time.time(), []
-        for entry in os.scandir(self._folder):
-            if entry.name in kept:
-                os.utime(entry.path)
-            else:
-                strangers.append((entry.stat().st_mtime, entry.stat().st_size, entry.path))
+        for path in list(self._folder.iterdir()):
+            with suppress(FileNotFoundError):  # another worker has renamed or removed it since
+                if path.name in kept:
+                    os.utime(path)
+                else:
+                    strangers.append((path.stat().st_mtime, path.stat().st_size, path))
         too_much = int(self._length[self._kept].sum()) + sum(size for _, size, _ in strangers) - most_bytes
         for used, size, path in sorted(strangers):
             if too_much > 0 and now - used > STRANGERS_STAY_S:
-                Path(path).unlink(missing_ok=True)
+                path.unlink(missing_ok=True)
                 too_much -= size
 
 

@@ -202,6 +202,16 @@ def test_what_nobody_reads_any_more_makes_room(remote: CorpusStore, tmp_path: Pa
     assert young.exists(), "another run may read it"
 
 
+def test_what_another_worker_takes_away_meanwhile_is_no_error(remote: CorpusStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    footage = footage_of(remote)
+    FacePictures(remote, footage, str(tmp_path)).read(0, 3)
+    listed = Path.iterdir
+    monkeypatch.setattr(Path, "iterdir", lambda folder: [*listed(folder), folder / f"0{SUFFIX}", folder / "1.7-7.partial"])
+    pictures = FacePictures(remote, footage, str(tmp_path))
+    pictures.read(0, 3)
+    assert pictures.reads == Reads(cached=1, direct=0, fetched_clips=0)
+
+
 def test_which_clips_are_kept_does_not_depend_on_their_order() -> None:
     names, lengths = [f"{number * 7919 % 1000:03}" for number in range(50)], np.arange(1, 51)
     kept = choose_kept(names, lengths, 400)
