@@ -6,8 +6,9 @@ import mmap
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,9 @@ LOG = logging.getLogger(__name__)
 BYTES_A_MB = 10**6
 CACHE_NAME = "dubmill"
 """Folder of the caches in the machine's temporary one."""
+
+UNUSED_STAYS_S = 14 * 86400.0
+"""How long arrays stay that no run has opened: each new snapshot has arrays of its own, and a disk would fill with those of former ones."""
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
@@ -61,6 +65,7 @@ def mapped_arrays(folder: Path, specs: Mapping[str, ArraySpec], fill: Callable[[
     """Read-only arrays mapped from <folder>/<name>.npy; where they are not there, or cut short, they are made and filled first.
 
     Of several processes one makes them while the others wait. A process that is killed at it leaves nothing that is taken for whole.
+    Before new ones are made, those beside them go that have the same first part of their names (up to a -) and that nobody opened for long.
     StoreError when the files cannot be written.
     """
     try:
@@ -97,19 +102,33 @@ def _opened(folder: Path, specs: Mapping[str, ArraySpec]) -> Arrays | None:
             return None
         if isinstance(arrays[name].base, mmap.mmap):
             arrays[name].base.madvise(mmap.MADV_RANDOM)  # windows lie anywhere: what is read ahead of them is read for nothing
+    with suppress(OSError):  # another user's arrays may be read, and not be touched
+        os.utime(folder)
     return arrays
 
 
 def _make(folder: Path, specs: Mapping[str, ArraySpec], fill: Callable[[Arrays], None]) -> None:
     partial = folder.with_suffix(".partial")
+    _remove_unused(folder)
     for leftover in (partial, folder):
         shutil.rmtree(leftover, ignore_errors=True)
     partial.mkdir()
-    arrays = {name: _room(_file(partial, name), spec) for name, spec in specs.items()}
-    fill(arrays)
-    for array in arrays.values():
-        array.flush()
-    partial.rename(folder)
+    try:
+        arrays = {name: _room(_file(partial, name), spec) for name, spec in specs.items()}
+        fill(arrays)
+        for array in arrays.values():
+            array.flush()
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _remove_unused(folder: Path) -> None:
+    """Whoever still has such arrays mapped keeps them: only their names go."""
+    for other in list(folder.parent.glob(f"{folder.name.partition('-')[0]}-*")):
+        with suppress(FileNotFoundError):  # another process removes them too
+            if other.is_dir() and time.time() - other.stat().st_mtime > UNUSED_STAYS_S:
+                shutil.rmtree(other, ignore_errors=True)
 
 
 def _room(path: Path, spec: ArraySpec) -> np.memmap[Any, Any]:

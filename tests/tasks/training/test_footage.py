@@ -105,6 +105,20 @@ def test_of_several_processes_one_makes_the_files(tmp_path: Path) -> None:
     assert (tmp_path / "made").read_text() == "made\n"
 
 
+def test_arrays_that_nobody_opened_for_long_give_way_to_new_ones(tmp_path: Path) -> None:
+    def folder(name: str) -> Path:
+        mapped.mapped_arrays(tmp_path / name, {"numbers": mapped.ArraySpec((10,), np.float32)}, lambda arrays: None)
+        return tmp_path / name
+
+    long_ago = time.time() - mapped.UNUSED_STAYS_S - 60
+    forgotten, opened_again, of_others = folder("footage-a"), folder("footage-b"), folder("faces-c")
+    for one in (forgotten, opened_again, of_others):
+        os.utime(one, (long_ago, long_ago))
+    folder("footage-b")
+    assert folder("footage-d").exists()
+    assert [forgotten.exists(), opened_again.exists(), of_others.exists()] == [False, True, True]
+
+
 def test_a_disk_that_is_full_is_one_sentence(corpus: CorpusStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
@@ -112,6 +126,7 @@ def test_a_disk_that_is_full_is_one_sentence(corpus: CorpusStore, tmp_path: Path
     monkeypatch.setattr(os, "posix_fallocate", full)
     with pytest.raises(StoreError, match="cannot be written: No space left on device"):
         read_mapped(corpus, tmp_path)
+    assert not list(tmp_path.glob("*.partial")), "what was begun takes no room"
 
 
 def test_a_cache_in_a_bucket_is_refused(corpus: CorpusStore) -> None:
