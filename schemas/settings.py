@@ -236,10 +236,10 @@ class RendererTraining(TrainingSettings):
     references: int = Field(default=3, ge=1, description="reference pictures")
     warm_up_epochs: float = Field(default=25.0, ge=0, description="epochs with the warp loss alone (the original: 25)")
     warm_up_steps: int | None = Field(default=None, ge=0, description="the same in steps, in place of epochs")
-    warp_weight: float = 2.5
-    perceptual_weight: float = 4.0
-    adversarial_weight: float = 0.25
-    feature_matching_weight: float = 2.5
+    warp_weight: float = Field(default=2.5, ge=0, description="weight of the VGG-19 distance of the warped references, in every phase; 0: no such loss")
+    perceptual_weight: float = Field(default=4.0, ge=0, description="weight of the VGG-19 distance of the generated faces, with its style part")
+    adversarial_weight: float = Field(default=0.25, ge=0, description="weight of what the discriminator thinks of the generated faces")
+    feature_matching_weight: float = Field(default=2.5, ge=0, description="weight of the distance of real and generated faces in the discriminator's layers")
     pixel_weight: float = Field(
         default=0.0, ge=0, description="L1 of pixels, in every phase; the published recipe has none, short runs without ImageNet features need it"
     )

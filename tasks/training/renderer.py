@@ -101,7 +101,7 @@ class RendererTrainer(Trainer[RendererBatch]):
 
     @property
     def _weights(self) -> dict[str, float]:
-        """The weight of each loss in the renderer's own; one of weight 0 is not computed at all."""
+        """The weight of each loss in the renderer's own. Of weight 0 nothing is computed, but that both losses of the discriminator come together."""
         settings = self.settings
         return {
             "warp": settings.warp_weight,

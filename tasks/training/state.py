@@ -37,6 +37,8 @@ FREE_SETTINGS = frozenset(
     | {"picture_cache_mb", "validate_every", "preview_every", "stop_after", "keep_checkpoints", "max_non_finite", "resume"}
 )
 """What a resumed run may change. The snapshot has rules of its own; a store may have moved; of a rate that falls until the last step the steps are a part."""
+WEIGHTS_OF_METRICS = frozenset({"fid_weights", "lpips_weights", "identity_weights"})
+"""Part of a run, since a published network is measured with them again; but they may move or come later, as nothing is learnt from them."""
 STEP_DIGITS = 9
 """Of a checkpoint's file name: names in order are steps in order."""
 UNREADABLE = (OSError, RuntimeError, EOFError, UnpicklingError, TypeError, KeyError)
@@ -194,11 +196,11 @@ def require_same_settings(run: SavedRun, settings: TrainingSettings) -> None:
     """SettingsError, naming them, when settings that make a run what it is are others than the saved ones."""
     before = run.settings | {"snapshot": run.snapshot}
     now = settings_of_run(settings) | {"snapshot": settings.snapshot or run.snapshot}
-    others = [f"{name} {before[name]}, not {value}" for name, value in now.items() if name in before and before[name] != value]
+    named = [name for name in now if name in before and name not in WEIGHTS_OF_METRICS]
+    others = [f"{name} {before[name]}, not {now[name]}" for name in named if before[name] != now[name]]
     if others:
-        raise SettingsError(
-            f"The training state in {settings.out} was made with other settings ({'; '.join(others)}); give those, or train into another folder."
-        )
+        sentence = f"The training state in {settings.out} was made with other settings ({'; '.join(others)}); give those, or train into another folder."
+        raise SettingsError(without_secrets(sentence))
 
 
 def read_finished(settings: TrainingSettings, run: SavedRun | None) -> TrainingSummary | None:

@@ -129,6 +129,7 @@ def test_other_perceptual_weights_are_other_settings(landmark_settings: Landmark
     require_same_settings(saved, renderer.replaced(perceptual_weights=str(tmp_path / "vgg.safetensors")))
     with pytest.raises(SettingsError, match="perceptual_weights"):
         require_same_settings(saved, renderer.replaced(perceptual_weights="other.safetensors"))
+    require_same_settings(saved, renderer.replaced(fid_weights="inception.pth"))  # it only measures
 
 
 def test_a_snapshot_of_the_same_name_with_other_clips_is_refused(landmark_settings: LandmarkGeneratorTraining, tmp_path: Path) -> None:
