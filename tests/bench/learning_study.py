@@ -51,20 +51,21 @@ def run(kind: str, results: Path, stores: dict[str, str], options: argparse.Name
         for name in options.only or RECIPES[kind]:
             key = {"kind": kind, "recipe": name, "seed": seed, "steps": options.steps, "size": options.size}
             if not any(key.items() <= line.items() for line in _lines(results)):
-                metrics = _train(kind, {**RECIPES[kind][name]}, stores, seed, options)
+                metrics = _train(kind, name, stores, seed, options)
                 with results.open("a") as file:
                     file.write(json.dumps(key | metrics) + "\n")
 
 
-def _train(kind: str, changes: dict[str, Any], stores: dict[str, str], seed: int, options: argparse.Namespace) -> dict[str, Any]:
+def _train(kind: str, recipe: str, stores: dict[str, str], seed: int, options: argparse.Namespace) -> dict[str, Any]:
+    changes = {**RECIPES[kind][recipe]}
     store = stores[changes.pop("store", "all")]
     freeze_snapshot(CorpusStore.open(store), SNAPSHOT)
     with tempfile.TemporaryDirectory() as folder:
         out = options.keep or folder
-        common = {"store": store, "out": str(Path(out, f"{kind}-{seed}-{options.size}")), "snapshot": SNAPSHOT.name, "preset": "small", "device": "cpu"}
+        common = {"store": store, "out": str(Path(out, f"{kind}-{recipe}-{seed}-{options.size}")), "snapshot": SNAPSHOT.name}
         common |= {"steps": options.steps, "batch_size": options.batch_size, "learning_rate": options.learning_rate, "seed": seed}
         common |= {"ema_decay": 0.0, "validate_every": options.steps, "validation_samples": options.samples, "preview_every": options.preview_every}
-        common |= {"precision": options.precision, "keep_checkpoints": 1}
+        common |= {"precision": options.precision, "keep_checkpoints": 1, "preset": "small", "device": "cpu"}
         if kind == "landmark-generator":
             summary = train_landmark_generator(LandmarkGeneratorTraining.model_validate(common | {"validation_clips": 24} | changes))
         else:
@@ -77,14 +78,19 @@ def _lines(results: Path) -> list[dict[str, Any]]:
 
 
 def table(results: Path) -> str:
-    """Markdown: a row a recipe, mean and spread (standard deviation) over the seeds."""
+    """Markdown: a row a recipe of a network at a size and so many steps, mean and spread (standard deviation) over the seeds."""
     lines = _lines(results)
     rows = []
     names = list(dict.fromkeys(name for line in lines for name in line["metrics"] if name != "held_out"))
-    for recipe in dict.fromkeys((line["recipe"], line["size"]) for line in lines):
-        runs = [line["metrics"] for line in lines if (line["recipe"], line["size"]) == recipe]
-        rows.append([f"{recipe[0]} ({len(runs)})", *(_mean_and_spread([run[name] for run in runs if name in run]) for name in names)])
+    for kind, recipe, size, steps in dict.fromkeys(map(_group, lines)):
+        runs = [line["metrics"] for line in lines if _group(line) == (kind, recipe, size, steps)]
+        numbers = (_mean_and_spread([run[name] for run in runs if name in run]) for name in names)
+        rows.append([f"{kind}, {recipe}, {size} px, {steps} steps ({len(runs)})", *numbers])
     return "\n".join("| " + " | ".join(row) + " |" for row in [["recipe (runs)", *names], ["---"] * (len(names) + 1), *rows])
+
+
+def _group(line: dict[str, Any]) -> tuple[str, str, int, int]:
+    return line["kind"], line["recipe"], line["size"], line["steps"]
 
 
 def _mean_and_spread(values: list[float]) -> str:
