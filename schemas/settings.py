@@ -178,7 +178,9 @@ class TrainingSettings(Settings):
     store: str = Field(description="corpus store to train on", json_schema_extra=LOCATION)
     out: str = Field(description="folder for the weights and the state that resuming needs", json_schema_extra=LOCATION)
     snapshot: str | None = Field(default=None, description="name of a snapshot in the store; default: one is frozen first")
-    preset: Literal["published", "small"] = Field(default="published", description="network sizes: the paper's, or small for CPUs and tests")
+    preset: Literal["published", "small"] = Field(
+        default="published", description="network sizes: the paper's, or small for CPUs and tests; start_from brings its own"
+    )
     start_from: str | None = Field(default=None, description="checkpoint whose weights a fresh run begins with", json_schema_extra=LOCATION)
     freeze: tuple[str, ...] = Field(
         default=(), description="what does not learn: beginnings of parameter names, such as audio_encoder; batch-norm: every batch normalisation"
@@ -208,7 +210,11 @@ class TrainingSettings(Settings):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     batches_ahead: int = Field(default=2, ge=1, le=64, description="batches made while one is learnt from, each on a thread of its own")
     memory_limit_mb: int = Field(default=8192, ge=0, description="landmarks and mel spectrograms beyond this are mapped from files and not held in memory")
-    cache: str | None = Field(default=None, description="local folder for such files and for pictures from buckets; default: the machine's temporary folder")
+    cache: str | None = Field(
+        default=None,
+        description="local folder for such files and for pictures from buckets; default: one of each user in the machine's temporary folder",
+        json_schema_extra=LOCATION,
+    )
     picture_cache_mb: int = Field(default=20480, ge=0, description="most megabytes of face pictures from a bucket that are kept in the local folder")
     validate_every: int = Field(default=500, ge=1, description="steps between validations and checkpoints")
     validation_samples: int = Field(default=64, ge=1, description="fixed samples of the validation split")

@@ -22,8 +22,8 @@ from tasks import places
 LOG = logging.getLogger(__name__)
 
 BYTES_A_MB = 10**6
-CACHE_NAME = "dubmill"
-"""Folder of the caches in the machine's temporary one."""
+CACHE_NAME = f"dubmill-{os.getuid()}"
+"""Folder of the caches in the machine's temporary one; of each user, since nobody can write to another's."""
 
 UNUSED_STAYS_S = 14 * 86400.0
 """How long arrays stay that no run has opened: each new snapshot has arrays of its own, and a disk would fill with those of former ones."""

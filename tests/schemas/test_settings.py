@@ -81,6 +81,7 @@ def test_every_crop_that_works_is_taken(padding: object) -> None:
         (IngestSettings(sources=("a", "s3://b/c"), store="d", speakers="e"), {"sources": ("a", "s3://b/c"), "store": ("d",), "speakers": ("e",)}),
         (IngestSettings(store="d"), {"store": ("d",)}),
         (LandmarkGeneratorTraining(store="a", out="b"), {"store": ("a",), "out": ("b",)}),
+        (LandmarkGeneratorTraining(store="a", out="b", cache="c"), {"store": ("a",), "out": ("b",), "cache": ("c",)}),
         (RendererTraining(store="a", out="b", perceptual_weights="c"), {"store": ("a",), "out": ("b",), "perceptual_weights": ("c",)}),
         (
             BulkDubSettings(landmark_generator="a", renderer="b", jobs="c", out="d"),
