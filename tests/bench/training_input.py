@@ -23,7 +23,6 @@ import torch
 from torch.utils.data import default_collate
 
 from schemas.face_points import ORDER
-from schemas.settings import LandmarkGeneratorTraining, RendererTraining
 from tasks.corpus.exchange import iplap_files
 from tasks.corpus.exchange.iplap_export import export_iplap
 from tasks.corpus.store import CorpusStore
@@ -166,8 +165,8 @@ def main() -> None:
 def _print_table(store: CorpusStore, snapshot: str, exported: Path, turns: int) -> None:
     size = store.format.crop.size
     train, original = read_lessons(store, store.snapshot(snapshot)).train, OriginalsReader(exported)
-    landmarks = LandmarkSamples(train, LandmarkGeneratorTraining.model_fields["references"].default)
-    renderer = RendererSamples(train, RendererTraining.model_fields["references"].default, size, FacePictures(store, train))
+    landmarks = LandmarkSamples(train, LANDMARK_REFERENCES)
+    renderer = RendererSamples(train, RENDERER_REFERENCES, size, FacePictures(store, train))
     inflated = "ISA-L" if INFLATE else "zlib"
     print(f"{train.clips} clips, {train.frames.sum()} frames of {size} pixels, one core, PNGs inflated by {inflated}; medians of {turns} turns\n")
     print("| samples a second | the original's way | dubmill | times | from turn to turn |\n|---|---|---|---|---|")
