@@ -336,8 +336,10 @@ def train_renderer(
 
 def _train(job: str, here: str, settings: Settings, ray: str, as_json: bool) -> None:
     """Runs a training; of torchrun's workers only the one that leads speaks."""
-    from tasks.training.session import prints_here
+    from tasks.training.session import is_under_torchrun, prints_here
 
+    if ray != "none" and is_under_torchrun():
+        raise SettingsError("torchrun and --ray both start workers; use one of them.")
     if not prints_here():
         _function(here)(settings)
         return

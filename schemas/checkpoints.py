@@ -28,6 +28,15 @@ class RendererSize(Settings):
     size: Literal[128, 256] = Field(default=128, description="side of the face picture in pixels")
 
 
+class Ancestor(Settings):
+    """Weights that training began with: their data went into the network too."""
+
+    version: str = Field(description="the beginning of the SHA-256 of their file")
+    origin: Literal["trained", "imported"]
+    step: int
+    snapshot: str | None = None
+
+
 class CheckpointHeader(Settings):
     """The header of a checkpoint. Crop and mel must match whatever the weights are used for."""
 
@@ -40,4 +49,5 @@ class CheckpointHeader(Settings):
     snapshot: str | None = None
     metrics: dict[str, float] = Field(default_factory=dict)
     perceptual_weights: Literal["imagenet", "seeded-random"] | None = Field(default=None, description="which VGG-19 features the renderer's losses used")
+    ancestors: tuple[Ancestor, ...] = Field(default=(), description="weights that this training began with, and theirs before them; the oldest first")
     code_version: str = ""

@@ -273,7 +273,7 @@ def _shared_settings(settings: FinetuneSettings, snapshot: Snapshot, kind: Kind)
         "rate_warm_up_steps": min(WARM_UP_STEPS, settings.steps),
         "validate_every": settings.validate_every,
         "stop_after": settings.stop_after,
-        "preview_every": 0,
+        "preview_every": settings.validate_every,  # of the start, too: before and after can be looked at
         "precision": settings.precision,
         "device": settings.device,
         "seed": settings.seed,

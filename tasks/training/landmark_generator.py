@@ -14,7 +14,7 @@ from tasks.progress import Progress, silent
 from tasks.training.augment import Augmentation
 from tasks.training.corpus import Corpus
 from tasks.training.landmark_validation import LandmarkValidation
-from tasks.training.run import landmark_generator_to_start_from, train
+from tasks.training.run import ancestors_of, landmark_generator_to_start_from, train
 from tasks.training.samples import LandmarkBatch, LandmarkSamples
 from tasks.training.session import Session
 from tasks.training.state import Position
@@ -32,6 +32,7 @@ class LandmarkGeneratorTrainer(Trainer[LandmarkBatch]):
         torch.manual_seed(settings.seed)
         self.settings = settings
         self.network = self._first_network(corpus)
+        self.ancestors = ancestors_of(settings.start_from)
         self.architecture = self.network.size_settings
         super().__init__(settings, {"network": self.network}, device)
         self.samples = LandmarkSamples(corpus.lessons.train, settings.references, Augmentation.of(settings))

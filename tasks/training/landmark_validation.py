@@ -1,6 +1,7 @@
 """How good a landmark generator is, on fixed samples and on clips that it speaks as dubbing has it speak: window by window, frame by frame."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -58,7 +59,6 @@ class LandmarkValidation(Validation):
         chosen = np.unique(even_steps(footage.clips, settings.validation_clips))
         self._clips = [SpokenClip.of(footage, int(clip), settings.references) for clip in chosen]
         self._partners = [_partner(index, [footage.clip_ids[clip.clip] for clip in self._clips]) for index in range(len(self._clips))]
-        self.absent = self._absent()
 
     @torch.no_grad()
     def measure(self, network: nn.Module) -> dict[str, float]:
@@ -90,7 +90,9 @@ class LandmarkValidation(Validation):
         first = int(clip.frames[0] + self.footage.sound_shift[clip.clip])
         return Preview(frames, self.footage.batches[clip.clip], self.footage.clip_ids[clip.clip], first)
 
-    def _absent(self) -> dict[str, str]:
+    @functools.cached_property
+    def absent(self) -> Mapping[str, str]:
+        """Metrics that the clips do not allow, and why."""
         absent: dict[str, str] = {}
         if not any(closed_moments(clip.closed(clip.content)) for clip in self._clips):
             absent |= dict.fromkeys(("closure_precision", "closure_recall", "closure_f1"), "In the clips that are looked at nobody closes the lips.")

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from models.checkpoint import save_checkpoint
-from schemas.checkpoints import CheckpointHeader
+from schemas.checkpoints import Ancestor, CheckpointHeader
 from schemas.errors import CheckpointError, DubmillError, SettingsError
 from schemas.jobs import TrainingSummary
 from schemas.settings import TrainingSettings
@@ -91,6 +91,7 @@ class TrainingRun(Generic[BatchKind]):
             trainer.precision.scaler.load_state_dict(saved.scaler)
         self.name = self.session.run_name or saved.name
         self.position, self.best = saved.position, saved.best
+        trainer.ancestors = tuple(map(Ancestor.model_validate, saved.ancestors))
         rows = MetricRows.until(self.settings.out, saved.position.step)
         self.record = Record(self.settings, self.session, self._progress, rows, saved.position.step)
 
@@ -232,10 +233,12 @@ class TrainingRun(Generic[BatchKind]):
         return metrics if self.corpus.lessons.held_out else metrics | {"held_out": 0.0}
 
     def _preview_is_due(self) -> bool:
-        """At the first validation at or after each multiple of `preview_every`, and at the end."""
+        """Of weights that the run began with, at the first validation at or after each multiple of `preview_every`, and at the end."""
         every, step = self.settings.preview_every, self.position.step
-        if not every or not step:
+        if not every:
             return False
+        if not step:
+            return self.settings.start_from is not None
         return step == self.settings.steps or step % every < min(self.settings.validate_every, every)
 
     def _remember_best(self, metrics: dict[str, float]) -> None:
@@ -268,6 +271,7 @@ class TrainingRun(Generic[BatchKind]):
             averaged=dict(trainer.averaged.network.state_dict()),
             scaler=trainer.precision.scaler.state_dict(),
             best=self.best,
+            ancestors=[ancestor.model_dump() for ancestor in trainer.ancestors],
         )
         save_run(self.settings.out, saved, self.settings.keep_checkpoints)
 
@@ -281,6 +285,7 @@ class TrainingRun(Generic[BatchKind]):
             snapshot=self.corpus.snapshot.name,
             metrics=best.metrics,
             perceptual_weights=self.trainer.perceptual_source,
+            ancestors=self.trainer.ancestors,
             code_version=code_version(),
         )
 

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from models.checkpoint import NAMES
-from schemas.checkpoints import CheckpointHeader
+from schemas.checkpoints import Ancestor, CheckpointHeader
 from schemas.jobs import Snapshot
 from schemas.locations import without_secrets
 from tasks.durations import spoken_duration
@@ -97,13 +97,27 @@ def _data(facts: ModelFacts) -> str:
     ]
     table = _table(("Source", "Licence", "Clips", "Duration", "Speakers"), rows)
     lost = f"\n\n{facts.data.lost_clips} clips of the snapshot are in the corpus no longer, and cannot be told of." if facts.data.lost_clips else ""
-    return f"## Data\n\n{_licences_said(facts.data)}\n\nTraining and validation clips by file or folder:\n\n{table}{lost}"
+    return f"## Data\n\n{_ancestors(facts.header)}{_licences_said(facts.data)}\n\nTraining and validation clips by file or folder:\n\n{table}{lost}"
+
+
+def _ancestors(header: CheckpointHeader) -> str:
+    """The weights that training began with, whose data is not in the table; nothing where it began from nothing."""
+    if not header.ancestors:
+        return ""
+    said = [_ancestor(ancestor) for ancestor in header.ancestors]
+    return f"**Training began with other weights, and what they had learnt from is not listed here:** {'; then '.join(said)}.\n\n"
+
+
+def _ancestor(ancestor: Ancestor) -> str:
+    if ancestor.origin == "imported":
+        return f"`{ancestor.version}`, published weights of IP_LAP's format, which were imported"
+    return f"`{ancestor.version}`, trained for {ancestor.step} steps on the snapshot `{ancestor.snapshot}`"
 
 
 def _licences_said(data: TrainingData) -> str:
     unlicensed = data.unlicensed
     if not unlicensed:
-        return "The licence of every source is stated."
+        return "The licence of every source below is stated."
     clips, all_clips = _clips(unlicensed), _clips(data.sources)
     duration = spoken_duration(sum(source.duration_s for source in unlicensed))
     return f"**The licence of {len(unlicensed)} of {len(data.sources)} sources is not stated: {clips} of {all_clips} clips, {duration}.**"

@@ -25,11 +25,10 @@ from tasks.training.curves import curves_svg
 from tasks.training.data_sources import read_licences, training_data
 from tasks.training.measuring import Measure, Measured, measure_on_validation_split, training_settings
 from tasks.training.model_card import ModelFacts, as_yaml, model_card
+from tasks.training.run import VERSION_LENGTH
 from tasks.training.state import MetricRows, SavedRun, read_run, weights_location
 from tasks.training.validation import score
 
-VERSION_LENGTH = 12
-"""Hex digits of the weights' SHA-256."""
 METRICS = "metrics.json"
 STAGES = 3
 """New weights measured, published ones measured, files written."""

@@ -1,9 +1,12 @@
 """What a run tells people: metric rows, TensorBoard, pictures, previews and progress. Only the worker that leads tells."""
 
+import logging
+
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from schemas.errors import DubmillError
 from schemas.settings import TrainingSettings
 from tasks import places
 from tasks.corpus.store import CorpusStore
@@ -13,6 +16,8 @@ from tasks.training.previews import write_preview
 from tasks.training.session import Session
 from tasks.training.state import MetricRows, Split, state_location
 from tasks.training.validation import Preview
+
+LOG = logging.getLogger(__name__)
 
 ROW_FOR_EACH_STEP_UNTIL = 1000
 ROW_EVERY = 20
@@ -62,7 +67,10 @@ class Record:
         """A short clip that the network made."""
         if preview is None or not self.leads:
             return
-        write_preview(state_location(self.out, "previews", f"step_{step}.mp4"), preview, store)
+        try:
+            write_preview(state_location(self.out, "previews", f"step_{step}.mp4"), preview, store)
+        except DubmillError as error:  # of the media libraries, or of a clip that was forgotten meanwhile: no reason to end a run of days
+            LOG.warning("There is no preview of step %d: %s", step, error)
         if self._boards:
             self._boards.add_preview(preview, step)
 

@@ -21,7 +21,7 @@ from tasks.training.corpus import Corpus
 from tasks.training.footage import Footage
 from tasks.training.pictures import FacePictures
 from tasks.training.renderer_validation import RendererValidation
-from tasks.training.run import renderer_to_start_from, train
+from tasks.training.run import ancestors_of, renderer_to_start_from, train
 from tasks.training.samples import RendererBatch, RendererSamples
 from tasks.training.session import Session
 from tasks.training.state import Position
@@ -50,6 +50,7 @@ class RendererTrainer(Trainer[RendererBatch]):
         torch.manual_seed(settings.seed)
         self.settings = settings
         self.network = self._first_network(corpus)
+        self.ancestors = ancestors_of(settings.start_from)
         self.architecture = self.network.size_settings.replaced(size=settings.size)
         self.discriminator = Discriminator()
         uses_features = settings.warp_weight or settings.perceptual_weight

@@ -1,7 +1,8 @@
 """How good a renderer is, on fixed samples of the validation split; a picture of some of them, and a stretch of a clip rendered frame by frame."""
 
+import functools
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -52,11 +53,21 @@ class RendererValidation(Validation):
         self._samples = RendererSamples(footage, settings.references, settings.size, pictures)
         windows = choose_windows(footage, VALIDATION_SEED, 0, self._wanted, settings.references)
         self._rows = footage.first_frame[windows.clips] + windows.starts + WINDOW // 2
-        self._measures = FaceMeasures(device, settings.lpips_weights, settings.fid_weights, settings.identity_weights)
+        self._weights = (settings.lpips_weights, settings.fid_weights, settings.identity_weights)
         self._real: Seen | None = None
-        self.absent = self._measures.absent
-        if "fid" not in self.absent and len(self._rows) < POOL3:
+
+    @functools.cached_property
+    def _measures(self) -> FaceMeasures:
+        """Loaded when first needed: of several workers one measures."""
+        measures = FaceMeasures(self.device, *self._weights)
+        if "fid" not in measures.absent and len(self._rows) < POOL3:
             LOG.warning("FID is of %d pictures: it ranks checkpoints of this split, and compares with nobody else's figures.", len(self._rows))
+        return measures
+
+    @property
+    def absent(self) -> Mapping[str, str]:
+        """Metrics that are not measured, and why."""
+        return self._measures.absent
 
     @torch.no_grad()
     def measure(self, network: nn.Module) -> dict[str, float]:

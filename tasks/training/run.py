@@ -7,12 +7,14 @@ from typing import Any, TypeVar
 
 import torch
 
-from models.checkpoint import load_landmark_generator, load_renderer, require_same_format
+from models.checkpoint import load_landmark_generator, load_renderer, read_header, require_same_format
 from models.landmark_generator import LandmarkGenerator
 from models.renderer import Renderer
-from schemas.checkpoints import CheckpointHeader, Kind
+from schemas.checkpoints import Ancestor, CheckpointHeader, Kind
 from schemas.jobs import TrainingSummary
 from schemas.settings import LandmarkGeneratorTraining, RendererTraining
+from tasks import places
+from tasks.file_hash import file_hash
 from tasks.progress import Progress
 from tasks.training.corpus import Corpus, open_corpus
 from tasks.training.loop import TrainingRun
@@ -21,6 +23,9 @@ from tasks.training.state import read_finished, saved_run_to_resume
 from tasks.training.trainer import Trainer
 
 LOG = logging.getLogger(__name__)
+
+VERSION_LENGTH = 12
+"""Hex digits of a file's SHA-256 that name weights."""
 
 AnyTraining = TypeVar("AnyTraining", LandmarkGeneratorTraining, RendererTraining)
 
@@ -59,6 +64,16 @@ def renderer_to_start_from(location: str, corpus: Corpus) -> Renderer:
     network = load_renderer(location)
     _require_format(network.header, corpus)
     return network
+
+
+def ancestors_of(location: str | None) -> tuple[Ancestor, ...]:
+    """The weights at a location and those that they began with, first to last; none where there is no location. Raises CheckpointError."""
+    if location is None:
+        return ()
+    header = read_header(location)
+    with places.local_copy(location) as path:
+        version = file_hash(path)[:VERSION_LENGTH]
+    return (*header.ancestors, Ancestor(version=version, origin=header.origin, step=header.step, snapshot=header.snapshot))
 
 
 def _require_format(header: CheckpointHeader | None, corpus: Corpus) -> None:

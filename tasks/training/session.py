@@ -54,7 +54,7 @@ def open_session(device: str = "auto") -> Iterator[Session]:
     Of several workers each has a GPU, that of its LOCAL_RANK, and they speak through nccl; or all compute on CPUs and speak through
     gloo. The process group is taken down at the end, after an error too. SettingsError when there are fewer GPUs than workers here.
     """
-    if not _is_under_torchrun():
+    if not is_under_torchrun():
         yield one_process(device)
         return
     rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
@@ -70,10 +70,11 @@ def open_session(device: str = "auto") -> Iterator[Session]:
 
 def prints_here() -> bool:
     """Whether this process tells people how it goes: of torchrun's workers only the one that leads does, also before there is a session."""
-    return not _is_under_torchrun() or os.environ["RANK"] == "0"
+    return not is_under_torchrun() or os.environ["RANK"] == "0"
 
 
-def _is_under_torchrun() -> bool:
+def is_under_torchrun() -> bool:
+    """Whether torchrun started this process."""
     return all(name in os.environ for name in TORCHRUN_VARIABLES)
 
 

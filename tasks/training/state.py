@@ -98,6 +98,8 @@ class SavedRun:
     scaler: dict[str, Any]
     """The loss scale of fp16; empty without."""
     best: Best | None
+    ancestors: list[dict[str, Any]]
+    """As the header of a checkpoint has them; a resumed run need not know what it began with."""
 
 
 def save_run(out: str, run: SavedRun, keep: int) -> None:

@@ -7,7 +7,7 @@ from typing import Generic, Literal
 import torch
 from torch import nn
 
-from schemas.checkpoints import Kind, LandmarkGeneratorSize, RendererSize
+from schemas.checkpoints import Ancestor, Kind, LandmarkGeneratorSize, RendererSize
 from schemas.settings import TrainingSettings
 from tasks.training.averaging import AveragedWeights
 from tasks.training.freezing import freeze, into_training, learning
@@ -26,6 +26,7 @@ class Trainer(ABC, Generic[BatchKind]):
     architecture: LandmarkGeneratorSize | RendererSize
     samples: Samples[BatchKind]
     validation: Validation
+    ancestors: tuple[Ancestor, ...] = ()
     perceptual_source: Literal["imagenet", "seeded-random"] | None = None
 
     def __init__(self, settings: TrainingSettings, networks: dict[str, nn.Module], device: torch.device) -> None:

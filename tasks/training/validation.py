@@ -38,7 +38,10 @@ class Validation(ABC):
     `absent` names the metrics that cannot be measured here, each with a sentence that says why.
     """
 
-    absent: Mapping[str, str]
+    @property
+    @abstractmethod
+    def absent(self) -> Mapping[str, str]:
+        """Metrics that are not measured, and why."""
 
     @abstractmethod
     def measure(self, network: nn.Module) -> dict[str, float]:

@@ -16,6 +16,7 @@ from schemas.checkpoints import LandmarkGeneratorSize
 from schemas.errors import CheckpointError, DubmillError, SettingsError, StoreError
 from schemas.settings import LandmarkGeneratorTraining, RendererTraining, TrainingSettings
 from tasks.corpus.store import CorpusStore
+from tasks.file_hash import file_hash
 from tasks.places import exists, read_bytes
 from tasks.progress import Progress
 from tasks.training import landmark_generator
@@ -321,8 +322,22 @@ def test_a_run_may_start_from_a_checkpoint_whose_weights_count_until_better_ones
     falling_scores[:] = [5, 1, 2]
     tuned = train_landmark_generator(landmark_settings.replaced(start_from=first.checkpoint, out=str(tmp_path / "tuned"), seed=4))
     assert tuned.best_step == 0
+    (ancestor,) = read_header(tuned.checkpoint).ancestors
+    assert (ancestor.version, ancestor.origin, ancestor.step) == (file_hash(Path(first.checkpoint))[:12], "trained", 6)
     for one, other in zip(load_landmark_generator(first.checkpoint).parameters(), load_landmark_generator(tuned.checkpoint).parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+def test_a_resumed_run_remembers_what_it_began_with(landmark_settings: LandmarkGeneratorTraining, tmp_path: Path) -> None:
+    first = train_landmark_generator(landmark_settings.replaced(steps=1))
+    tuning = landmark_settings.replaced(start_from=first.checkpoint, out=str(tmp_path / "tuned"), steps=3)
+    train_landmark_generator(tuning)
+    Path(first.checkpoint).unlink()
+    summary = train_landmark_generator(LandmarkGeneratorTraining.model_validate({**tuning.model_dump(), "start_from": None, "resume": True, "steps": 6}))
+    run = read_run(tuning.out, KIND)
+    assert run is not None
+    assert [ancestor["snapshot"] for ancestor in run.ancestors] == [SNAPSHOT]
+    assert len(read_header(summary.checkpoint).ancestors) == 1
 
 
 def test_a_start_with_another_crop_is_refused(landmark_settings: LandmarkGeneratorTraining, tmp_path: Path) -> None:

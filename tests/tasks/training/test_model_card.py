@@ -1,5 +1,6 @@
 """The model card: every source with its licence, every metric with its meaning, the same bytes for the same facts."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -7,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from schemas.checkpoints import CheckpointHeader, LandmarkGeneratorSize
+from schemas.checkpoints import Ancestor, CheckpointHeader, LandmarkGeneratorSize
 from schemas.errors import SettingsError
 from schemas.jobs import Snapshot, SnapshotClip
 from schemas.settings import CropSettings, SnapshotSettings
@@ -179,3 +180,11 @@ def test_a_falling_curve_falls() -> None:
     heights = [float(point.split(",")[1]) for point in svg.split('points="')[1].split('"')[0].split()]
     assert heights == sorted(heights), "downwards y grows in SVG"
     assert curves_svg([]) == ""
+
+
+def test_what_training_began_with_is_said_before_the_licences() -> None:
+    ancestors = (Ancestor(version="0a1b", origin="imported", step=3), Ancestor(version="2c3d", origin="trained", step=70, snapshot="first"))
+    alone = facts(ANNA)
+    data = model_card(replace(alone, header=alone.header.replaced(ancestors=ancestors))).split("## Data")[1].split("##")[0]
+    assert "`0a1b`, published weights of IP_LAP's format, which were imported; then `2c3d`, trained for 70 steps on the snapshot `first`" in data
+    assert "began with other weights" not in model_card(alone)
