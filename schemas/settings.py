@@ -209,13 +209,13 @@ class TrainingSettings(Settings):
     workers: int = Field(default=1, ge=1, description="Ray Train workers")
     device: Literal["auto", "cpu", "cuda"] = "auto"
     batches_ahead: int = Field(default=2, ge=1, le=64, description="batches made while one is learnt from, each on a thread of its own")
-    memory_limit_mb: int = Field(default=8192, ge=0, description="landmarks and mel spectrograms beyond this are mapped from files and not held in memory")
+    memory_limit_mb: int = Field(default=8192, ge=0, description="of each worker: landmarks and mel spectrograms beyond this are mapped from files, not held")
     cache: str | None = Field(
         default=None,
         description="local folder for such files and for pictures from buckets; default: one of each user in the machine's temporary folder",
         json_schema_extra=LOCATION,
     )
-    picture_cache_mb: int = Field(default=20480, ge=0, description="most megabytes of face pictures from a bucket that are kept in the local folder")
+    picture_cache_mb: int = Field(default=20480, ge=0, description="most megabytes of face pictures from a bucket that are kept locally, of each split")
     validate_every: int = Field(default=500, ge=1, description="steps between validations and checkpoints")
     validation_samples: int = Field(default=64, ge=1, description="fixed samples of the validation split")
     validation_clips: int = Field(default=8, ge=1, description="fixed clips of the validation split, for what only shows over time")

@@ -8,6 +8,7 @@ from torch import nn
 
 from models.landmark_generator import PRESETS, LandmarkGenerator
 from models.losses import lip_opening_loss, velocity_loss
+from schemas.checkpoints import LandmarkGeneratorSize
 from schemas.jobs import TrainingSummary
 from schemas.settings import LandmarkGeneratorTraining
 from tasks.progress import Progress, silent
@@ -17,7 +18,7 @@ from tasks.training.landmark_validation import LandmarkValidation
 from tasks.training.run import ancestors_of, landmark_generator_to_start_from, train
 from tasks.training.samples import LandmarkBatch, LandmarkSamples
 from tasks.training.session import Session
-from tasks.training.state import Position
+from tasks.training.state import Position, SavedRun
 from tasks.training.trainer import Losses, Trainer
 
 KIND: Final = "landmark-generator"
@@ -28,17 +29,19 @@ class LandmarkGeneratorTrainer(Trainer[LandmarkBatch]):
 
     kind = KIND
 
-    def __init__(self, settings: LandmarkGeneratorTraining, corpus: Corpus, device: torch.device) -> None:
+    def __init__(self, settings: LandmarkGeneratorTraining, corpus: Corpus, device: torch.device, saved: SavedRun | None = None) -> None:
         torch.manual_seed(settings.seed)
         self.settings = settings
-        self.network = self._first_network(corpus)
-        self.ancestors = ancestors_of(settings.start_from)
+        self.network = self._first_network(corpus, saved)
+        self.ancestors = ancestors_of(settings.start_from) if saved is None else ()
         self.architecture = self.network.size_settings
         super().__init__(settings, {"network": self.network}, device)
         self.samples = LandmarkSamples(corpus.lessons.train, settings.references, Augmentation.of(settings))
         self.validation = LandmarkValidation(corpus.lessons.validation, settings, corpus.store.format.crop.size, device)
 
-    def _first_network(self, corpus: Corpus) -> LandmarkGenerator:
+    def _first_network(self, corpus: Corpus, saved: SavedRun | None) -> LandmarkGenerator:
+        if saved is not None and saved.ancestors:  # the weights that it began with are not needed again
+            return LandmarkGenerator(LandmarkGeneratorSize.model_validate(saved.architecture))
         if self.settings.start_from:
             return landmark_generator_to_start_from(self.settings.start_from, corpus)
         return LandmarkGenerator(PRESETS[self.settings.preset])

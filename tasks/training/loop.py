@@ -22,7 +22,7 @@ from tasks.training.batch_norm import normalise_over_workers
 from tasks.training.batches import batches_ahead
 from tasks.training.corpus import Corpus
 from tasks.training.record import Record
-from tasks.training.samples import BatchKind, to_device
+from tasks.training.samples import BatchKind, pinned, to_device
 from tasks.training.schedule import learning_rate, set_learning_rate
 from tasks.training.session import Session, add_up_gradients, sum_over_workers
 from tasks.training.state import (
@@ -71,6 +71,8 @@ class TrainingRun(Generic[BatchKind]):
         if session.world_size > 1:
             for network in trainer.networks.values():
                 normalise_over_workers(network)
+            if settings.compile:
+                LOG.warning("Normalising over workers breaks what is compiled into small pieces: with several workers compile may gain nothing.")
 
     def resume(self, saved: SavedRun) -> None:
         """Takes up a saved run. CheckpointError when its networks have other sizes, SettingsError when it read other clips."""
@@ -156,7 +158,8 @@ class TrainingRun(Generic[BatchKind]):
 
     def _batch(self, step: int) -> BatchKind:
         settings, session = self.settings, self.session
-        return self.trainer.samples.batch(settings.seed, step, settings.batch_size, session.rank, session.world_size)
+        batch = self.trainer.samples.batch(settings.seed, step, settings.batch_size, session.rank, session.world_size)
+        return pinned(batch) if session.device.type == "cuda" else batch
 
     def _step(self, batch: BatchKind) -> None:
         seed_randomness(self.settings.seed, self.position.step, self.session.rank)

@@ -12,6 +12,7 @@ from torch import nn
 from models.discriminator import Discriminator
 from models.losses import Features, PerceptualLoss, adversarial_loss, discriminator_loss, feature_matching_loss
 from models.renderer import PRESETS, Renderer
+from schemas.checkpoints import RendererSize
 from schemas.errors import SettingsError
 from schemas.jobs import TrainingSummary
 from schemas.settings import RendererTraining
@@ -24,7 +25,7 @@ from tasks.training.renderer_validation import RendererValidation
 from tasks.training.run import ancestors_of, renderer_to_start_from, train
 from tasks.training.samples import RendererBatch, RendererSamples
 from tasks.training.session import Session
-from tasks.training.state import Position
+from tasks.training.state import Position, SavedRun
 from tasks.training.trainer import Losses, Trainer
 
 KIND: Final = "renderer"
@@ -43,14 +44,14 @@ class RendererTrainer(Trainer[RendererBatch]):
 
     kind = KIND
 
-    def __init__(self, settings: RendererTraining, corpus: Corpus, device: torch.device) -> None:
+    def __init__(self, settings: RendererTraining, corpus: Corpus, device: torch.device, saved: SavedRun | None = None) -> None:
         if not (settings.warp_weight or settings.pixel_weight):
             raise SettingsError("There is nothing to learn the warp from: give warp_weight or pixel_weight a value above 0.")
         require_size(settings, corpus.store.format.crop.size)
         torch.manual_seed(settings.seed)
         self.settings = settings
-        self.network = self._first_network(corpus)
-        self.ancestors = ancestors_of(settings.start_from)
+        self.network = self._first_network(corpus, saved)
+        self.ancestors = ancestors_of(settings.start_from) if saved is None else ()
         self.architecture = self.network.size_settings.replaced(size=settings.size)
         self.discriminator = Discriminator()
         uses_features = settings.warp_weight or settings.perceptual_weight
@@ -65,7 +66,9 @@ class RendererTrainer(Trainer[RendererBatch]):
         of_validation = pictures if lessons.validation is lessons.train else self._pictures(corpus, lessons.validation)
         self.validation = RendererValidation(lessons.validation, of_validation, settings, device)
 
-    def _first_network(self, corpus: Corpus) -> Renderer:
+    def _first_network(self, corpus: Corpus, saved: SavedRun | None) -> Renderer:
+        if saved is not None and saved.ancestors:  # the weights that it began with are not needed again
+            return Renderer(RendererSize.model_validate(saved.architecture))
         if self.settings.start_from:
             return renderer_to_start_from(self.settings.start_from, corpus)
         return Renderer(PRESETS[self.settings.preset].replaced(size=self.settings.size))

@@ -19,7 +19,7 @@ from tasks.progress import Progress
 from tasks.training.corpus import Corpus, open_corpus
 from tasks.training.loop import TrainingRun
 from tasks.training.session import Session, open_session, wait_for_all
-from tasks.training.state import read_finished, saved_run_to_resume
+from tasks.training.state import SavedRun, read_finished, saved_run_to_resume
 from tasks.training.trainer import Trainer
 
 LOG = logging.getLogger(__name__)
@@ -31,7 +31,11 @@ AnyTraining = TypeVar("AnyTraining", LandmarkGeneratorTraining, RendererTraining
 
 
 def train(
-    kind: Kind, make: Callable[[AnyTraining, Corpus, torch.device], Trainer[Any]], settings: AnyTraining, progress: Progress, session: Session | None
+    kind: Kind,
+    make: Callable[[AnyTraining, Corpus, torch.device, SavedRun | None], Trainer[Any]],
+    settings: AnyTraining,
+    progress: Progress,
+    session: Session | None,
 ) -> TrainingSummary:
     """Trains to the settings' end. Without a session this process is one of torchrun's workers, or the only one.
 
@@ -46,7 +50,7 @@ def train(
         if finished is not None:
             return finished
         corpus = open_corpus(settings, saved, worker)
-        run = TrainingRun(make(settings, corpus, worker.device), settings, corpus, worker, progress)
+        run = TrainingRun(make(settings, corpus, worker.device, saved), settings, corpus, worker, progress)
         if saved is not None:
             run.resume(saved)
         return run.to_the_end()

@@ -68,6 +68,11 @@ def to_device(batch: BatchKind, device: torch.device) -> BatchKind:
     return type(batch)(*(tensor.to(device, non_blocking=True) for tensor in batch))
 
 
+def pinned(batch: BatchKind) -> BatchKind:
+    """The same batch in memory that a GPU reads by itself, while the step before is computed."""
+    return type(batch)(*(tensor.pin_memory() for tensor in batch))
+
+
 class Samples(ABC, Generic[BatchKind]):
     """A source of batches, each a function of (seed, step, batch size); workers take parts of it."""
 

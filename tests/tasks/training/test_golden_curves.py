@@ -29,22 +29,22 @@ TOLERANCES = {
     "renderer": Tolerance(0.0015, early_until=30, later=0.4),
     "renderer-all-losses": Tolerance(0.003, early_until=3, later=0.0),
 }
-OTHER_RATES = {"landmark-generator": 1.05e-3, "renderer-all-losses": 1.05e-3}
+OTHER_RATES = {"landmark-generator": (1.05e-3, STEPS), "renderer": (3.15e-4, BLOCK), "renderer-all-losses": (1.05e-3, 3)}
+"""A twentieth higher, and how many steps show it."""
 
 
 def strays(run: str, found: dict[str, list[float]]) -> list[str]:
     """What does not keep to a run's curves."""
     kept: dict[str, list[float]] = json.loads((FOLDER / f"{run}.json").read_text())
-    assert found.keys() == kept.keys()
-    return [f"{name} from step {step} on: {deviation:.2%}" for name in kept for step, deviation in _far(run, found[name], kept[name])]
+    assert found.keys() <= kept.keys()
+    return [f"{name} from step {step} on: {deviation:.2%}" for name in found for step, deviation in _far(run, found[name], kept[name])]
 
 
 def _far(run: str, found: list[float], kept: list[float]) -> list[tuple[int, float]]:
-    assert len(found) == len(kept)
     tolerance, first_step = TOLERANCES[run], RUNS[run]["steps"] - len(kept)
     far = []
-    for first in range(0, len(kept), BLOCK):
-        deviation = abs(sum(found[first : first + BLOCK]) / sum(kept[first : first + BLOCK]) - 1)
+    for first in range(0, len(found), BLOCK):
+        deviation = abs(sum(found[first : first + BLOCK]) / sum(kept[first : first + BLOCK][: len(found) - first]) - 1)
         last_step = first_step + min(first + BLOCK, len(kept))
         if not deviation <= (tolerance.early if last_step <= tolerance.early_until else tolerance.later):
             far.append((first_step + first + 1, deviation))
@@ -53,12 +53,15 @@ def _far(run: str, found: list[float], kept: list[float]) -> list[tuple[int, flo
 
 @pytest.mark.parametrize("run", RUNS)
 def test_the_losses_keep_to_their_curves(run: str) -> None:
-    assert strays(run, curves(run)) == []
+    found = curves(run)
+    assert found.keys() == json.loads((FOLDER / f"{run}.json").read_text()).keys()
+    assert strays(run, found) == []
 
 
 @pytest.mark.parametrize("run", OTHER_RATES)
 def test_the_tolerance_catches_a_rate_that_is_a_twentieth_higher(run: str) -> None:
-    assert strays(run, curves(run, learning_rate=OTHER_RATES[run])) != []
+    rate, steps = OTHER_RATES[run]
+    assert strays(run, curves(run, learning_rate=rate, steps=steps)) != []
 
 
 def test_sixty_steps_are_kept() -> None:

@@ -333,7 +333,7 @@ def test_a_resumed_run_remembers_what_it_began_with(landmark_settings: LandmarkG
     tuning = landmark_settings.replaced(start_from=first.checkpoint, out=str(tmp_path / "tuned"), steps=3)
     train_landmark_generator(tuning)
     Path(first.checkpoint).unlink()
-    summary = train_landmark_generator(LandmarkGeneratorTraining.model_validate({**tuning.model_dump(), "start_from": None, "resume": True, "steps": 6}))
+    summary = train_landmark_generator(LandmarkGeneratorTraining.model_validate({**tuning.model_dump(), "resume": True, "steps": 6}))
     run = read_run(tuning.out, KIND)
     assert run is not None
     assert [ancestor["snapshot"] for ancestor in run.ancestors] == [SNAPSHOT]
