@@ -5,7 +5,7 @@
 Plain is float32, contiguous, not compiled; the fast path is what helps on the device (see `fast_path`). Both take turns on the same batch, so
 that both meet the same load; figures are medians. A step is all of it: losses, gradients, clipping, Adam. On a CPU the batches are smaller than
 the published ones, and it says so. The floating point operations of a step are counted by torch, and set against a plain matrix product's.
-Without a store drawn faces are trained on, read from a folder.
+On a GPU plain has torch's own defaults, which means TF32 in convolutions. Without a store drawn faces are trained on, read from a folder.
 """
 
 import argparse

@@ -22,7 +22,7 @@ COMMON = {"preset": "small", "device": "cpu", "learning_rate": 1e-3, "validation
 WITHOUT_FEATURES = {"pixel_weight": 5.0, "warp_weight": 0.0, "perceptual_weight": 0.0}
 """VGG-19 is most of a renderer's step on a CPU; three steps with it are a run of their own."""
 RUNS: dict[str, dict[str, Any]] = {
-    "landmark-generator": {"steps": STEPS, "batch_size": 16},
+    "landmark-generator": {"steps": STEPS, "batch_size": 16, "lip_opening_weight": 0.0, "silence_share": 0.0},
     "renderer": {"steps": STEPS, "batch_size": 2, "references": 1, "warm_up_steps": 40, "learning_rate": 3e-4, **WITHOUT_FEATURES},
     "renderer-all-losses": {"steps": 3, "batch_size": 2, "references": 1, "warm_up_steps": 1},
 }
