@@ -26,6 +26,11 @@ from tasks.training.renderer import train_renderer
 SNAPSHOT = SnapshotSettings(name="study", val_share=0.25, test_share=0.0)
 PIXELS = {"pixel_weight": 1.0, "warp_weight": 0.0, "perceptual_weight": 0.0, "adversarial_weight": 0.0, "feature_matching_weight": 0.0}
 
+OURS = {"ema_decay": 0.99, "schedule": "cosine", "rate_warm_up_steps": 20, "silence_share": 0.1, "lip_opening_weight": 1.0}
+
+NEUTRAL = {"lip_opening_weight": 0.0, "silence_share": 0.0}
+"""Whatever the defaults have become."""
+
 LANDMARK_RECIPES: dict[str, dict[str, Any]] = {
     "published": {},
     "averaged weights": {"ema_decay": 0.99},
@@ -35,7 +40,8 @@ LANDMARK_RECIPES: dict[str, dict[str, Any]] = {
     "silence samples": {"silence_share": 0.1},
     "lip opening loss": {"lip_opening_weight": 1.0},
     "flip": {"flip_share": 0.5},
-    "ours": {"ema_decay": 0.99, "schedule": "cosine", "rate_warm_up_steps": 20, "silence_share": 0.1, "lip_opening_weight": 1.0},
+    "ours": OURS,
+    "ours, upper-face": {"store": "upper", **OURS},
 }
 RENDERER_RECIPES: dict[str, dict[str, Any]] = {
     "published": {"warm_up_steps": 50},
@@ -67,7 +73,7 @@ def _train(kind: str, recipe: str, stores: dict[str, str], seed: int, options: a
         common |= {"ema_decay": 0.0, "validate_every": options.steps, "validation_samples": options.samples, "preview_every": options.preview_every}
         common |= {"precision": options.precision, "keep_checkpoints": 1, "preset": "small", "device": "cpu"}
         if kind == "landmark-generator":
-            summary = train_landmark_generator(LandmarkGeneratorTraining.model_validate(common | {"validation_clips": 24} | changes))
+            summary = train_landmark_generator(LandmarkGeneratorTraining.model_validate(common | {"validation_clips": 24, **NEUTRAL} | changes))
         else:
             summary = train_renderer(RendererTraining.model_validate(common | {"references": options.references, "size": options.size} | changes))
     return {"metrics": summary.metrics, "samples_per_second": summary.samples_per_second}
