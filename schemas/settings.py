@@ -230,8 +230,13 @@ class LandmarkGeneratorTraining(TrainingSettings):
     """`dubmill train landmark-generator` (paper 3.1)."""
 
     references: int = Field(default=15, ge=1, description="reference landmark frames outside the window")
+    silence_share: float = Field(
+        default=0.1, ge=0, lt=1, description="share of samples in which silence is heard and the closed mouth stays still: else a dub's mouth moves in pauses"
+    )
     velocity_weight: float = Field(default=1.0, ge=0, description="weight of the velocity loss beside L1")
-    lip_opening_weight: float = Field(default=0.0, ge=0, description="weight of the loss on how far the lips are apart, beside L1")
+    lip_opening_weight: float = Field(
+        default=1.0, ge=0, description="weight of the loss on how far the lips are apart, beside L1; the published recipe has 0, and mouths that hardly open"
+    )
 
 
 class RendererTraining(TrainingSettings):

@@ -44,9 +44,10 @@ LANDMARK_RECIPES: dict[str, dict[str, Any]] = {
     "ours, upper-face": {"store": "upper", **OURS},
 }
 RENDERER_RECIPES: dict[str, dict[str, Any]] = {
-    "published": {"warm_up_steps": 50},
+    "published": {"warm_up_steps": 15},
     "ours": {"ema_decay": 0.99, "warm_up_steps": 0, **PIXELS},
     "ours with flip and colour": {"ema_decay": 0.99, "warm_up_steps": 0, "flip_share": 0.5, "colour_jitter": 0.15, **PIXELS},
+    "ours, upper-face": {"store": "upper", "ema_decay": 0.99, "warm_up_steps": 0, **PIXELS},
 }
 RECIPES = {"landmark-generator": LANDMARK_RECIPES, "renderer": RENDERER_RECIPES}
 
@@ -75,7 +76,8 @@ def _train(kind: str, recipe: str, stores: dict[str, str], seed: int, options: a
         if kind == "landmark-generator":
             summary = train_landmark_generator(LandmarkGeneratorTraining.model_validate(common | {"validation_clips": 24, **NEUTRAL} | changes))
         else:
-            summary = train_renderer(RendererTraining.model_validate(common | {"references": options.references, "size": options.size} | changes))
+            of_renderer = {"references": options.references, "size": options.size, "silence_share": 0.0}
+            summary = train_renderer(RendererTraining.model_validate(common | of_renderer | changes))
     return {"metrics": summary.metrics, "samples_per_second": summary.samples_per_second}
 
 
