@@ -21,7 +21,7 @@ from tasks.report.page import picture_uri, write_page
 from tasks.report.video import PageVideo, page_video
 
 KINDS = {"landmark-generator": "landmark generator", "renderer": "renderer"}
-NOT_CURVES = ("step", "split", "phase", "epoch", "epochs", "held_out", "skipped", "gradient_norm")
+NOT_CURVES = ("step", "split", "phase", "epoch", "epochs", "held_out", "skipped", "loss_scale", "gradient_norm")
 """Numbers of a metrics row that are no losses."""
 PHASES = {1.0: "the warp alone is learnt", 2.0: "all losses are learnt from"}
 MOST_PICTURES = 6

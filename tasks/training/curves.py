@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
-NOT_DRAWN = frozenset({"step", "split", "phase", "held_out", "skipped", "gradient_norm"})
+NOT_DRAWN = frozenset({"step", "split", "phase", "held_out", "skipped", "loss_scale", "gradient_norm"})
 """Numbers of a row that are no measures."""
 CHART_WIDTH, CHART_HEIGHT = 300, 170
 CHARTS_A_ROW = 3

@@ -168,8 +168,7 @@ class TrainingRun(Generic[BatchKind]):
         buffers = [buffer.clone() for buffer in self._buffers()]
         values, has_learnt = self._learn(to_device(batch, self.session.device))
         if not has_learnt:
-            self._forget(buffers, values)
-            values = {"skipped": float(self.position.skipped)}
+            values = self._forget(buffers, values)
         self.position.step += 1
         self.position.epochs += self.batch_size / self.trainer.samples.footage.clips
         self._samples += self.batch_size
@@ -197,14 +196,14 @@ class TrainingRun(Generic[BatchKind]):
         trainer.precision.step(optimizers)
         return values | {"gradient_norm": norm_values[0], "learning_rate": learning_rate(self.settings, self.position.step)}, True
 
-    def _forget(self, buffers: list[torch.Tensor], values: dict[str, float]) -> None:
-        """Forgets a bad batch, also in the running statistics of batch normalisation; counts it unless a smaller loss scale mends it."""
+    def _forget(self, buffers: list[torch.Tensor], values: dict[str, float]) -> dict[str, float]:
+        """Forgets a bad batch, also in the running statistics of batch normalisation; counts it unless a smaller loss scale mends it. Gives what is told."""
         for buffer, before in zip(self._buffers(), buffers, strict=True):
             buffer.copy_(before)
-        was_scale = self.trainer.precision.lowers_scale()
-        if was_scale and all(map(math.isfinite, values.values())):
+        precision = self.trainer.precision
+        if precision.lowers_scale() and all(map(math.isfinite, values.values())):
             LOG.info("Step %d is left out: its gradients went beyond what fp16 can hold, and the loss scale is lowered.", self.position.step + 1)
-            return
+            return {"loss_scale": precision.scaler.get_scale()}
         self.position.skipped += 1
         LOG.warning("Step %d is left out: a loss or gradient is no number.", self.position.step + 1)
         if self.position.skipped > self.settings.max_non_finite:
@@ -212,6 +211,7 @@ class TrainingRun(Generic[BatchKind]):
                 f"Training stopped at step {self.position.step + 1}: {self.position.skipped} steps had a loss or gradient that is no number;"
                 " give a lower learning rate, or look for broken clips with `dubmill corpus verify`."
             )
+        return {"skipped": float(self.position.skipped)}
 
     def _buffers(self) -> Iterator[torch.Tensor]:
         for network in self.trainer.networks.values():

@@ -22,6 +22,7 @@ from tasks.progress import Progress
 from tasks.training import landmark_generator
 from tasks.training.landmark_generator import KIND, LandmarkGeneratorTrainer, train_landmark_generator
 from tasks.training.landmark_validation import LandmarkValidation
+from tasks.training.precision import Precision
 from tasks.training.session import Session
 from tasks.training.state import Position, read_run, require_same_settings, saved_run_to_resume, settings_of_run
 from tests.training_corpus import SNAPSHOT, make_training_corpus
@@ -451,3 +452,22 @@ def test_a_bucket_has_the_metrics_too_while_training_goes_on(landmark_settings: 
     rows = map(json.loads, read_bytes("memory://bucket/run/state/metrics.jsonl").splitlines())
     assert [row["step"] for row in rows] == [0, 1, 2]
     assert not exists("memory://bucket/run/state/checkpoints")
+
+
+def test_a_gradient_beyond_fp16_lowers_the_loss_scale_and_is_not_counted(landmark_settings: LandmarkGeneratorTraining, monkeypatch: pytest.MonkeyPatch) -> None:
+    descend = Precision.descend
+    scales: list[float] = []
+
+    def overflowing_once(self: Precision, loss: torch.Tensor) -> None:
+        if not scales:
+            self.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127)  # no GPU is needed to go beyond what a number can hold
+        scales.append(self.scaler.get_scale())
+        descend(self, loss * 4)
+
+    monkeypatch.setattr(Precision, "descend", overflowing_once)
+    summary = train_landmark_generator(landmark_settings)
+    rows = [row for row in rows_of(landmark_settings) if row["split"] == "train"]
+    assert rows[0] == {"step": 1, "split": "train", "loss_scale": 2.0**126}
+    assert scales[1] == 2.0**126
+    assert scales == sorted(scales, reverse=True)
+    assert summary.skipped == 0
