@@ -413,8 +413,9 @@ def checkpoint_import(
 def checkpoint_info(location: Annotated[str, typer.Argument(help="A .safetensors file.")], json: Json = False) -> None:
     """What a checkpoint says of itself: network, crop, mel, steps, metrics."""
     from models.checkpoint import read_header
+    from tasks.published import weights_in_use
 
-    _say(read_header(location), json)
+    _say(read_header(weights_in_use(location)), json)
 
 
 @app.command(epilog="Example: dubmill dub presenter.mp4 speech.wav --out dubbed.mp4 --landmark-generator landmarks.safetensors --renderer renderer.safetensors")

@@ -25,7 +25,7 @@ from tasks.corpus.store import CorpusStore
 from tasks.progress import Progress
 from tasks.training.corpus import choose_snapshot
 from tasks.training.session import PATIENCE, Session, from_leader
-from tasks.training.state import read_finished, read_run, read_summary, saved_run_to_resume, state_location
+from tasks.training.state import read_finished, read_run, read_summary, require_no_other_run, saved_run_to_resume, state_location
 
 LOG = logging.getLogger(__name__)
 
@@ -49,6 +49,8 @@ def run_by_ray(kind: Kind, train: Train[AnyTraining], settings: AnyTraining, pro
     """
     given_name = os.environ.get(RUN_VARIABLE, "")
     settings = settings.with_absolute_locations()  # a worker's current folder is another
+    if not given_name:
+        require_no_other_run(settings)
     saved = saved_run_to_resume(settings, kind, given_name)
     if (finished := read_finished(settings, saved)) is not None:
         return finished

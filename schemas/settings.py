@@ -1,5 +1,6 @@
 """Every setting of dubmill. One class a command; one flat YAML file each, the same for command line, Ray job and DAG."""
 
+import difflib
 import json
 from collections.abc import Iterator
 from typing import Annotated, Literal, Self, TypeVar
@@ -181,7 +182,7 @@ class TrainingSettings(Settings):
     preset: Literal["published", "small"] = Field(
         default="published", description="network sizes: the paper's, or small for CPUs and tests; start_from brings its own"
     )
-    start_from: str | None = Field(default=None, description="checkpoint whose weights a fresh run begins with", json_schema_extra=LOCATION)
+    start_from: str | None = Field(default=None, description="checkpoint whose weights a fresh run begins with, or a current.json", json_schema_extra=LOCATION)
     freeze: tuple[str, ...] = Field(
         default=(), description="what does not learn: beginnings of parameter names, such as audio_encoder; batch-norm: every batch normalisation"
     )
@@ -371,7 +372,8 @@ def _fault(kind: type[BaseModel], fault: ErrorDetails) -> str:
     if fault["type"] == "missing":
         return f"{name} is not given"
     if fault["type"] == "extra_forbidden" and len(fault["loc"]) == 1:
-        return f"{name} is no setting here; there are {', '.join(kind.model_fields)}"
+        nearest = difflib.get_close_matches(name, kind.model_fields, n=1)
+        return f"{name} is no setting here ({f'did you mean {nearest[0]}?' if nearest else '`dubmill settings` prints those there are'})"
     if fault["type"] == "tuple_type":
         return f"{name} must be a list"
     return f"{name}: {fault['msg']}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from schemas.errors import SettingsError, StoreError
 from schemas.jobs import Snapshot
-from schemas.locations import without_secrets
+from schemas.locations import absolute_location, without_secrets
 from tasks import places
 from tasks.corpus.store import CorpusStore
 
@@ -44,7 +44,10 @@ class TrainingData:
 
 
 def read_licences(location: str | None) -> dict[str, str]:
-    """Licences by source from a CSV file with the columns source, licence; none without a file. SettingsError when it cannot be used."""
+    """Licences by source from a CSV file with the columns source, licence; none without a file. SettingsError when it cannot be used.
+
+    A relative path is one of the current folder, as it is for `dubmill ingest`.
+    """
     if location is None:
         return {}
     shown = without_secrets(location)
@@ -58,7 +61,7 @@ def read_licences(location: str | None) -> dict[str, str]:
     if not set(COLUMNS) <= set(reader.fieldnames or ()):
         raise SettingsError(f"The licences file {shown} needs the columns source, licence in its first line.")
     rows = [{name: (row[name] or "").strip() for name in COLUMNS} for row in reader]
-    return {row["source"].rstrip("/"): row["licence"] for row in rows if row["source"] and row["licence"]}
+    return {absolute_location(row["source"].rstrip("/")): row["licence"] for row in rows if row["source"] and row["licence"]}
 
 
 def training_data(store: CorpusStore, snapshot: Snapshot, licences: dict[str, str]) -> TrainingData:

@@ -82,6 +82,7 @@ def publish_model(settings: PublishSettings, progress: Progress = silent, measur
     publishes meanwhile, it is compared again, with theirs. Raises CheckpointError and StoreError for a run or corpus that
     cannot be read, SettingsError for licences.
     """
+    read_licences(settings.licences)  # before anything is measured: a wrong file is told at once
     location = weights_location(settings.run, settings.kind)
     if not places.exists(location):
         raise CheckpointError(f"There is no {settings.kind}.safetensors to publish in {without_secrets(settings.run)}.")

@@ -16,10 +16,11 @@ from schemas.settings import LandmarkGeneratorTraining, RendererTraining
 from tasks import places
 from tasks.file_hash import file_hash
 from tasks.progress import Progress
+from tasks.published import weights_in_use
 from tasks.training.corpus import Corpus, open_corpus
 from tasks.training.loop import TrainingRun
 from tasks.training.session import Session, open_session, wait_for_all
-from tasks.training.state import SavedRun, read_finished, saved_run_to_resume
+from tasks.training.state import SavedRun, read_finished, require_no_other_run, saved_run_to_resume
 from tasks.training.trainer import Trainer
 
 LOG = logging.getLogger(__name__)
@@ -44,6 +45,10 @@ def train(
     """
     opened: AbstractContextManager[Session] = open_session(settings.device) if session is None else nullcontext(session)
     with opened as worker:
+        if session is None and settings.workers > worker.world_size:
+            LOG.warning("The %d workers of the settings are for Ray and torchrun; this is one process.", settings.workers)
+        if not worker.run_name:  # whoever names runs knows its own from others
+            require_no_other_run(settings)
         saved = saved_run_to_resume(settings, kind)
         finished = read_finished(settings, saved)
         wait_for_all(worker)  # before the one that leads changes what the others read
@@ -58,14 +63,14 @@ def train(
 
 def landmark_generator_to_start_from(location: str, corpus: Corpus) -> LandmarkGenerator:
     """The network of a checkpoint, of the corpus's crop and mel; the size of its pictures does not matter. Raises CheckpointError."""
-    network = load_landmark_generator(location)
+    network = load_landmark_generator(weights_in_use(location))
     _require_format(network.header, corpus)
     return network
 
 
 def renderer_to_start_from(location: str, corpus: Corpus) -> Renderer:
     """The network of a checkpoint, of the corpus's crop and mel; it may have been trained at another size. Raises CheckpointError."""
-    network = load_renderer(location)
+    network = load_renderer(weights_in_use(location))
     _require_format(network.header, corpus)
     return network
 
@@ -74,6 +79,7 @@ def ancestors_of(location: str | None) -> tuple[Ancestor, ...]:
     """The weights at a location and those that they began with, first to last; none where there is no location. Raises CheckpointError."""
     if location is None:
         return ()
+    location = weights_in_use(location)
     header = read_header(location)
     with places.local_copy(location) as path:
         version = file_hash(path)[:VERSION_LENGTH]

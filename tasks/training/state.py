@@ -188,6 +188,14 @@ def saved_run_to_resume(settings: TrainingSettings, kind: Kind, run_name: str = 
     return run
 
 
+def require_no_other_run(settings: TrainingSettings) -> None:
+    """SettingsError where a fresh start would delete what a former run left: a forgotten --resume must not cost days."""
+    if not settings.resume and (names := checkpoint_names(settings.out)):
+        steps = int(names[-1].removesuffix(".pt"))
+        sentence = f"{settings.out} holds a run of {steps} steps already; give --resume to go on with it, or another folder."
+        raise SettingsError(without_secrets(sentence))
+
+
 def settings_of_run(settings: TrainingSettings) -> dict[str, Any]:
     """The settings that make a run what it is; with others its state would be of no one run."""
     free = FREE_SETTINGS - {"steps"} if settings.schedule == "cosine" else FREE_SETTINGS

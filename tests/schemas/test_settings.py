@@ -27,7 +27,9 @@ def test_settings_come_back_from_their_file(tmp_path: Path) -> None:
 
 
 def test_every_wrong_field_is_named_in_one_sentence() -> None:
-    with pytest.raises(SettingsError, match=r"store is not given; batch_sources: .*; colour is no setting here; there are detector, ") as caught:
+    with pytest.raises(
+        SettingsError, match=r"store is not given; batch_sources: .*; colour is no setting here \(`dubmill settings` prints those there are\)"
+    ) as caught:
         check_settings(IngestSettings, {"batch_sources": 0, "colour": "red"})
     assert "\n" not in str(caught.value)
 
@@ -117,3 +119,8 @@ def test_a_rate_may_be_written_as_a_number(tmp_path: Path, rate: object) -> None
     assert DubJob(job_id="a", video="v", speech="s", out="o", fps=rate).fps == "25"
     with pytest.raises(SettingsError, match="fps"):
         check_settings(DubSettings, {"landmark_generator": "a", "renderer": "b", "fps": 30})
+
+
+def test_a_name_that_is_nearly_right_is_suggested() -> None:
+    with pytest.raises(SettingsError, match=r"lerning_rate is no setting here \(did you mean learning_rate\?\)"):
+        check_settings(LandmarkGeneratorTraining, {"store": "s", "out": "o", "lerning_rate": 1})

@@ -141,14 +141,28 @@ def test_a_snapshot_of_the_same_name_with_other_clips_is_refused(landmark_settin
         train_landmark_generator(landmark_settings.replaced(resume=True, store=store.uri))
 
 
+def test_a_forgotten_resume_deletes_nothing(landmark_settings: LandmarkGeneratorTraining) -> None:
+    former = train_landmark_generator(landmark_settings)
+    before = sorted(Path(landmark_settings.out).rglob("*"))
+    with pytest.raises(SettingsError, match="holds a run of 6 steps already; give --resume"):
+        train_landmark_generator(landmark_settings.replaced(seed=1))
+    assert sorted(Path(landmark_settings.out).rglob("*")) == before
+    assert Path(former.checkpoint).exists()
+
+
 def test_a_fresh_start_leaves_nothing_of_the_former_run_to_go_on_from(landmark_settings: LandmarkGeneratorTraining, caplog: pytest.LogCaptureFixture) -> None:
     former = train_landmark_generator(landmark_settings)
     with pytest.raises(KeyboardInterrupt):
-        train_landmark_generator(landmark_settings, interrupt_at(2))
+        train_landmark_generator(landmark_settings, interrupt_at(2), Session(run_name="another"))
     assert Path(former.checkpoint).exists()
     assert not (Path(landmark_settings.out) / "state" / "summary.json").exists()
     train_landmark_generator(landmark_settings.replaced(resume=True, steps=1))
     assert "starts afresh" in caplog.text
+
+
+def test_workers_that_nobody_starts_are_told(landmark_settings: LandmarkGeneratorTraining, caplog: pytest.LogCaptureFixture) -> None:
+    train_landmark_generator(landmark_settings.replaced(workers=2, steps=1))
+    assert "The 2 workers of the settings are for Ray and torchrun" in caplog.text
 
 
 def test_a_named_run_goes_on_from_its_own_state_alone(landmark_settings: LandmarkGeneratorTraining) -> None:
@@ -347,7 +361,7 @@ def test_a_start_with_another_crop_is_refused(landmark_settings: LandmarkGenerat
     other = str(tmp_path / "other.safetensors")
     save_checkpoint(other, network, network.header.replaced(crop=network.header.crop.replaced(padding=0.3)))
     with pytest.raises(CheckpointError, match=r"padding 0.3.*padding 0.08"):
-        train_landmark_generator(landmark_settings.replaced(start_from=other))
+        train_landmark_generator(landmark_settings.replaced(start_from=other, out=str(tmp_path / "tuned")))
 
 
 def test_what_is_frozen_stays_as_it_was(landmark_settings: LandmarkGeneratorTraining, tmp_path: Path) -> None:
@@ -446,7 +460,6 @@ def test_what_a_user_can_mend_is_one_sentence(landmark_settings: LandmarkGenerat
 def test_a_bucket_has_the_metrics_too_while_training_goes_on(landmark_settings: LandmarkGeneratorTraining, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tasks.training.state.REWRITE_EVERY_S", 0.0)
     settings = landmark_settings.replaced(out="memory://bucket/run")
-    train_landmark_generator(settings)
     with pytest.raises(KeyboardInterrupt):
         train_landmark_generator(settings, interrupt_at(3))
     rows = map(json.loads, read_bytes("memory://bucket/run/state/metrics.jsonl").splitlines())
