@@ -35,4 +35,4 @@ def test_pixels_alone_teach_without_features_or_discriminator(settings: Renderer
 
 def test_a_warp_that_nothing_teaches_is_refused(settings: RendererTraining) -> None:
     with pytest.raises(SettingsError, match="warp_weight or pixel_weight"):
-        train_renderer(settings.replaced(warp_weight=0.0))
+        train_renderer(settings.replaced(out=f"{settings.out}-refused", warp_weight=0.0))
