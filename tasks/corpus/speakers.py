@@ -1,18 +1,16 @@
 """Who speaks in a source: a list of the user's, or else how the files are arranged."""
 
-import csv
-import io
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 from typing import NamedTuple, Self
 
-from schemas.errors import SettingsError, StoreError
-from tasks import places
+from schemas.errors import SettingsError
+from schemas.locations import without_secrets
+from tasks.source_list import ListedSource, read_source_list
 
 logger = logging.getLogger(__name__)
 
-COLUMNS = ("source", "speaker")
 EXAMPLES = 3
 """Rows without a source that a warning names."""
 
@@ -55,13 +53,7 @@ class SpeakerList:
         """Reads a CSV file with the columns source, speaker; empty without one. SettingsError when it cannot be used."""
         if location is None:
             return cls()
-        try:
-            text = places.read_bytes(location).decode("utf-8-sig")
-        except FileNotFoundError as error:
-            raise SettingsError(f"The speakers file {location} is not there.") from error
-        except (OSError, UnicodeDecodeError, StoreError) as error:
-            raise SettingsError(f"The speakers file {location} cannot be read.") from error
-        return cls(_speakers(location, text))
+        return cls(_speakers(without_secrets(location), read_source_list(location, "speaker", "speakers")))
 
     def named(self, source: SourceNames) -> str | None:
         """The speaker of a row that names the source exactly; otherwise None, and the rows that end its path are remembered."""
@@ -104,15 +96,12 @@ def _warn_of_rows_without_source(rows: Sequence[str], listed: int) -> None:
         logger.warning("%d of the %d sources in the list of speakers were not found, or fit several: %s.", len(rows), listed, examples)
 
 
-def _speakers(location: str, text: str) -> dict[str, str]:
-    reader = csv.DictReader(io.StringIO(text))
-    if not set(COLUMNS) <= set(reader.fieldnames or ()):
-        raise SettingsError(f"The speakers file {location} needs the columns source, speaker in its first line.")
+def _speakers(location: str, rows: Iterable[ListedSource]) -> dict[str, str]:
     speakers: dict[str, str] = {}
-    for row in reader:
-        source, speaker = (row["source"] or "").strip(), (row["speaker"] or "").strip()
+    for source, speaker, line in rows:
         if not source or not speaker:
-            raise SettingsError(f"Line {reader.line_num} of the speakers file {location} has no source or no speaker.")
-        if speakers.setdefault(source.removeprefix("./"), speaker) != speaker:
-            raise SettingsError(f"The speakers file {location} gives {source} two speakers: {speakers[source]} and {speaker}.")
+            raise SettingsError(f"Line {line} of the speakers file {location} has no source or no speaker.")
+        first = speakers.setdefault(source.removeprefix("./"), speaker)
+        if first != speaker:
+            raise SettingsError(f"The speakers file {location} gives {source} two speakers: {first} and {speaker}.")
     return speakers

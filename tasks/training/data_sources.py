@@ -1,17 +1,13 @@
 """What a network was trained on: the sources of a snapshot's clips, and under which licence each may be used."""
 
-import csv
-import io
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from schemas.errors import SettingsError, StoreError
 from schemas.jobs import Snapshot
 from schemas.locations import absolute_location, without_secrets
-from tasks import places
 from tasks.corpus.store import CorpusStore
+from tasks.source_list import read_source_list
 
-COLUMNS = ("source", "licence")
 SEEN_SPLITS = ("train", "val")
 """Test clips are neither learnt from nor looked at when weights are chosen."""
 
@@ -50,18 +46,8 @@ def read_licences(location: str | None) -> dict[str, str]:
     """
     if location is None:
         return {}
-    shown = without_secrets(location)
-    try:
-        text = places.read_bytes(location).decode("utf-8-sig")
-    except FileNotFoundError as error:
-        raise SettingsError(f"The licences file {shown} is not there.") from error
-    except (OSError, UnicodeDecodeError, StoreError) as error:
-        raise SettingsError(f"The licences file {shown} cannot be read.") from error
-    reader = csv.DictReader(io.StringIO(text, newline=None))  # whatever a spreadsheet ends its lines with
-    if not set(COLUMNS) <= set(reader.fieldnames or ()):
-        raise SettingsError(f"The licences file {shown} needs the columns source, licence in its first line.")
-    rows = [{name: (row[name] or "").strip() for name in COLUMNS} for row in reader]
-    return {absolute_location(row["source"].rstrip("/")): row["licence"] for row in rows if row["source"] and row["licence"]}
+    rows = read_source_list(location, "licence", "licences")
+    return {absolute_location(row.source.rstrip("/")): row.value for row in rows if row.source and row.value}
 
 
 def training_data(store: CorpusStore, snapshot: Snapshot, licences: dict[str, str]) -> TrainingData:

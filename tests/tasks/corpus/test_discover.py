@@ -129,7 +129,12 @@ def test_a_kind_of_place_that_is_not_known_is_one_sentence() -> None:
 
 @pytest.mark.parametrize(
     ("text", "sentence"),
-    [("a,b\n1,2\n", "needs the columns"), ("source,speaker\na.mp4,\n", "Line 2"), ("source,speaker\na.mp4,x\na.mp4,y\n", "two speakers: x and y")],
+    [
+        ("a,b\n1,2\n", "needs the columns"),
+        ("source,speaker\na.mp4,\n", "Line 2"),
+        ("source,speaker\na.mp4,x\na.mp4,y\n", "two speakers: x and y"),
+        ("source,speaker\na.mp4,x\n./a.mp4,y\n", "two speakers: x and y"),
+    ],
 )
 def test_a_list_that_cannot_be_used_says_why(tmp_path: Path, text: str, sentence: str) -> None:
     listed = tmp_path / "speakers.csv"
