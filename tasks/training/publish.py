@@ -129,7 +129,7 @@ class Publishing:
 
     def _compare(self, new: Measured, current: Current | None) -> Comparison:
         """Measures the version in use, where there is one that can be compared."""
-        found = Comparison(new, score(self.trained.kind, new.metrics, self.trained.header.crop.size))
+        found = Comparison(new, self._score(new))
         if not math.isfinite(found.score):
             return found._replace(refused=f"The {self.trained.name} is not published: its score is no number.")
         header = self._header_in_use(current)
@@ -139,8 +139,10 @@ class Publishing:
             return found._replace(refused=self._cannot_be_compared(header, current))
         former = self.measure(self._weights(current))
         self.progress(2, STAGES, "published weights measured")
-        new_score, former_score = fair_scores(self.trained.kind, new.metrics, former.metrics, self.trained.header.crop.size)
-        return self._judged(Comparison(new, new_score, Former(current.version, former_score, former.metrics)))
+        return self._judged(found._replace(former=Former(current.version, self._score(former), former.metrics)))
+
+    def _score(self, measured: Measured) -> float:
+        return score(self.trained.kind, measured.metrics, self.trained.header.crop.size)
 
     def _header_in_use(self, current: Current | None) -> CheckpointHeader | None:
         """The header of the weights in use; None without any, and where somebody took them away."""
@@ -207,13 +209,6 @@ class Publishing:
         for name, content in version_files(self.settings, trained, found).items():
             places.write_bytes(version_location(self.settings.models, kind, trained.version, name), content.encode())
         places.put(trained.weights, version_location(self.settings.models, kind, trained.version, f"{kind}.safetensors"))
-
-
-def fair_scores(kind: Kind, new: dict[str, float], former: dict[str, float], size: int) -> tuple[float, float]:
-    """Both scores by the metrics that both have: where no mouth was found in the faces of one, that must not be its gain."""
-    shared = new.keys() & former.keys()
-    first, second = (score(kind, {name: metrics[name] for name in shared}, size) for metrics in (new, former))
-    return first, second
 
 
 def version_files(settings: PublishSettings, trained: Trained, found: Comparison) -> dict[str, str]:
