@@ -9,7 +9,11 @@ from markupsafe import Markup, escape
 
 WIDTH, HEIGHT = 440, 250
 LEFT, RIGHT, TOP, BOTTOM = 58, 12, 10, 30
-"""Margins for the ticks' numbers, in the chart's own units."""
+"""Margins for the ticks' numbers, in the chart's own units; the left one grows with them."""
+DIGIT_WIDTH = 7.7
+"""Room for a digit of a tick's number, in the chart's own units: no font of 12 is wider."""
+TICK_GAP = 6
+"""Between a tick's number and its line."""
 MOST_POINTS = 240
 """Points a curve; longer ones are averaged in pieces."""
 LOGARITHMIC_FROM = 20.0
@@ -85,21 +89,35 @@ def _axes(curves: Sequence[Series]) -> tuple[Axis, Axis]:
     x = [value for one in curves for value in one.x]
     y = [value for one in curves for value in one.y]
     logarithmic = min(y) > 0 and max(y) / min(y) > LOGARITHMIC_FROM
-    if logarithmic:
-        low, high = min(y) / 1.15, max(y) * 1.15
-    else:
-        room = 0.06 * (max(y) - min(y)) or 0.1 * abs(max(y)) or 1.0
-        low, high = min(y) - room, max(y) + room
-        low = 0.0 if 0 <= min(y) < 0.5 * max(y) else low  # a curve that falls far is read against nought
-    x_axis = Axis(min(x), max(x) if max(x) > min(x) else min(x) + 1, LEFT, WIDTH - RIGHT)
-    return x_axis, Axis(low, high, HEIGHT - BOTTOM, TOP, logarithmic)
+    low, high = (min(y) / 1.15, max(y) * 1.15) if logarithmic else _linear_ends(min(y), max(y))
+    y_axis = Axis(low, high, HEIGHT - BOTTOM, TOP, logarithmic)
+    x_axis = Axis(min(x), max(x) if max(x) > min(x) else min(x) + 1, _left_margin(y_axis), WIDTH - RIGHT)
+    return x_axis, y_axis
+
+
+def _linear_ends(lowest: float, highest: float) -> tuple[float, float]:
+    """The ends of a linear axis, with some room; one of values that are never below nought does not go below it either."""
+    if lowest == highest == 0:
+        return 0.0, 1.0
+    room = 0.06 * (highest - lowest) or 0.1 * abs(highest)
+    falls_far = 0 <= lowest < 0.5 * highest  # it is read against nought
+    return 0.0 if falls_far or 0 <= lowest < room else lowest - room, highest + room
+
+
+def _left_margin(y_axis: Axis) -> float:
+    """Wide enough for the longest number beside the axis."""
+    return max(LEFT, TICK_GAP + DIGIT_WIDTH * max((len(_tick(tick)) for tick in y_axis.ticks()), default=0))
 
 
 def _grid(x_axis: Axis, y_axis: Axis, x_name: str) -> Markup:
     parts = [
-        Markup('<line class="grid" x1="{}" x2="{}" y1="{y:.1f}" y2="{y:.1f}"/>').format(LEFT, WIDTH - RIGHT, y=y_axis.place(tick)) for tick in y_axis.ticks()
+        Markup('<line class="grid" x1="{:.1f}" x2="{}" y1="{y:.1f}" y2="{y:.1f}"/>').format(x_axis.start, WIDTH - RIGHT, y=y_axis.place(tick))
+        for tick in y_axis.ticks()
     ]
-    parts += [Markup('<text x="{}" y="{:.1f}" text-anchor="end">{}</text>').format(LEFT - 6, y_axis.place(tick) + 4, _tick(tick)) for tick in y_axis.ticks()]
+    parts += [
+        Markup('<text x="{:.1f}" y="{:.1f}" text-anchor="end">{}</text>').format(x_axis.start - TICK_GAP, y_axis.place(tick) + 4, _tick(tick))
+        for tick in y_axis.ticks()
+    ]
     parts += [
         Markup('<text x="{:.1f}" y="{}" text-anchor="{}">{}</text>').format(x, HEIGHT - 12, anchor, text) for x, anchor, text in _x_labels(x_axis, x_name)
     ]

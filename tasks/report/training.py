@@ -15,22 +15,20 @@ from schemas.checkpoints import CheckpointHeader
 from schemas.errors import CheckpointError, MediaError, StoreError
 from schemas.jobs import TrainingSummary
 from tasks import places
-from tasks.evaluation.metric_meanings import meaning
+from tasks.evaluation.metric_meanings import NO_MEASURES, meaning
 from tasks.report.charts import Series, line_chart
 from tasks.report.page import picture_uri, write_page
 from tasks.report.video import PageVideo, page_video
 
 KINDS = {"landmark-generator": "landmark generator", "renderer": "renderer"}
-NOT_CURVES = ("step", "split", "phase", "epoch", "epochs", "held_out", "skipped", "loss_scale", "gradient_norm")
-"""Numbers of a metrics row that are no losses."""
 PHASES = {1.0: "the warp alone is learnt", 2.0: "all losses are learnt from"}
 MOST_PICTURES = 6
 MOST_PREVIEWS = 2
 """Clips on a page, the first and the last: some hundred kilobytes each."""
 PREVIEW_SAYS = {
-    "landmark generator": "From left: the real face, and its head with the mouth that the network makes of the clip's own speech, which is heard,"
-    " and of another clip's. The second mouth should speak as the first, the third should not.",
-    "renderer": "Left the generated face, right the real one, frame by frame as in a dub.",
+    "landmark generator": "Left the real face. Beside it the same head with the mouth that the network makes of the clip's own speech, which is heard: it"
+    " should speak as the real one. Where there are clips of other sources, also with the mouth of another clip's speech: that should not speak as the real one.",
+    "renderer": "Left the real face, right the generated one, frame by frame as in a dub.",
 }
 
 
@@ -182,7 +180,7 @@ def _measure_names(rows: list[dict[str, Any]]) -> list[str]:
     The learning rate is a curve only where it changes.
     """
     ordered = sorted(rows, key=lambda row: row["split"] != "val")
-    names = dict.fromkeys(name for row in ordered for name in row if name not in NOT_CURVES)
+    names = dict.fromkeys(name for row in ordered for name in row if name not in NO_MEASURES)
     has_schedule = len({row["learning_rate"] for row in rows if "learning_rate" in row}) > 1
     return [name for name in names if name != "learning_rate" or has_schedule]
 
@@ -210,7 +208,7 @@ def _held_out(rows: list[dict[str, Any]], kind: str, best_step: int | None) -> l
         return []
     first, last = measured[0], measured[-1]
     best = next((row for row in measured if row["step"] == best_step), {})
-    names = [name for name in first if name not in NOT_CURVES and name in last]
+    names = [name for name in first if name not in NO_MEASURES and name in last]
     return [
         HeldOutRow(name, meaning(name, kind), int(first["step"]), float(first[name]), int(last["step"]), float(last[name]), _number(best.get(name)))
         for name in names

@@ -4,15 +4,18 @@ import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
-NOT_DRAWN = frozenset({"step", "split", "phase", "held_out", "skipped", "loss_scale", "gradient_norm"})
-"""Numbers of a row that are no measures."""
+from tasks.evaluation.metric_meanings import NO_MEASURES
+
 CHART_WIDTH, CHART_HEIGHT = 300, 170
 CHARTS_A_ROW = 3
 LEFT, RIGHT, TOP, BOTTOM = 8, 8, 40, 22
 """Margins around a chart's lines, for its name and numbers."""
 MOST_POINTS = 300
 """Points a line: as many as the chart has pixels."""
-COLOURS = {"train": "#9aa5b1", "val": "#1f5fbf"}
+COLOURS = {"train": "#9aa5b1", "val": "#2463a8"}
+"""As on the pages of `dubmill report training`."""
+WIDTHS = {"train": 1.3, "val": 2.4}
+"""Of the lines."""
 
 Points = list[tuple[float, float]]
 Row = Mapping[str, float | str]
@@ -34,7 +37,7 @@ def curves_svg(rows: Sequence[Row]) -> str:
 
 def _names(rows: Sequence[Row]) -> list[str]:
     in_order = sorted(rows, key=lambda row: row["split"] != "val")
-    return [name for name in dict.fromkeys(name for row in in_order for name in row if name not in NOT_DRAWN) if any(_points(rows, s, name) for s in COLOURS)]
+    return [name for name in dict.fromkeys(name for row in in_order for name in row if name not in NO_MEASURES) if any(_points(rows, s, name) for s in COLOURS)]
 
 
 def _points(rows: Sequence[Row], split: str, name: str) -> Points:
@@ -49,7 +52,7 @@ def _chart(name: str, lines: Mapping[str, Points], index: int) -> str:
     points = [point for line in lines.values() for point in line]
     steps, values = [step for step, _ in points], [value for _, value in points]
     low, high = min(values), max(values)
-    drawn = "".join(_line([_place(point, max(steps), low, high) for point in line], COLOURS[split]) for split, line in lines.items() if line)
+    drawn = "".join(_line([_place(point, max(steps), low, high) for point in line], split) for split, line in lines.items() if line)
     last = (lines["val"] or lines["train"])[-1][1]
     texts = [
         f'<text x="{LEFT}" y="16" font-weight="bold">{escape(name)}</text>',
@@ -68,8 +71,9 @@ def _place(point: tuple[float, float], last_step: float, low: float, high: float
     return LEFT + across * (CHART_WIDTH - LEFT - RIGHT), CHART_HEIGHT - BOTTOM - up * (CHART_HEIGHT - TOP - BOTTOM)
 
 
-def _line(places: Points, colour: str) -> str:
+def _line(places: Points, split: str) -> str:
+    colour = COLOURS[split]
     if len(places) == 1:
         [(x, y)] = places
         return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>'
-    return f'<polyline fill="none" stroke="{colour}" stroke-width="1.5" points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in places)}"/>'
+    return f'<polyline fill="none" stroke="{colour}" stroke-width="{WIDTHS[split]}" points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in places)}"/>'

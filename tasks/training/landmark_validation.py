@@ -4,7 +4,6 @@ import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -19,6 +18,7 @@ from tasks.evaluation.leak import average_correlation, leak
 from tasks.faces.references import even_steps
 from tasks.faces.sketch import draw_sketch
 from tasks.training.footage import WINDOW, FloatArray, Footage
+from tasks.training.previews import side_by_side
 from tasks.training.samples import LandmarkBatch, LandmarkSamples, to_device
 from tasks.training.spoken_clips import WINDOWS_AT_ONCE, SpeakingNetwork, SpokenClip
 from tasks.training.validation import VALIDATION_SEED, Picture, Preview, Validation
@@ -27,7 +27,6 @@ SHORTEST_PREVIEW_FRAMES = 25
 """A second: less is over before anything is seen."""
 PREVIEW_PX = 256
 """Side of one face of a preview."""
-CAPTION_COLOUR = (80, 200, 255)
 
 
 @dataclass(frozen=True)
@@ -73,9 +72,9 @@ class LandmarkValidation(Validation):
 
     @torch.no_grad()
     def preview(self, network: nn.Module) -> Preview | None:
-        """The longest clip as sketches side by side: the real face, and its pose with the mouth of its own speech and of another's.
+        """The longest clip as sketches side by side, each named: the real face, and its pose with the mouth of its own speech and of another's.
 
-        The sound is the clip's own.
+        The sound is the clip's own. Where all clips are of one source there is no other's speech.
         """
         speaking = SpeakingNetwork(network, self.device)
         index = int(np.argmax([len(clip.frames) for clip in self._clips]))
@@ -86,7 +85,7 @@ class LandmarkValidation(Validation):
         length = min(map(len, panels.values()))
         if length < SHORTEST_PREVIEW_FRAMES:
             return None
-        frames = np.stack([np.hstack([_panel(clip, frame, points[frame], name) for name, points in panels.items()]) for frame in range(length)])
+        frames = side_by_side({name: _panel(clip, points[:length]) for name, points in panels.items()})
         first = int(clip.frames[0] + self.footage.sound_shift[clip.clip])
         return Preview(frames, self.footage.batches[clip.clip], self.footage.clip_ids[clip.clip], first)
 
@@ -160,8 +159,7 @@ def _source(clip_id: str) -> str:
     return clip_id.partition("-")[0]
 
 
-def _panel(clip: SpokenClip, frame: int, content: FloatArray, name: str) -> Picture:
-    width, height = clip.box_sizes[frame].tolist()
-    sketch = draw_sketch(clip.pose_windows[frame, WINDOW // 2], content, (height, width), PREVIEW_PX)
-    cv2.putText(sketch, name, (6, 18), cv2.FONT_HERSHEY_SIMPLEX, 0.5, CAPTION_COLOUR, 1, cv2.LINE_AA)
-    return sketch
+def _panel(clip: SpokenClip, contents: FloatArray) -> Picture:
+    """The clip's head with the content (T, 2, 57) of each frame, as sketches (T, PREVIEW_PX, PREVIEW_PX, 3) uint8."""
+    poses, sizes = clip.pose_windows[:, WINDOW // 2], clip.box_sizes.tolist()
+    return np.stack([draw_sketch(poses[frame], content, (sizes[frame][1], sizes[frame][0]), PREVIEW_PX) for frame, content in enumerate(contents)])

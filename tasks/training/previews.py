@@ -1,15 +1,17 @@
 """Short clips of what a network makes, as MP4 with the clip's sound, where the media libraries are installed."""
 
 import importlib.util
+from collections.abc import Mapping
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 
 from tasks.corpus import layout
 from tasks.corpus.store import CorpusStore, row_groups
 from tasks.mel_windows import VIDEO_FPS
-from tasks.training.validation import Preview
+from tasks.training.validation import Picture, Preview
 
 if TYPE_CHECKING:
     from tasks.media.encode import Sound
@@ -17,6 +19,23 @@ if TYPE_CHECKING:
 CRF = 20
 PRESET = "veryfast"
 """Of x264: a preview is looked at once, and training waits for it."""
+STRIP_PX = 24
+"""Height of the strip above a panel that names it."""
+LETTERS, LETTERS_AT = 0.5, (6, 17)
+"""Size and place of a name in its strip: the longest fits above 256 pixels."""
+NAME_COLOUR = (80, 200, 255)
+
+
+def side_by_side(panels: Mapping[str, Picture]) -> Picture:
+    """Panels (T, H, W, 3) uint8 BGR beside each other, the first left, each below a strip with its name: (T, STRIP_PX + H, all W, 3)."""
+    return np.concatenate([_below_its_name(name, frames) for name, frames in panels.items()], axis=2)
+
+
+def _below_its_name(name: str, frames: Picture) -> Picture:
+    count, _, width, _ = frames.shape
+    strip = np.zeros((STRIP_PX, width, 3), np.uint8)
+    cv2.putText(strip, name, LETTERS_AT, cv2.FONT_HERSHEY_SIMPLEX, LETTERS, NAME_COLOUR, 1, cv2.LINE_AA)
+    return np.concatenate([np.broadcast_to(strip, (count, *strip.shape)), frames], axis=1)
 
 
 def write_preview(location: str, preview: Preview, store: CorpusStore) -> None:

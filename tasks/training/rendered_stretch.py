@@ -14,6 +14,7 @@ from tasks.evaluation.lips import outer_opening
 from tasks.faces.references import reference_frames
 from tasks.faces.sketch import outline_faces
 from tasks.training.footage import WINDOW, Footage, IntArray
+from tasks.training.previews import side_by_side
 from tasks.training.samples import Pictures
 from tasks.training.validation import Picture
 
@@ -66,15 +67,19 @@ def longest_stretch(footage: Footage, device: torch.device) -> Stretch | None:
     return Stretch(footage, clip, range(start, start + length), outside[np.unique(reference_frames(openings, wanted))])
 
 
-def generated_beside_real(network: nn.Module, stretch: Stretch, pictures: Pictures, size: int, device: torch.device) -> Picture:
-    """Generated | real (T, H, W, 3) uint8 BGR, in the proportions of the face's box, its shorter side SHOWN_PX, both sides even.
+def real_beside_generated(network: nn.Module, stretch: Stretch, pictures: Pictures, size: int, device: torch.device) -> Picture:
+    """Real | generated (T, H, W, 3) uint8 BGR, each below its name, in the proportions of the face's box, its shorter side SHOWN_PX, both sides even.
 
     network: a renderer in evaluation mode on the device, for faces (size, size).
     """
     real = _faces(stretch, pictures, np.array(stretch.frames))
     generated = np.concatenate(list(_rendered(network, stretch, real, pictures, size, device)))
     shown = _shown_size(stretch)
-    return np.stack([np.hstack([cv2.resize(face, shown, interpolation=cv2.INTER_CUBIC) for face in pair]) for pair in zip(generated, real, strict=True)])
+    return side_by_side({name: _resized(faces, shown) for name, faces in (("real", real), ("generated", generated))})
+
+
+def _resized(faces: Picture, shown: tuple[int, int]) -> Picture:
+    return np.stack([cv2.resize(face, shown, interpolation=cv2.INTER_CUBIC) for face in faces])
 
 
 def _rendered(network: nn.Module, stretch: Stretch, real: Picture, pictures: Pictures, size: int, device: torch.device) -> Iterator[Picture]:

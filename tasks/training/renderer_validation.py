@@ -16,7 +16,7 @@ from tasks.evaluation.lips import outer_opening
 from tasks.evaluation.mouth_landmarks import mouths_are_found
 from tasks.faces.references import reference_frames
 from tasks.training.footage import WINDOW, Footage
-from tasks.training.rendered_stretch import generated_beside_real, longest_stretch
+from tasks.training.rendered_stretch import longest_stretch, real_beside_generated
 from tasks.training.sample_sheet import sample_sheet
 from tasks.training.samples import Pictures, RendererBatch, RendererSamples, to_device
 from tasks.training.validation import VALIDATION_SEED, Picture, Preview, Validation
@@ -101,12 +101,12 @@ class RendererValidation(Validation):
 
     @torch.no_grad()
     def preview(self, network: nn.Module) -> Preview | None:
-        """A stretch of the longest clip with its own landmarks, generated beside real, as dubbing renders it; None where no clip is long enough."""
+        """A stretch of the longest clip with its own landmarks, real beside generated, as dubbing renders it; None where no clip is long enough."""
         network.eval()
         stretch = longest_stretch(self.footage, self.device)
         if stretch is None:
             return None
-        frames = generated_beside_real(network, stretch, self._pictures, self.size, self.device)
+        frames = real_beside_generated(network, stretch, self._pictures, self.size, self.device)
         first = stretch.frames.start + int(self.footage.sound_shift[stretch.clip])
         return Preview(frames, self.footage.batches[stretch.clip], self.footage.clip_ids[stretch.clip], first)
 

@@ -36,6 +36,30 @@ def test_odd_values_are_drawn(values: list[float]) -> None:
     assert "nan" not in line_chart([Series("loss", "val", range(len(values)), values)])
 
 
+def tick_labels(chart: str) -> list[tuple[float, str]]:
+    """Where the numbers beside the chart end, and what they say."""
+    return [(float(x), said) for x, said in re.findall(r'<text x="([\d.]+)" y="[\d.]+" text-anchor="end">([^s<]*)</text>', chart)]
+
+
+def test_a_curve_of_noughts_is_read_against_nought() -> None:
+    labels = [said for _, said in tick_labels(line_chart([Series("closures", "val", [0, 1], [0.0, 0.0])]))]
+    assert labels[0] == "0"
+    assert labels[-1] == "1"
+
+
+@pytest.mark.parametrize("values", [[0.5, 0.52], [0.0, 0.1], [-0.2, 0.1]])
+def test_the_axis_goes_below_nought_only_where_the_curve_does(values: list[float]) -> None:
+    labels = [float(said) for _, said in tick_labels(line_chart([Series("loss", "val", [0, 1], values)]))]
+    assert (min(labels) < 0) == (min(values) < 0)
+
+
+@pytest.mark.parametrize("values", [[0.000103, 0.000108], [1_000.01, 1_000.09], [-0.000103, -0.000108], [1e-9, 3e-9]])
+def test_no_number_beside_the_chart_is_cut_off(values: list[float]) -> None:
+    labels = tick_labels(line_chart([Series("rate", "train", [0, 1], values)]))
+    assert len(labels) > 1
+    assert all(end - 7.5 * len(said) >= 0 for end, said in labels), labels
+
+
 def test_without_numbers_it_says_so() -> None:
     assert "No numbers" in line_chart([Series("loss", "train", [1], [float("nan")])])
 

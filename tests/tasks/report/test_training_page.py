@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tasks.evaluation.metric_meanings import LANDMARK_GENERATOR, RENDERER, meaning
 from tasks.report import training_report
+from tasks.training.curves import COLOURS, WIDTHS
 from tests.tasks.report.conftest import write_run, write_summary
 from tests.tasks.report.test_report import Page, read_whole_page
 
@@ -78,7 +79,8 @@ def test_short_clips_of_the_first_and_the_last_step(tmp_path: Path, clip: Path) 
     assert page.count("video") == 1
     assert "step 5 ·" in page.text
     assert "The preview of step 100 cannot be read." in page.text
-    assert "another clip's" in page.text
+    assert "Left the real face." in page.text
+    assert "third" not in page.text, "of one source there are two panels"
 
 
 def test_a_run_that_is_still_going_on(tmp_path: Path) -> None:
@@ -90,6 +92,19 @@ def test_a_run_that_is_still_going_on(tmp_path: Path) -> None:
     text = page_of(out, tmp_path).text
     assert "Nothing was measured on held-out clips." in text
     assert "Not measured" not in text
+
+
+def test_curves_look_as_on_the_model_card(tmp_path: Path) -> None:
+    """The page has a darker scheme too, which a picture has not: the light one counts."""
+    source = page_of(landmark_run(tmp_path / "run"), tmp_path).source
+    light = dict(re.findall(r"--(\w+): (#\w+)", source[source.index(":root") : source.index("@media")]))
+    assert {split: light[split] for split in COLOURS} == COLOURS
+    for split, width in WIDTHS.items():
+        assert f"polyline.{split} {{ stroke: var(--{split}); stroke-width: {width:g}; }}" in source
+
+
+def test_a_lost_face_is_in_the_mouths_distance() -> None:
+    assert "no face is found counts as 25% of its side (32 of 128 pixels)" in meaning("mouth_lmd_px", "renderer")
 
 
 def test_every_measure_says_which_way_is_better() -> None:

@@ -11,6 +11,7 @@ from tasks.corpus.store import CorpusStore
 from tasks.dubbing.generate import Generator, Networks
 from tasks.training.footage import Footage, read_lessons
 from tasks.training.landmark_validation import PREVIEW_PX, LandmarkValidation
+from tasks.training.previews import STRIP_PX
 from tasks.training.spoken_clips import LONGEST_FRAMES, SpeakingNetwork, SpokenClip
 from tests.tasks.training.talking_footage import Mouth, Ventriloquist, talking_footage
 from tests.training_corpus import SNAPSHOT
@@ -148,18 +149,18 @@ def test_preview_shows_the_real_face_and_two_generated_ones() -> None:
     validation = validation_of(footage)
     preview = validation.preview(Ventriloquist(footage))
     assert preview is not None
-    assert preview.frames.shape == (45, PREVIEW_PX, 3 * PREVIEW_PX, 3), "as long as the shorter of clip and foreign speech"
+    assert preview.frames.shape == (45, STRIP_PX + PREVIEW_PX, 3 * PREVIEW_PX, 3), "as long as the shorter of clip and foreign speech"
     assert (preview.batch, preview.clip_id, preview.first_frame) == ("b0", footage.clip_ids[1], 3)
-    below = preview.frames[:, 40:]  # the captions
+    below = preview.frames[:, STRIP_PX:]  # the names
     real, own, foreign = np.split(below, 3, axis=2)
     assert np.array_equal(real, own)
     assert np.array_equal(real, foreign)
     assert len({frame.tobytes() for frame in real}) > 30
-    real, own, foreign = np.split(validation.preview(Mouth()).frames[:, 40:], 3, axis=2)
+    real, own, foreign = np.split(validation.preview(Mouth()).frames[:, STRIP_PX:], 3, axis=2)
     assert not np.array_equal(own, foreign)
 
 
 def test_preview_of_one_clip_has_no_foreign_face(corpus: CorpusStore, tmp_path: Path) -> None:
     preview = validation_of(read_lessons(corpus, corpus.snapshot(SNAPSHOT)).validation).preview(network())
     assert preview is not None
-    assert preview.frames.shape == (30, PREVIEW_PX, 2 * PREVIEW_PX, 3)
+    assert preview.frames.shape == (30, STRIP_PX + PREVIEW_PX, 2 * PREVIEW_PX, 3)

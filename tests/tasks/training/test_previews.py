@@ -14,7 +14,7 @@ from tasks.corpus import layout
 from tasks.corpus.store import CorpusStore
 from tasks.media.decode import read_frames
 from tasks.media.probe import probe
-from tasks.training.previews import write_preview
+from tasks.training.previews import STRIP_PX, side_by_side, write_preview
 from tasks.training.validation import Preview
 
 CLICK_FRAME = 20
@@ -61,3 +61,15 @@ def test_nothing_is_written_without_the_media_libraries(store: CorpusStore, tmp_
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     write_preview(str(tmp_path / "none.mp4"), preview_of("click"), store)
     assert not (tmp_path / "none.mp4").exists()
+
+
+def test_panels_are_named_in_their_order() -> None:
+    panels = {name: np.full((3, 40, 64, 3), shade, np.uint8) for name, shade in (("real", 40), ("generated", 90))}
+    frames = side_by_side(panels)
+    assert frames.shape == (3, STRIP_PX + 40, 128, 3)
+    left, right = np.split(frames, 2, axis=2)
+    assert (left[:, STRIP_PX:] == 40).all()
+    assert (right[:, STRIP_PX:] == 90).all()
+    names = [strip[:, :STRIP_PX] for strip in (left, right)]
+    assert all(name.max() > 200 for name in names)
+    assert not np.array_equal(*names)

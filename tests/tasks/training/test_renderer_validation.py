@@ -12,6 +12,7 @@ from tasks.corpus.store import CorpusStore
 from tasks.training import renderer_validation
 from tasks.training.footage import Footage, read_lessons
 from tasks.training.pictures import FacePictures
+from tasks.training.previews import STRIP_PX
 from tasks.training.rendered_stretch import longest_stretch
 from tasks.training.renderer_validation import RendererValidation
 from tasks.training.sample_sheet import CAPTION_PX
@@ -178,12 +179,12 @@ def test_the_preview_shows_a_stretch_beside_the_real_one(footage: Footage, long_
     preview = validation(footage, long_corpus, settings).preview(Copyist(darker=0.2))
     assert preview is not None
     assert (preview.clip_id, preview.first_frame) == (footage.clip_ids[1], 10)
-    assert preview.frames.shape == (40, 308, 2 * 256, 3)  # two thirds of 60 frames, in the box's proportions of 100 to 120
+    assert preview.frames.shape == (40, STRIP_PX + 308, 2 * 256, 3)  # two thirds of 60 frames, in the box's proportions of 100 to 120
     pictures = FacePictures(long_corpus, footage)
     for number in (0, 39):
         real = cv2.resize(pictures.read(1, int(footage.first_frame[1]) + 10 + number), (256, 308), interpolation=cv2.INTER_CUBIC)
-        assert np.array_equal(preview.frames[number, :, 256:], real)
-        assert preview.frames[number, :, :256].mean() < real.mean() - 30
+        assert np.array_equal(preview.frames[number, STRIP_PX:, :256], real)
+        assert preview.frames[number, STRIP_PX:, 256:].mean() < real.mean() - 30
 
 
 @pytest.mark.parametrize(("device", "wanted"), [("cpu", 5), ("cuda", 20)])
