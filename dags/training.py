@@ -52,8 +52,8 @@ DOCUMENTATION = """
 
 * **Runs** when the asset `corpus` was published, or by hand.
 * **Parameters:** `settings`, the YAML file of `dubmill train {kind} --settings`; `publish`, a YAML file that says where
-  models are published, which licences the sources have, and what gain is asked for (`models`, `licences`, `min_gain`, `device`); `selection`, a YAML file of
-  `dubmill corpus snapshot --settings`, or nothing for the default selection; `min_new_clips`; `hold_back`.
+  models are published, which licences the sources have, and what gain is asked for (`models`, `licences`, `min_gain_share`, `device`);
+  `selection`, a YAML file of `dubmill corpus snapshot --settings`, or nothing for the default selection; `min_new_clips`; `hold_back`.
 * **When it fails:** the task's log ends with the job's last lines.
 """
 

@@ -82,13 +82,13 @@ def publish_model(settings: PublishSettings, progress: Progress = silent, measur
     publishes meanwhile, it is compared again, with theirs. Raises CheckpointError and StoreError for a run or corpus that
     cannot be read, SettingsError for licences.
     """
-    read_licences(settings.licences)  # before anything is measured: a wrong file is told at once
+    licences = read_licences(settings.licences)  # before anything is measured: a wrong file is told at once
     location = weights_location(settings.run, settings.kind)
     if not places.exists(location):
         raise CheckpointError(f"There is no {settings.kind}.safetensors to publish in {without_secrets(settings.run)}.")
     with places.local_copy(location) as weights:
         trained = read_trained(settings, weights)
-        return Publishing(settings, trained, measure or measure_on_validation_split(settings, trained.run), progress).decide()
+        return Publishing(settings, licences, trained, measure or measure_on_validation_split(settings, trained.run), progress).decide()
 
 
 def read_trained(settings: PublishSettings, weights: Path) -> Trained:
@@ -103,8 +103,9 @@ def read_trained(settings: PublishSettings, weights: Path) -> Trained:
 class Publishing:
     """One network on its way into use."""
 
-    def __init__(self, settings: PublishSettings, trained: Trained, measure: Measure, progress: Progress) -> None:
+    def __init__(self, settings: PublishSettings, licences: dict[str, str], trained: Trained, measure: Measure, progress: Progress) -> None:
         self.settings = settings
+        self.licences = licences
         self.trained = trained
         self.measure = measure
         self.progress = progress
@@ -162,14 +163,18 @@ class Publishing:
 
     def _judged(self, found: Comparison) -> Comparison:
         """With the reason for which it lost, if it did."""
-        if found.former is None or found.gain > self.settings.min_gain:
+        if found.former is None or found.gain > self._gain_asked_for(found.former):
             return found
         compared = f"the {found.former.score:.6g} of version {found.former.version}, which stays in use"
         if found.gain > 0:
-            how = f"better by only {found.gain:.3g} than {compared}, and {self.settings.min_gain:g} is asked for"
+            asked_for = f"more than {self._gain_asked_for(found.former):.3g} (min_gain_share {self.settings.min_gain_share:g}) is asked for"
+            how = f"better by only {found.gain:.3g} than {compared}, and {asked_for}"
         else:
             how = f"worse by {-found.gain:.3g} than {compared}" if found.gain < 0 else f"no better than {compared}"
         return found._replace(refused=f"The {self.trained.name} is not published: its score {found.score:.6g} is {how}.")
+
+    def _gain_asked_for(self, former: Former) -> float:
+        return self.settings.min_gain_share * abs(former.score)
 
     def _put_into_use(self, found: Comparison) -> PublishSummary:
         kind, version = self.trained.kind, self.trained.version
@@ -206,13 +211,13 @@ class Publishing:
     def _write_version(self, found: Comparison) -> None:
         """Writes the version's folder; nobody looks into it before `current.json` names it."""
         trained, kind = self.trained, self.trained.kind
-        for name, content in version_files(self.settings, trained, found).items():
+        for name, content in version_files(self.settings, self.licences, trained, found).items():
             places.write_bytes(version_location(self.settings.models, kind, trained.version, name), content.encode())
         places.put(trained.weights, version_location(self.settings.models, kind, trained.version, f"{kind}.safetensors"))
 
 
-def version_files(settings: PublishSettings, trained: Trained, found: Comparison) -> dict[str, str]:
-    """The texts that are published with the weights, by file name."""
+def version_files(settings: PublishSettings, licences: dict[str, str], trained: Trained, found: Comparison) -> dict[str, str]:
+    """The texts that are published with the weights, by file name; licences by source."""
     store = CorpusStore.open(settings.store)
     snapshot = store.snapshot(trained.run.snapshot)
     of_run = training_settings(settings, trained.run).model_dump(mode="json", include={*trained.run.settings, "store", "snapshot"})
@@ -222,7 +227,7 @@ def version_files(settings: PublishSettings, trained: Trained, found: Comparison
         header=trained.header,
         settings=of_run,
         snapshot=snapshot,
-        data=training_data(store, snapshot, read_licences(settings.licences)),
+        data=training_data(store, snapshot, licences),
         score=found.score,
         metrics=found.new.metrics,
         absent=found.new.absent,

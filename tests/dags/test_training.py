@@ -215,7 +215,7 @@ def test_the_selection_has_a_file_of_its_own_and_no_fixed_name(line: Line) -> No
     assert (frozen["min_face_px"], frozen["name"]) == (120, "")
 
 
-@pytest.mark.parametrize(("file", "fault"), [("train", {"stoer": "/store"}), ("publish", {"min_gain": 0}), ("selection", {"min_face": 1})])
+@pytest.mark.parametrize(("file", "fault"), [("train", {"stoer": "/store"}), ("publish", {"min_gain_share": 0}), ("selection", {"min_face": 1})])
 def test_settings_that_cannot_be_used_fail_before_any_job(tmp_path: Path, file: str, fault: dict[str, Any]) -> None:
     files = {"train": {"store": "/store", "out": "/runs"}, "publish": {"models": "/models"}, "selection": {}, file: fault}
     for name, values in files.items():

@@ -135,19 +135,36 @@ def test_a_worse_network_changes_nothing_and_is_told_by_how_much_it_lost(shelf: 
     assert shelf.names(summary.version) == []
 
 
-def test_as_good_is_not_better_and_a_gain_may_be_asked_for(shelf: Shelf, runs: Runs) -> None:
-    shelf.publish(runs(1), 0.03)
-    assert "is no better than the -0.03" in shelf.publish(runs(2), 0.03).sentence
-    little = shelf.publish(runs(2), 0.029, min_gain=0.002)
+def test_as_good_is_not_better_and_what_another_seed_may_give_is_not_enough(shelf: Shelf, runs: Runs) -> None:
+    former = shelf.publish(runs(1), 0.03)
+    assert "is no better than the -0.03" in shelf.publish(runs(2), 0.03, min_gain_share=0.0).sentence
+    little = shelf.publish(runs(2), 0.0292)
     assert not little.published
-    assert "better by only 0.001" in little.sentence
-    assert shelf.publish(runs(2), 0.027, min_gain=0.002).published
+    assert little.sentence == (
+        f"The landmark generator {version_of(runs(2))} is not published: its score -0.0292 is better by only 0.0008"
+        f" than the -0.03 of version {former.version}, which stays in use, and more than 0.0009 (min_gain_share 0.03) is asked for."
+    )
+    assert shelf.publish(runs(2), 0.0290).published
+
+
+def test_how_much_is_asked_for_may_be_set(shelf: Shelf, runs: Runs) -> None:
+    shelf.publish(runs(1), 0.03)
+    assert not shelf.publish(runs(2), 0.0286, min_gain_share=0.05).published
+    assert shelf.publish(runs(2), 0.0284, min_gain_share=0.05).published
+    assert shelf.publish(runs(3), 0.02839, min_gain_share=0.0).published
 
 
 def test_a_network_whose_score_is_no_number_is_not_published(shelf: Shelf, runs: Runs) -> None:
     summary = shelf.publish(runs(1), float("nan"))
     assert (summary.published, summary.location) == (False, "")
     assert summary.sentence.endswith("its score is no number.")
+
+
+def test_the_licences_are_read_once_before_anything_is_measured(shelf: Shelf, runs: Runs, tmp_path: Path) -> None:
+    licences = tmp_path / "licences.csv"
+    licences.write_text("source,licence\n/footage,CC BY 4.0\n")
+    shelf.meanwhile = licences.unlink
+    assert shelf.publish(runs(1), 0.03, licences=str(licences)).published
 
 
 def test_a_retry_publishes_the_same_and_changes_no_byte(shelf: Shelf, runs: Runs) -> None:
