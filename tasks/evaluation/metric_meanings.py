@@ -4,6 +4,7 @@ from tasks.evaluation.mouth_landmarks import LOST_SHARE
 
 NO_MEASURES = frozenset({"step", "split", "phase", "held_out", "skipped", "loss_scale", "gradient_norm"})
 """What else a row of metrics.jsonl says: of these there are no curves, and nothing is told of how good they are."""
+LOST_FACE = f"a generated picture in which no face is found counts as {LOST_SHARE:.0%} of its side ({LOST_SHARE * 128:g} of 128 pixels)"
 LOWER, HIGHER, ONE, NOUGHT = "lower is better", "higher is better", "1 is best", "nearest to 0 is best"
 
 BOTH = {
@@ -25,11 +26,7 @@ LANDMARK_GENERATOR = {
 }
 RENDERER = {
     "psnr": ("likeness of the generated to the real face in dB; with the mouth's distance it chooses the weights to use", HIGHER),
-    "mouth_lmd_px": (
-        "distance of the mouth's landmarks that are found on the generated and on the real face, in pixels;"
-        f" a generated picture in which no face is found counts as {LOST_SHARE:.0%} of its side ({LOST_SHARE * 128:g} of 128 pixels)",
-        LOWER,
-    ),
+    "mouth_lmd_px": (f"distance of the mouth's landmarks found on the generated and on the real face, in pixels; {LOST_FACE}", LOWER),
     "ssim": ("likeness of structure, up to 1", HIGHER),
     "mouth_sharpness": ("detail inside the mouth over that of the real one: below 1 it is blurred, above it is noise", ONE),
     "faces_found": ("share of the generated faces in which a face is found", HIGHER),

@@ -51,7 +51,7 @@ class Axis:
             powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
             found = [digit * 10.0**power for power in powers for digit in (1, 2, 5)]
             return _thinned([tick for tick in found if self.low <= tick <= self.high], 6)
-        step = _round_step((self.high - self.low) / 4)
+        step = _round_step((self.high - self.low) / 5)  # of two numbers at least a reader can tell the scale
         first = math.ceil(self.low / step - 1e-9)
         return [tick * step for tick in range(first, math.floor(self.high / step + 1e-9) + 1)]
 

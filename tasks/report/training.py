@@ -26,8 +26,9 @@ MOST_PICTURES = 6
 MOST_PREVIEWS = 2
 """Clips on a page, the first and the last: some hundred kilobytes each."""
 PREVIEW_SAYS = {
-    "landmark generator": "Left the real face. Beside it the same head with the mouth that the network makes of the clip's own speech, which is heard: it"
-    " should speak as the real one. Where there are clips of other sources, also with the mouth of another clip's speech: that should not speak as the real one.",
+    "landmark generator": "Left the real face. Beside it the same head with the mouth that the network makes of the clip's own speech, which is heard:"
+    " it should speak as the real one. Where there are clips of other sources, also with the mouth of another clip's speech:"
+    " that should not speak as the real one.",
     "renderer": "Left the real face, right the generated one, frame by frame as in a dub.",
 }
 
