@@ -48,7 +48,25 @@ def read_current(location: str) -> Current | None:
 
 def write_current(location: str, current: Current) -> None:
     """Puts a version into use: whoever reads sees the former one or this one."""
-    places.write_bytes(location, current.model_dump_json(indent=2).encode())
+    places.write_bytes(location, _content(current))
+
+
+def _content(current: Current) -> bytes:
+    return current.model_dump_json(indent=2).encode()
+
+
+def replace_current(location: str, former: Current | None, current: Current) -> bool:
+    """Puts a version into use if `former` still is; False: somebody else has put another into use, which stays.
+
+    Of many who publish the first version exactly one gets True. A later version is written right after the look: two that do so within
+    the same milliseconds both get True, and the second one's is in use. (A lock would outlive whoever is killed.)
+    """
+    if former is None:
+        return places.write_once(location, _content(current))
+    if read_current(location) != former:
+        return False
+    write_current(location, current)
+    return True
 
 
 def weights_in_use(location: str) -> str:

@@ -4,6 +4,7 @@ A version is named by its weights, so that publishing again what is published ch
 publishing that is killed leaves the former version in use. Nothing published is ever written over or removed.
 """
 
+import functools
 import json
 import math
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from tasks import places
 from tasks.corpus.store import CorpusStore
 from tasks.file_hash import file_hash
 from tasks.progress import Progress, silent
-from tasks.published import Current, current_location, read_current, version_location, write_current
+from tasks.published import Current, current_location, read_current, replace_current, version_location
 from tasks.training.curves import curves_svg
 from tasks.training.data_sources import read_licences, training_data
 from tasks.training.measuring import Measure, Measured, measure_on_validation_split, training_settings
@@ -113,24 +114,30 @@ class Publishing:
 
     def decide(self) -> PublishSummary:
         """Measures, compares, and publishes what won."""
-        current = read_current(self.location)
-        if current is not None and current.version == self.trained.version:
-            return self._published_before()
-        new = self.measure(str(self.trained.weights))
-        self.progress(1, STAGES, "new weights measured")
-        while True:
-            found = self._compare(new, current)
+        while not self._is_in_use(current := read_current(self.location)):
+            found = self._compare(current)
             if found.refused:
                 return self._summary(found, current.version if current else "", found.refused)
             self._write_version(found)
-            meanwhile = read_current(self.location)
-            if meanwhile == current:
-                return self._put_into_use(found)
-            current = meanwhile
+            if replace_current(self.location, current, self._to_be_used()):
+                return self._published_now(found)
+        return self._published_before()
 
-    def _compare(self, new: Measured, current: Current | None) -> Comparison:
+    def _is_in_use(self, current: Current | None) -> bool:
+        return current is not None and current.version == self.trained.version
+
+    def _to_be_used(self) -> Current:
+        return Current(version=self.trained.version, weights=f"{self.trained.version}/{self.trained.kind}.safetensors")
+
+    @functools.cached_property
+    def _new(self) -> Measured:
+        measured = self.measure(str(self.trained.weights))
+        self.progress(1, STAGES, "new weights measured")
+        return measured
+
+    def _compare(self, current: Current | None) -> Comparison:
         """Measures the version in use, where there is one that can be compared."""
-        found = Comparison(new, self._score(new))
+        found = Comparison(self._new, self._score(self._new))
         if not math.isfinite(found.score):
             return found._replace(refused=f"The {self.trained.name} is not published: its score is no number.")
         header = self._header_in_use(current)
@@ -176,12 +183,11 @@ class Publishing:
     def _gain_asked_for(self, former: Former) -> float:
         return self.settings.min_gain_share * abs(former.score)
 
-    def _put_into_use(self, found: Comparison) -> PublishSummary:
-        kind, version = self.trained.kind, self.trained.version
-        write_current(self.location, Current(version=version, weights=f"{version}/{kind}.safetensors"))
+    def _published_now(self, found: Comparison) -> PublishSummary:
         self.progress(STAGES, STAGES, "published")
         won = f"better by {found.gain:.3g} than that of version {found.former.version}" if found.former else "and none was to be compared with"
-        return self._summary(found, version, f"The {self.trained.name} is published: its score is {found.score:.6g}, {won}.")
+        kept = " Its folder was there already and stays as it was." if self._was_there else ""
+        return self._summary(found, self.trained.version, f"The {self.trained.name} is published: its score is {found.score:.6g}, {won}.{kept}")
 
     def _published_before(self) -> PublishSummary:
         """What is said again to whoever tries again."""
@@ -208,12 +214,19 @@ class Publishing:
             sentence=sentence,
         )
 
+    @functools.cached_property
+    def _was_there(self) -> bool:
+        """Whether the version's folder was whole before this publishing: in use once, or left by one that was killed."""
+        return places.exists(self._weights(self._to_be_used()))
+
     def _write_version(self, found: Comparison) -> None:
-        """Writes the version's folder; nobody looks into it before `current.json` names it."""
-        trained, kind = self.trained, self.trained.kind
-        for name, content in version_files(self.settings, self.licences, trained, found).items():
-            places.write_bytes(version_location(self.settings.models, kind, trained.version, name), content.encode())
-        places.put(trained.weights, version_location(self.settings.models, kind, trained.version, f"{kind}.safetensors"))
+        """Writes the version's folder, the weights last; nobody looks into it before `current.json` names it. One that was whole stays."""
+        if self._was_there:
+            return
+        kind, version = self.trained.kind, self.trained.version
+        for name, content in version_files(self.settings, self.licences, self.trained, found).items():
+            places.write_bytes(version_location(self.settings.models, kind, version, name), content.encode())
+        places.put(self.trained.weights, self._weights(self._to_be_used()))
 
 
 def version_files(settings: PublishSettings, licences: dict[str, str], trained: Trained, found: Comparison) -> dict[str, str]:

@@ -179,6 +179,19 @@ def test_a_retry_publishes_the_same_and_changes_no_byte(shelf: Shelf, runs: Runs
     assert {path: path.read_bytes() for path in Path(shelf.models).rglob("*.*")} == before
 
 
+def test_a_version_that_comes_into_use_again_after_a_roll_back_is_left_as_it_was(shelf: Shelf, runs: Runs) -> None:
+    former = shelf.publish(runs(1), 0.03)
+    pointer = Path(shelf.models, KIND, CURRENT)
+    first = pointer.read_bytes()
+    shelf.publish(runs(2), 0.02)
+    before = {path: path.read_bytes() for path in Path(shelf.models).rglob(f"{version_of(runs(2))}/*")}
+    pointer.write_bytes(first)
+    again = shelf.publish(runs(2), 0.025)
+    assert shelf.in_use() == version_of(runs(2))
+    assert again.sentence.endswith(f"better by 0.005 than that of version {former.version}. Its folder was there already and stays as it was.")
+    assert {path: path.read_bytes() for path in before} == before
+
+
 @pytest.mark.parametrize("killed_at", range(len(FILES) + 1))
 def test_a_publishing_that_is_killed_between_two_files_leaves_the_former_in_use(
     shelf: Shelf, runs: Runs, monkeypatch: pytest.MonkeyPatch, killed_at: int
@@ -214,6 +227,24 @@ def test_of_two_at_once_the_later_one_is_compared_with_the_earlier(shelf: Shelf,
     assert not late.published
     assert f"worse by 0.01 than the -0.01 of version {version_of(runs(2))}" in late.sentence
     assert shelf.in_use() == version_of(runs(2))
+
+
+def test_a_network_that_another_run_publishes_meanwhile_is_published_already(shelf: Shelf, runs: Runs) -> None:
+    shelf.publish(runs(1), 0.03)
+    shelf.meanwhile = lambda: shelf.publish(runs(2))
+    late = shelf.publish(runs(2), 0.02)
+    assert (late.published, late.former_score) == (True, -0.03)
+    assert "is the published one already" in late.sentence
+
+
+def test_the_card_of_a_network_that_was_compared_again_tells_of_the_last_comparison(shelf: Shelf, runs: Runs) -> None:
+    shelf.publish(runs(1), 0.03)
+    shelf.l1[version_of(runs(2))] = 0.02
+    shelf.meanwhile = lambda: shelf.publish(runs(2))
+    late = shelf.publish(runs(3), 0.01)
+    assert (late.published, late.former_score) == (True, -0.02)
+    assert json.loads(Path(late.location, "metrics.json").read_text())["former"]["version"] == version_of(runs(2))
+    assert "stays as it was" not in late.sentence
 
 
 def test_networks_of_different_crops_are_not_compared_and_the_former_stays(shelf: Shelf, runs: Runs) -> None:
