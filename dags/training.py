@@ -38,13 +38,14 @@ EVENTS_LOOKED_AT = 50
 
 DOCUMENTATION = """
 ### {title}
-1. **`gate`** goes on when the corpus store has grown by `min_new_clips` since the last run that passed; what is missing is in
-   its log, the run is skipped then, and the growth adds up until there is enough. A run by hand always passes, unless
+1. **`gate`** goes on when the corpus store has grown by `min_new_clips` since the last training that ended well; what is missing
+   is in its log, the run is skipped then, and the growth adds up until there is enough. A run by hand always passes, unless
    `hold_back` is set. Settings that cannot be used fail here, before anything is computed.
 2. **`freeze`** (Ray job `ray_jobs.freeze_snapshot`) freezes the clips that this run reads, or takes the snapshot that the
    settings name.
 3. **`train`** (Ray job `ray_jobs.train_{name}`) trains into a folder of this run's own below `out` of the settings: no former
    weights are written over. A retry goes on from the last state of its own run; a new run, or a cleared task, starts afresh.
+   **`remember`** then counts the corpus as trained on: after a training that failed, the next event of the corpus tries again.
 4. **`publish`** (Ray job `ray_jobs.publish_model`) measures the new weights and the published ones on the validation clips of
    that snapshot. The better ones are in use from then on: `<models>/{kind}/current.json` names their version.
 5. **`announce`** updates the asset `{kind}` with version, score and metrics, only if the model was published. Otherwise it is
@@ -54,6 +55,8 @@ DOCUMENTATION = """
 * **Parameters:** `settings`, the YAML file of `dubmill train {kind} --settings`; `publish`, a YAML file that says where
   models are published, which licences the sources have, and what gain is asked for (`models`, `licences`, `min_gain_share`, `device`);
   `selection`, a YAML file of `dubmill corpus snapshot --settings`, or nothing for the default selection; `min_new_clips`; `hold_back`.
+* **Cleaning up:** the runs' folders below `out` stay until you remove them (`rm -r`, `aws s3 rm --recursive`); what is published is
+  a copy, so all may go but that of a run that still trains, waits for `publish`, or is to be trained on.
 * **When it fails:** the task's log ends with the job's last lines.
 """
 
@@ -95,7 +98,7 @@ def training_dag(dag_id: str, kind: Kind, model: Asset, title: str) -> DAG:
             overrides=plan["publish"],
             results=RESULTS_FOLDER,
         )
-        train >> publish
+        train >> [remember(plan["seen"]), publish]
         announce.override(outlets=[model])(model.name, publish.output)
     return dag
 
@@ -133,22 +136,34 @@ def gate(
     inlet_events: Any = None,
     asset_state_store: Any = None,
 ) -> dict[str, Any]:
-    """What the jobs of this run are given, when the corpus has grown by enough; skipped otherwise, and with it all that follows."""
+    """What the jobs of this run are given, when the corpus has grown by enough; skipped otherwise, and with it all that follows.
+
+    `seen` is for `remember`: the corpus counts as trained on when it was.
+    """
     plan = planned(kind, settings, publish, selection, dag_run.run_id)
     store = plan["freeze"]["store"]
     clips = clips_in(store, inlet_events[CORPUS])
     memory = asset_state_store[CORPUS]
-    remembered = memory.get(dag_run.dag_id) or {}
-    last = remembered.get(store, {})
+    last = (memory.get(dag_run.dag_id) or {}).get(store, {})
     before = clips_before(last, dag_run.run_id)
     missing = params["min_new_clips"] - (clips - before)
-    passes = missing <= 0 or (dag_run.run_type == BY_HAND and not params["hold_back"])
+    if missing <= 0 or (dag_run.run_type == BY_HAND and not params["hold_back"]):
+        return {**plan, "seen": {"store": store, "clips": clips, "before": before}}
     # A corpus from which somebody was taken out grows from there on.
-    now = {"clips": clips, "run_id": dag_run.run_id, "before": before} if passes else {**last, "clips": min(before, clips)}
-    memory.set(dag_run.dag_id, {**remembered, store: now})
-    if not passes:
-        raise AirflowSkipException(f"The corpus {store} has {clips} clips, {before} at the last training: {missing} new ones are missing to train again.")
-    return plan
+    remember_store(memory, dag_run.dag_id, store, {**last, "clips": min(before, clips)})
+    raise AirflowSkipException(f"The corpus {store} has {clips} clips, {before} at the last training: {missing} new ones are missing to train again.")
+
+
+@task(inlets=[CORPUS])  # type: ignore[untyped-decorator]
+def remember(seen: dict[str, Any], *, dag_run: Any = None, asset_state_store: Any = None) -> None:
+    """Counts the corpus as trained on, with the clips that it had at this run's gate."""
+    now = {"clips": seen["clips"], "run_id": dag_run.run_id, "before": seen["before"]}
+    remember_store(asset_state_store[CORPUS], dag_run.dag_id, seen["store"], now)
+
+
+def remember_store(memory: Any, dag_id: str, store: str, now: dict[str, Any]) -> None:
+    """Keeps what a DAG knows of one store, beside what it knows of others."""
+    memory.set(dag_id, {**(memory.get(dag_id) or {}), store: now})
 
 
 def planned(kind: Kind, settings: str, publish: str, selection: str, run_id: str) -> dict[str, Any]:

@@ -73,7 +73,14 @@ def test_assets_join_the_dags(dags: Any) -> None:
 @pytest.mark.parametrize("dag_id", ["train_landmark_generator", "train_renderer"])
 def test_training_is_gated_frozen_and_published(dags: Any, dag_id: str) -> None:
     upstream = {task.task_id: set(task.upstream_task_ids) for task in dags[dag_id].tasks}
-    assert upstream == {"gate": set(), "freeze": {"gate"}, "train": {"gate", "freeze"}, "publish": {"gate", "train"}, "announce": {"publish"}}
+    assert upstream == {
+        "gate": set(),
+        "freeze": {"gate"},
+        "train": {"gate", "freeze"},
+        "remember": {"gate", "train"},
+        "publish": {"gate", "train"},
+        "announce": {"publish"},
+    }
     jobs = {task_id: dags[dag_id].get_task(task_id).job for task_id in ("freeze", "train", "publish")}
     assert jobs == {"freeze": "freeze_snapshot", "train": dag_id, "publish": "publish_model"}
     assert all(not task.outlets for task in dags[dag_id].tasks if task.task_id != "announce")

@@ -20,7 +20,7 @@ from airflow.utils.db import initdb
 from airflow.utils.session import create_session
 
 from dags.assets import CORPUS
-from dags.training import clips_before, clips_in, gate, planned
+from dags.training import clips_before, clips_in, gate, planned, remember
 from tests.dags.operators.ray_stand_in import RayStandIn, StandInJob
 
 SENTENCE = "The landmark generator bbbb is not published: its score is worse by 0.001."
@@ -117,7 +117,7 @@ def write(path: Path, values: dict[str, Any]) -> None:
 
 
 JOBS = ["freeze_snapshot", "train_landmark_generator", "publish_model"]
-PUBLISHED = dict.fromkeys(("gate", "freeze", "train", "publish", "announce"), "success")
+PUBLISHED = dict.fromkeys(("gate", "freeze", "train", "remember", "publish", "announce"), "success")
 WAITS = dict.fromkeys(PUBLISHED, "skipped")
 
 
@@ -152,6 +152,18 @@ def test_growth_adds_up_over_skipped_runs_until_there_is_enough(line: Line) -> N
     line.grow_to(20)
     assert line.run(min_new_clips=10) == ("success", PUBLISHED), "4 + 4 + 2"
     assert line.run(min_new_clips=1) == ("success", WAITS), "nothing new since"
+
+
+def test_a_corpus_counts_as_trained_on_only_when_training_has_ended_well(line: Line) -> None:
+    line.grow_to(10)
+    line.cluster.fails = {"train_landmark_generator"}
+    assert line.run(min_new_clips=10)[0] == "failed"
+    line.cluster.fails = {"publish_model"}
+    line.grow_to(11)
+    assert line.run(min_new_clips=10)[1]["train"] == "success", "10 + 1 that no network has learnt from"
+    line.cluster.fails = set()
+    line.grow_to(12)
+    assert line.run(min_new_clips=10) == ("success", WAITS), "trained on, though not published"
 
 
 def test_a_skipped_run_says_how_many_clips_are_missing(line: Line, capsys: pytest.CaptureFixture[str]) -> None:
@@ -239,21 +251,23 @@ def events_of(*extras: dict[str, Any]) -> Any:
 
 @pytest.fixture
 def decide(tmp_path: Path) -> Any:
-    """The gate's decision on a run of some type, with what it remembers from call to call."""
+    """The gate's decision on a run of some type, whose training ends well or does not; with what is remembered from call to call."""
     write(tmp_path / "train.yaml", {"store": "/store", "out": "/runs"})
     write(tmp_path / "publish.yaml", {"models": "/models"})
     memory = Memory()
 
-    def passes(run_type: str, clips: int, run_id: str) -> bool:
+    def passes(run_type: str, clips: int, run_id: str, trains: bool = True) -> bool:
         events = events_of({"store": "/store", "corpus_clips": clips})
         run = SimpleNamespace(dag_id="train_renderer", run_id=run_id, run_type=run_type)
         try:
-            gate.function(
+            plan = gate.function(
                 "renderer", f"{tmp_path}/train.yaml", f"{tmp_path}/publish.yaml", "",
                 params={"min_new_clips": 3, "hold_back": False}, dag_run=run, inlet_events={CORPUS: events}, asset_state_store={CORPUS: memory},
             )  # fmt: skip
         except AirflowSkipException:
             return False
+        if trains:
+            remember.function(plan["seen"], dag_run=run, asset_state_store={CORPUS: memory})
         return True
 
     return passes
@@ -277,6 +291,14 @@ def test_a_run_that_is_cleared_passes_again_although_a_later_one_was_skipped(dec
     assert not decide("asset_triggered", 6, "b")
     assert decide("asset_triggered", 6, "a")
     assert not decide("asset_triggered", 6, "c"), "what the cleared run saw is not new"
+
+
+def test_after_a_training_that_failed_the_next_event_tries_again_and_so_does_the_cleared_run(decide: Any) -> None:
+    assert decide("asset_triggered", 5, "a", trains=False)
+    assert decide("asset_triggered", 5, "a", trains=False)
+    assert decide("asset_triggered", 6, "b")
+    assert not decide("asset_triggered", 8, "c")
+    assert decide("asset_triggered", 9, "d")
 
 
 def test_events_of_a_version_that_counted_no_clips_are_of_no_clips() -> None:
