@@ -3,6 +3,9 @@
 import importlib
 import os
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from json import dumps as json_text
 from pathlib import Path
@@ -28,7 +31,9 @@ from schemas.settings import (
     read_settings,
     settings_guide,
 )
+from tasks.interruption import Interruption, interrupted_by_signals
 from tasks.progress import Progress, show_progress
+from tasks.training.torchrun import is_under_torchrun, prints_here
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -60,6 +65,9 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would go, and 
 
 MOST_SHOWN = 20
 """Names of a list that are printed for people."""
+LEADER_FIRST_S = 5.0
+"""Seconds before one of torchrun's workers that does not lead tells of an error: mostly the one that leads has the same, says it, and
+torchrun then ends the others."""
 
 
 class Kind(StrEnum):
@@ -336,14 +344,25 @@ def train_renderer(
 
 def _train(job: str, here: str, settings: Settings, ray: str, as_json: bool) -> None:
     """Runs a training; of torchrun's workers only the one that leads speaks."""
-    from tasks.training.session import is_under_torchrun, prints_here
-
     if ray != "none" and is_under_torchrun():
         raise SettingsError("torchrun and --ray both start workers; use one of them.")
-    if not prints_here():
-        _function(here)(settings)
-        return
-    _say(_run(job, here, settings, ray, job.replace("_", " ")), as_json)
+    with _stopping("go on with --resume"):
+        if prints_here():
+            _say(_run(job, here, settings, ray, job.replace("_", " ")), as_json)
+        else:
+            _function(here)(settings)
+
+
+@contextmanager
+def _stopping(how_to_go_on: str) -> Iterator[None]:
+    """Ctrl-C and SIGTERM end the work with a sentence that says how far it came, and with the exit code of the signal."""
+    try:
+        with interrupted_by_signals():
+            yield
+    except Interruption as interruption:
+        if prints_here():
+            _complain(f"{interruption.sentence or 'Stopped before the first step'}; {how_to_go_on}.")
+        raise typer.Exit(interruption.exit_code) from interruption
 
 
 @app.command(epilog="Example: dubmill finetune anna.mp4 --from trained/ --out anna/")
@@ -359,7 +378,7 @@ def finetune(
     from tasks.training.finetune import finetune as adapt
 
     wanted = _settings(FinetuneSettings, settings, videos=tuple(videos) if videos else None, start_from=start_from, out=out, steps=steps)
-    with show_progress("finetune") as progress:
+    with _stopping("give the same command again to go on"), show_progress("finetune") as progress:
         summary = adapt(wanted, progress)
     if json:
         _say(summary, json)
@@ -532,8 +551,14 @@ def main() -> None:
     try:
         app()
     except (DubmillError, OSError) as error:
-        Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print(f"dubmill: {_sentence(error)}")
+        if not prints_here():
+            time.sleep(LEADER_FIRST_S)
+        _complain(_sentence(error))
         raise SystemExit(1) from error
+
+
+def _complain(sentence: str) -> None:
+    Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print(f"dubmill: {sentence}")
 
 
 def _sentence(error: Exception) -> str:

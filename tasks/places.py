@@ -397,6 +397,16 @@ def _partial_name(target: Path) -> Path:
     return target.parent / f".{target.stem}.{secrets.token_hex(4)}.partial{target.suffix}"
 
 
+def remove_partials(location: str, stem: str = "*") -> None:
+    """Removes from a folder, not from those in it, what killed writers left half written: of files of that stem, or of all.
+
+    Only for folders in which nobody else writes just now. Remote places have none.
+    """
+    if not is_remote(location):
+        for path in local_path(location).glob(f".{stem}.*.partial*"):
+            remove(str(path))
+
+
 @contextmanager
 def local_copy(location: str) -> Iterator[Path]:
     """A local path with the content of `location`: itself when it is local, a temporary download when not.

@@ -33,6 +33,7 @@ from tasks.training.state import (
     averaged_weights,
     forget_former_run,
     has_stopped,
+    remove_half_written,
     save_run,
     settings_of_run,
     weights_location,
@@ -64,6 +65,7 @@ class TrainingRun(Generic[BatchKind]):
         self.record = Record(settings, session, progress, MetricRows(settings.out), 0)
         self._progress = progress
         self._seconds, self._waited_s, self._samples = 0.0, 0.0, 0
+        self._saved_step: int | None = None
         if self.batch_size < SMALLEST_BATCH:
             raise SettingsError(f"A batch of {self.batch_size} sample cannot be trained on; give a batch_size of {SMALLEST_BATCH} or more.")
         if self.batch_size < session.world_size:
@@ -93,29 +95,41 @@ class TrainingRun(Generic[BatchKind]):
             trainer.precision.scaler.load_state_dict(saved.scaler)
         self.name = self.session.run_name or saved.name
         self.position, self.best = saved.position, saved.best
+        self._saved_step = saved.position.step
         trainer.ancestors = tuple(map(Ancestor.model_validate, saved.ancestors))
         rows = MetricRows.until(self.settings.out, saved.position.step)
         self.record = Record(self.settings, self.session, self._progress, rows, saved.position.step)
 
     def to_the_end(self) -> TrainingSummary:
-        """Trains, and leaves weights, state, metrics and summary in the settings' `out`."""
+        """Trains, and leaves weights, state, metrics and summary in the settings' `out`. A KeyboardInterrupt gets a note that says how far it came."""
         try:
             self._begin() if self.position.step == 0 else self._go_on()
             self._learn_until_stopped()
             return self._finish()
+        except KeyboardInterrupt as interruption:
+            interruption.add_note(self._where_it_stopped())
+            raise
         finally:
             self.record.close()
+
+    def _where_it_stopped(self) -> str:
+        checkpoint = "there is no checkpoint yet" if self._saved_step is None else f"the last checkpoint is of step {self._saved_step}"
+        return f"Training stopped at step {self.position.step}; {checkpoint}"
 
     def _begin(self) -> None:
         self.record.begin()
         if self.session.leads:
             forget_former_run(self.settings.out)
+            remove_half_written(self.settings.out, self.trainer.kind)
         self._validate()
 
     def _go_on(self) -> None:
         """Cuts off the rows of steps that will be made again; gives back weights that somebody took away."""
         self.record.begin()
-        if self.session.leads and not places.exists(weights_location(self.settings.out, self.trainer.kind)):
+        if not self.session.leads:
+            return
+        remove_half_written(self.settings.out, self.trainer.kind)
+        if not places.exists(weights_location(self.settings.out, self.trainer.kind)):
             self._give_back_weights()
 
     def _give_back_weights(self) -> None:
@@ -277,6 +291,7 @@ class TrainingRun(Generic[BatchKind]):
             ancestors=[ancestor.model_dump() for ancestor in trainer.ancestors],
         )
         save_run(self.settings.out, saved, self.settings.keep_checkpoints)
+        self._saved_step = self.position.step
 
     def _header(self, best: Best) -> CheckpointHeader:
         return CheckpointHeader(

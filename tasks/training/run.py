@@ -12,6 +12,7 @@ from models.landmark_generator import LandmarkGenerator
 from models.renderer import Renderer
 from schemas.checkpoints import Ancestor, CheckpointHeader, Kind
 from schemas.jobs import TrainingSummary
+from schemas.locations import without_secrets
 from schemas.settings import LandmarkGeneratorTraining, RendererTraining
 from tasks import places
 from tasks.file_hash import file_hash
@@ -52,6 +53,9 @@ def train(
         saved = saved_run_to_resume(settings, kind)
         finished = read_finished(settings, saved)
         wait_for_all(worker)  # before the one that leads changes what the others read
+        if worker.leads and saved is not None and saved.position.step > settings.steps:
+            steps = saved.position.step, settings.steps
+            LOG.warning("The run in %s has %d steps already, more than the %d that are asked for: nothing is learnt.", without_secrets(settings.out), *steps)
         if finished is not None:
             return finished
         corpus = open_corpus(settings, saved, worker)

@@ -10,12 +10,12 @@ import torch
 from torch import distributed, nn
 
 from schemas.errors import SettingsError
+from tasks.training.torchrun import is_under_torchrun
 
 PATIENCE = timedelta(hours=2)
 """How long workers wait for each other: while one validates and writes, or compiles, the others stand still."""
 BUCKET_NUMBERS = 2**23
 """Numbers that travel together in a sum of gradients, 32 MB of float32: the next are packed meanwhile."""
-TORCHRUN_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 
 def report_to_nobody(metrics: dict[str, float]) -> None:
@@ -66,16 +66,6 @@ def open_session(device: str = "auto") -> Iterator[Session]:
         yield Session(rank=rank, world_size=world_size, device=chosen)
     finally:
         distributed.destroy_process_group()
-
-
-def prints_here() -> bool:
-    """Whether this process tells people how it goes: of torchrun's workers only the one that leads does, also before there is a session."""
-    return not is_under_torchrun() or os.environ["RANK"] == "0"
-
-
-def is_under_torchrun() -> bool:
-    """Whether torchrun started this process."""
-    return all(name in os.environ for name in TORCHRUN_VARIABLES)
 
 
 def _device(wanted: str, local_rank: int, local_workers: int) -> torch.device:

@@ -192,7 +192,7 @@ def require_no_other_run(settings: TrainingSettings) -> None:
     """SettingsError where a fresh start would delete what a former run left: a forgotten --resume must not cost days."""
     if not settings.resume and (names := checkpoint_names(settings.out)):
         steps = int(names[-1].removesuffix(".pt"))
-        sentence = f"{settings.out} holds a run of {steps} steps already; give --resume to go on with it, or another folder."
+        sentence = f"{settings.out} holds a run of {steps} {'step' if steps == 1 else 'steps'} already; give --resume to go on with it, or another folder."
         raise SettingsError(without_secrets(sentence))
 
 
@@ -246,6 +246,13 @@ def forget_former_run(out: str) -> None:
             filesystem, path = fsspec.core.url_to_fs(location)
             if filesystem.exists(path):
                 filesystem.rm(path, recursive=True)
+
+
+def remove_half_written(out: str, kind: Kind) -> None:
+    """Takes away what a run that was killed was just writing; the files that it had been writing them for are whole."""
+    places.remove_partials(out, kind)
+    for folder in ("", "checkpoints", "pictures", "previews"):
+        places.remove_partials(state_location(out, folder).rstrip("/"))
 
 
 class MetricRows:

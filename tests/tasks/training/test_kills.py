@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -69,14 +70,19 @@ def undisturbed(corpus: CorpusStore, tmp_path_factory: pytest.TempPathFactory) -
 
 def kill_at(process: subprocess.Popen[str], settings: TrainingSettings, step: int, delay_s: float) -> None:
     """SIGKILL when the rows show the step, and a moment later."""
+    wait_for(process, settings, step)
+    time.sleep(delay_s)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+
+
+def wait_for(process: subprocess.Popen[str], settings: TrainingSettings, step: int) -> None:
+    """Until the rows show the step."""
     rows, limit = Path(state_location(settings.out, "metrics.jsonl")), time.monotonic() + RUN_LIMIT_S
     while not (rows.exists() and f'"step": {step},' in rows.read_text()):
         assert process.poll() is None, process.communicate()[1][-3000:]
         assert time.monotonic() < limit
         time.sleep(0.002)
-    time.sleep(delay_s)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
 
 
 def require_the_same(settings: TrainingSettings, expected: TrainingSettings, kind: str) -> None:
@@ -103,6 +109,24 @@ def kill_and_resume(kind: str, seed: int, corpus: CorpusStore, folder: Path, exp
 
 def test_a_run_that_is_killed_and_resumed_is_the_same_run(corpus: CorpusStore, tmp_path: Path, undisturbed: Undisturbed) -> None:
     kill_and_resume("landmark-generator", 1, corpus, tmp_path, undisturbed("landmark-generator"))
+
+
+@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_run_that_is_stopped_says_how_to_go_on(number: signal.Signals, exit_code: int, corpus: CorpusStore, tmp_path: Path) -> None:
+    settings = settings_for("landmark-generator", corpus, tmp_path).replaced(steps=100_000, schedule="constant")
+    process = start("landmark-generator", settings, tmp_path)
+    wait_for(process, settings, CHECKPOINT_EVERY + 1)
+    process.send_signal(number)
+    _, told = process.communicate(timeout=RUN_LIMIT_S)
+    assert process.returncode == exit_code
+    said = re.fullmatch(r"dubmill: Training stopped at step (\d+); the last checkpoint is of step (\d+); go on with --resume.", told.splitlines()[-1])
+    assert said, told
+    stopped_at, saved = map(int, said.groups())
+    assert stopped_at > CHECKPOINT_EVERY
+    assert (stopped_at - saved) in range(CHECKPOINT_EVERY + 1)
+    assert Path(state_location(settings.out, "checkpoints", f"{saved:09d}.pt")).is_file()
+    assert "Traceback" not in told
+    assert not [path for path in Path(settings.out).rglob(".*") if "partial" in path.name]
 
 
 @pytest.mark.soak

@@ -56,6 +56,45 @@ def interrupt_at(step: int) -> Progress:
     return interrupt
 
 
+def test_what_a_kill_left_half_written_goes_at_the_next_start(landmark_settings: LandmarkGeneratorTraining) -> None:
+    out = Path(landmark_settings.out)
+    with pytest.raises(KeyboardInterrupt):
+        train_landmark_generator(landmark_settings, interrupt_at(5))
+    of_this_run = [
+        ".landmark-generator.0a1b2c3d.partial.safetensors",
+        "state/.metrics.0a1b2c3d.partial.jsonl",
+        "state/checkpoints/.000000003.0a1b2c3d.partial.pt",
+        "state/previews/.step_3.0a1b2c3d.partial.mp4",
+    ]
+    of_others = [".renderer.0a1b2c3d.partial.safetensors", ".gitignore"]
+    for name in (*of_this_run, *of_others):
+        (out / name).parent.mkdir(exist_ok=True)
+        (out / name).write_bytes(b"half")
+    train_landmark_generator(landmark_settings.replaced(resume=True))
+    assert not [name for name in of_this_run if (out / name).exists()]
+    assert all((out / name).exists() for name in of_others)
+
+
+def test_more_steps_than_are_asked_for(landmark_settings: LandmarkGeneratorTraining, caplog: pytest.LogCaptureFixture) -> None:
+    train_landmark_generator(landmark_settings)
+    caplog.clear()
+    summary = train_landmark_generator(landmark_settings.replaced(resume=True, steps=3))
+    assert summary.step == 6
+    assert "has 6 steps already, more than the 3 that are asked for" in caplog.text
+    caplog.clear()
+    train_landmark_generator(landmark_settings.replaced(resume=True))
+    assert "already" not in caplog.text
+
+
+def test_an_interrupted_run_says_how_far_it_came(landmark_settings: LandmarkGeneratorTraining) -> None:
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        train_landmark_generator(landmark_settings, interrupt_at(2))
+    assert stopped.value.__notes__ == ["Training stopped at step 2; there is no checkpoint yet"]
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        train_landmark_generator(landmark_settings, interrupt_at(5))
+    assert stopped.value.__notes__ == ["Training stopped at step 5; the last checkpoint is of step 3"]
+
+
 def test_an_interrupted_run_leaves_a_state_to_go_on_from(landmark_settings: LandmarkGeneratorTraining, tmp_path: Path) -> None:
     whole = landmark_settings.replaced(out=str(tmp_path / "whole"))
     train_landmark_generator(whole)

@@ -15,7 +15,8 @@ from schemas.settings import LandmarkGeneratorTraining, write_settings
 from tasks.corpus.store import CorpusStore
 from tasks.training import session
 from tasks.training.landmark_generator import train_landmark_generator
-from tasks.training.session import TORCHRUN_VARIABLES, open_session
+from tasks.training.session import open_session
+from tasks.training.torchrun import TORCHRUN_VARIABLES
 from tests.tasks.training.small_dubmill import small_networks
 from tests.tasks.training.test_workers import training_rows
 from tests.training_corpus import SNAPSHOT
@@ -45,6 +46,17 @@ def test_two_processes_under_torchrun_learn_what_one_learns(corpus: CorpusStore,
     for alone, shared in zip(one, two, strict=True):
         assert shared["loss"] == pytest.approx(alone["loss"], rel=1e-5)
     assert json.loads(done.stdout)["step"] == 10  # one summary: only the process that leads prints
+
+
+def test_what_a_user_can_mend_is_told_once(corpus: CorpusStore, tmp_path: Path) -> None:
+    write_settings(settings_for(corpus, tmp_path).replaced(snapshot="absent"), str(tmp_path / "settings.yaml"))
+    done = subprocess.run(
+        [sys.executable, *TORCHRUN, *DUBMILL, "--settings", str(tmp_path / "settings.yaml")], cwd=ROOT, capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 1
+    assert done.stderr.count("dubmill: ") == 1, done.stderr
+    assert "SystemExit" not in done.stderr
+    assert "DubmillError" not in done.stderr
 
 
 @pytest.fixture
