@@ -96,6 +96,12 @@ class ExchangeFormat(StrEnum):
     IPLAP = "iplap"
 
 
+def _option(kind: type[Settings], name: str, said: str) -> Any:
+    """An option for a setting; its help ends with the setting's own default, where there is one to show."""
+    default = kind.model_fields[name].default
+    return typer.Option(help=f"{said}  [default: {default}]" if isinstance(default, str | int | float) else said)
+
+
 def _settings(kind: type[AnySettings], file: str | None, /, **options: object) -> AnySettings:
     values = read_settings(file) if file else {}
     return check_settings(kind, values | {name: value for name, value in options.items() if value is not None})
@@ -116,7 +122,21 @@ def _text(value: object) -> str:
     if isinstance(value, list):
         more = [f"and {len(value) - MOST_SHOWN} more (--json shows them)"] if len(value) > MOST_SHOWN else []
         return ", ".join([*map(str, value[:MOST_SHOWN]), *more]) or "none"
+    if value is None:
+        return "none"
     return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _say_header(header: Settings, as_json: bool) -> None:
+    """What a checkpoint says of itself, with the settings in it as words."""
+    values = header.model_dump(mode="json")
+    _say(values if as_json else {name: _words(value) for name, value in values.items()}, as_json)
+
+
+def _words(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_words(of)}" for name, of in value.items()) or "none"
+    return "; ".join(map(_words, value)) or "none" if isinstance(value, list) else _text(value)
 
 
 def _run(job: str, here: str, settings: Settings, ray: str, title: str) -> Any:
@@ -292,12 +312,12 @@ def collect(
 
 @train.command("landmark-generator", epilog="Example: dubmill train landmark-generator --store corpus/ --out trained/landmarks --preset small --steps 2000")
 def train_landmark_generator(
-    store: Annotated[str | None, typer.Option(help="Corpus store to train on.")] = None,
-    out: Annotated[str | None, typer.Option(help="Folder for weights and state.")] = None,
-    snapshot: Annotated[str | None, typer.Option(help="Name of a snapshot; default: one is frozen first.")] = None,
-    preset: Annotated[str | None, typer.Option(help="published or small.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Steps in all.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Samples a step.")] = None,
+    store: Annotated[str | None, _option(LandmarkGeneratorTraining, "store", "Corpus store to train on.")] = None,
+    out: Annotated[str | None, _option(LandmarkGeneratorTraining, "out", "Folder for weights and state.")] = None,
+    snapshot: Annotated[str | None, _option(LandmarkGeneratorTraining, "snapshot", "Name of a snapshot; default: one is frozen first.")] = None,
+    preset: Annotated[str | None, _option(LandmarkGeneratorTraining, "preset", "published or small.")] = None,
+    steps: Annotated[int | None, _option(LandmarkGeneratorTraining, "steps", "Steps in all.")] = None,
+    batch_size: Annotated[int | None, _option(LandmarkGeneratorTraining, "batch_size", "Samples a step.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the state in --out.")] = False,
     settings: SettingsFile = None,
     ray: Ray = "none",
@@ -312,14 +332,16 @@ def train_landmark_generator(
 
 @train.command("renderer", epilog="Example: dubmill train renderer --store corpus/ --out trained/renderer --preset small --steps 2000")
 def train_renderer(
-    store: Annotated[str | None, typer.Option(help="Corpus store to train on.")] = None,
-    out: Annotated[str | None, typer.Option(help="Folder for weights and state.")] = None,
-    snapshot: Annotated[str | None, typer.Option(help="Name of a snapshot; default: one is frozen first.")] = None,
-    preset: Annotated[str | None, typer.Option(help="published or small.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Steps in all.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Samples a step.")] = None,
-    size: Annotated[int | None, typer.Option(help="Side of the face picture: 128 or 256.")] = None,
-    perceptual_weights: Annotated[str | None, typer.Option(help="VGG-19 features, or a published renderer checkpoint that carries them.")] = None,
+    store: Annotated[str | None, _option(RendererTraining, "store", "Corpus store to train on.")] = None,
+    out: Annotated[str | None, _option(RendererTraining, "out", "Folder for weights and state.")] = None,
+    snapshot: Annotated[str | None, _option(RendererTraining, "snapshot", "Name of a snapshot; default: one is frozen first.")] = None,
+    preset: Annotated[str | None, _option(RendererTraining, "preset", "published or small.")] = None,
+    steps: Annotated[int | None, _option(RendererTraining, "steps", "Steps in all.")] = None,
+    batch_size: Annotated[int | None, _option(RendererTraining, "batch_size", "Samples a step.")] = None,
+    size: Annotated[int | None, _option(RendererTraining, "size", "Side of the face picture: 128 or 256.")] = None,
+    perceptual_weights: Annotated[
+        str | None, _option(RendererTraining, "perceptual_weights", "VGG-19 features, or a published renderer checkpoint that carries them.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the state in --out.")] = False,
     settings: SettingsFile = None,
     ray: Ray = "none",
@@ -369,8 +391,8 @@ def _stopping(how_to_go_on: str) -> Iterator[None]:
 def finetune(
     videos: Annotated[list[str] | None, typer.Argument(help="Videos of one person; five minutes are plenty, half a minute is something.")] = None,
     start_from: Annotated[str | None, typer.Option("--from", help="Folder with landmark-generator.safetensors and renderer.safetensors.")] = None,
-    out: Annotated[str | None, typer.Option(help="Folder for the adapted weights and what they were made from.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Most steps of each network.")] = None,
+    out: Annotated[str | None, _option(FinetuneSettings, "out", "Folder for the adapted weights and what they were made from.")] = None,
+    steps: Annotated[int | None, _option(FinetuneSettings, "steps", "Most steps of each network.")] = None,
     settings: SettingsFile = None,
     json: Json = False,
 ) -> None:
@@ -425,7 +447,7 @@ def checkpoint_import(
     """Published weights to a dubmill checkpoint; a renderer's VGG-19 features are kept beside it."""
     from models.iplap import import_iplap
 
-    _say(import_iplap(published, kind.value, out), json)
+    _say_header(import_iplap(published, kind.value, out), json)
 
 
 @checkpoint.command("info", epilog="Example: dubmill checkpoint info landmarks.safetensors")
@@ -434,7 +456,7 @@ def checkpoint_info(location: Annotated[str, typer.Argument(help="A .safetensors
     from models.checkpoint import read_header
     from tasks.published import weights_in_use
 
-    _say(read_header(weights_in_use(location)), json)
+    _say_header(read_header(weights_in_use(location)), json)
 
 
 @app.command(epilog="Example: dubmill dub presenter.mp4 speech.wav --out dubbed.mp4 --landmark-generator landmarks.safetensors --renderer renderer.safetensors")

@@ -1,6 +1,7 @@
 """The command line: every command explains itself; what a person can mend is one sentence and exit code 1."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from schemas.settings import SnapshotSettings, check_settings
+from models.checkpoint import save_checkpoint
+from models.landmark_generator import LandmarkGenerator
+from schemas.checkpoints import Ancestor, CheckpointHeader, LandmarkGeneratorSize
+from schemas.settings import CropSettings, FinetuneSettings, LandmarkGeneratorTraining, RendererTraining, Settings, SnapshotSettings, check_settings
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = (
@@ -23,6 +27,8 @@ COMMANDS = (
     ["corpus", "gc"],
     ["train", "landmark-generator"],
     ["train", "renderer"],
+    ["finetune"],
+    ["publish"],
     ["checkpoint", "import"],
     ["checkpoint", "info"],
     ["dub"],
@@ -54,6 +60,37 @@ def test_every_command_explains_itself_with_an_example(command: list[str]) -> No
     run = dubmill(*command, "--help")
     assert run.returncode == 0
     assert f"Example: dubmill {' '.join(command)}" in run.stdout
+
+
+@pytest.mark.parametrize(
+    ("command", "kind", "shown"),
+    [
+        (["train", "landmark-generator"], LandmarkGeneratorTraining, ("steps", "batch_size", "preset")),
+        (["train", "renderer"], RendererTraining, ("steps", "batch_size", "preset", "size")),
+        (["finetune"], FinetuneSettings, ("steps",)),
+    ],
+)
+def test_help_shows_the_defaults_of_the_settings(command: list[str], kind: type[Settings], shown: tuple[str, ...]) -> None:
+    options = " ".join(dubmill(*command, "--help").stdout.split()).split(" --")
+    for name in shown:
+        [option] = [one for one in options if one.startswith(f"{name.replace('_', '-')} ")]
+        assert f"[default: {kind.model_fields[name].default}]" in option
+
+
+def test_a_checkpoint_says_in_words_what_it_is(tmp_path: Path) -> None:
+    location = tmp_path / "landmark-generator.safetensors"
+    header = CheckpointHeader(
+        kind="landmark-generator", architecture=LandmarkGeneratorSize(width=32, layers=1, heads=2, feed_forward=32), crop=CropSettings(),
+        ancestors=(Ancestor(version="0a1b", origin="imported", step=3), Ancestor(version="2c3d", origin="trained", step=7, snapshot="first")),
+    )  # fmt: skip
+    save_checkpoint(str(location), LandmarkGenerator(header.architecture), header)
+    run = dubmill("checkpoint", "info", location)
+    assert run.returncode == 0, run.stderr
+    assert "crop: padding 0.08, anchor all-points, size 128" in run.stdout.splitlines()
+    assert "perceptual weights: none" in run.stdout.splitlines()
+    assert "ancestors: version 0a1b, origin imported, step 3, snapshot none; version 2c3d, origin trained, step 7, snapshot first" in run.stdout.splitlines()
+    assert not re.search(r"[{}']|None", run.stdout)
+    assert json.loads(dubmill("checkpoint", "info", location, "--json").stdout)["perceptual_weights"] is None
 
 
 def test_a_missing_option_is_named() -> None:

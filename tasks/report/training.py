@@ -146,6 +146,9 @@ def _read_metrics(out: str) -> list[dict[str, Any]]:
         lines = places.read_bytes(location).decode().splitlines()
         return [json.loads(line) for line in lines if line.strip()]
     except OSError as error:
+        if places.exists(places.join(out, "finetune.json")):
+            runs = " or ".join(places.join(out, "runs", kind) for kind in KINDS)
+            raise StoreError(f"{out} is a folder of fine-tuning, whose two training runs have a page each; give {runs}.") from error
         raise StoreError(f"There is no training run at {out}: {location} cannot be read.") from error
     except ValueError as error:
         raise StoreError(f"The metrics {location} are damaged: {error}.") from error

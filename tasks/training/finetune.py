@@ -56,6 +56,14 @@ FREE_SETTINGS = frozenset({"videos", "start_from", "out", "device"})
 """What another call for the same folder may change: places are compared by what they hold."""
 
 
+WHAT_TO_GIVE = {
+    Reason.NO_FACE: "no face was found in it; give footage in which the person is seen from the front and near enough",
+    Reason.OTHER_FACE: "another face of the same moment was taken for the speaker; give footage that shows one person alone",
+    Reason.TIME_LIMIT: "it took too long; cut it into pieces and give those",
+}
+"""In place of explanations that speak of settings which are not to be had here."""
+
+
 class Adaptation(Settings):
     """What a folder's networks are adapted from, and to whom."""
 
@@ -174,7 +182,7 @@ def _snapshot_of_person(settings: FinetuneSettings, crop: CropSettings, progress
     location = places.join(settings.out, "corpus")
     segment_s = _segment_s(location, settings)
     footage = IngestSettings(sources=settings.videos, store=location, layout="folder", crop=crop, segment_s=segment_s)
-    ingest_here(footage, _titled(progress, "clips"))
+    ingest_here(footage, lambda done, total=None, _note="": progress(done, total, "videos cut into clips"))
     store = CorpusStore.open(location)
     _require_clips(store)
     snapshot = freeze_snapshot(store, _selection(settings))
@@ -222,7 +230,7 @@ def _durations_s(videos: tuple[str, ...]) -> list[float]:
 def _require_clips(store: CorpusStore) -> None:
     """MediaError when no video gave a clip; says which gave none when others did."""
     rejects = [row for row in store.rejects().to_pylist() if row["clip_id"] is None]
-    told = [f"{row['source']}: {EXPLANATIONS[Reason(row['reason'])]}" for row in rejects]
+    told = [f"{row['source']}: {(EXPLANATIONS | WHAT_TO_GIVE)[Reason(row['reason'])]}" for row in rejects]
     if not sum(store.clip_counts().values()):
         raise MediaError(Reason(rejects[0]["reason"]) if rejects else Reason.NO_FACE, f"There is nothing to learn from in {'; '.join(told)}.")
     for sentence in told:

@@ -4,6 +4,9 @@ import json
 import re
 from pathlib import Path
 
+import pytest
+
+from schemas.errors import StoreError
 from tasks.evaluation.metric_meanings import LANDMARK_GENERATOR, RENDERER, meaning
 from tasks.report import training_report
 from tasks.training.curves import COLOURS, WIDTHS
@@ -105,6 +108,12 @@ def test_curves_look_as_on_the_model_card(tmp_path: Path) -> None:
 
 def test_a_lost_face_is_in_the_mouths_distance() -> None:
     assert "no face is found counts as 25% of its side (32 of 128 pixels)" in meaning("mouth_lmd_px", "renderer")
+
+
+def test_a_folder_of_fine_tuning_points_to_its_two_runs(tmp_path: Path) -> None:
+    (tmp_path / "finetune.json").write_text("{}")
+    with pytest.raises(StoreError, match=rf"give {tmp_path}/runs/landmark-generator or {tmp_path}/runs/renderer\.$"):
+        training_report(tmp_path, tmp_path / "training.html")
 
 
 def test_every_measure_says_which_way_is_better() -> None:

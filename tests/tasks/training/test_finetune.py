@@ -183,9 +183,12 @@ def test_clips_are_short_enough_that_the_end_is_some(monkeypatch: pytest.MonkeyP
 
 def test_a_video_without_a_face_is_told(settings: FinetuneSettings, tmp_path: Path) -> None:
     nobody = make_talking_clip(tmp_path / "nobody.mp4", seconds=1.0, hidden_frames=range(25))
+    said: list[str] = []
     with pytest.raises(MediaError, match=r"nobody\.mp4: no face was found") as told:
-        finetune(settings.replaced(videos=(str(nobody),), out=str(tmp_path / "out")))
+        finetune(settings.replaced(videos=(str(nobody),), out=str(tmp_path / "out")), lambda done, total=None, note="": said.append(f"{done}/{total} {note}"))
     assert "\n" not in str(told.value)
+    assert "store" not in str(told.value), "whoever adapts to one person has made none"
+    assert said[-1] == "1/1 videos cut into clips"
 
 
 def test_a_video_too_short_to_hold_anything_out_is_told(settings: FinetuneSettings, tmp_path: Path) -> None:

@@ -72,6 +72,17 @@ def test_sources_are_counted_those_without_a_licence_first_and_test_clips_not_at
     assert found.lost_clips == 0
 
 
+def test_licences_of_what_the_corpus_does_not_hold_are_told(store: CorpusStore, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    listed = licences(
+        tmp_path, "/footage,CC BY 4.0", "/footage/anna/1.mp4,own", "s3://films/carla/,bought", "/secret,own", "/foot,own", "/footage/ana/1.mp4,own"
+    )
+    training_data(store, store.snapshot(SNAPSHOT), listed)
+    assert "2 of the 6 sources in the list of licences gave the corpus no clip: /foot, /footage/ana/1.mp4." in caplog.text
+    caplog.clear()
+    training_data(store, store.snapshot(SNAPSHOT), {"/footage": "CC BY 4.0"})
+    assert not caplog.text
+
+
 def test_clips_that_the_store_no_longer_has_are_counted(store: CorpusStore) -> None:
     snapshot = store.snapshot(SNAPSHOT)
     gone = SnapshotClip(clip_id="gone-s0t0", batch="b9", speaker="e", split="train")
