@@ -71,7 +71,8 @@ def test_every_command_explains_itself_with_an_example(command: list[str]) -> No
     ],
 )
 def test_help_shows_the_defaults_of_the_settings(command: list[str], kind: type[Settings], shown: tuple[str, ...]) -> None:
-    options = " ".join(dubmill(*command, "--help").stdout.split()).split(" --")
+    explained, _, _ = dubmill(*command, "--help").stdout.partition("Example:")
+    options = " ".join(explained.split()).split(" --")
     for name in shown:
         [option] = [one for one in options if one.startswith(f"{name.replace('_', '-')} ")]
         assert f"[default: {kind.model_fields[name].default}]" in option
