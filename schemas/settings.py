@@ -45,6 +45,11 @@ Padding = Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)]
 """A crop's padding as a share; above 2 the face would be a fifth of the picture and less."""
 
 
+def _anchor_of(padding: float | str) -> Literal["all-points", "upper-face"]:
+    """The anchor where none is given: of all that was tried, only the upper face's keeps the source's speech out of the dub."""
+    return "all-points" if isinstance(padding, str) else "upper-face"
+
+
 class CropSettings(Settings):
     """The crop of a face: one setting for corpus, checkpoints and dubbing."""
 
@@ -52,8 +57,8 @@ class CropSettings(Settings):
         default=0.08, description="share of the longer side of the points' bounds, or one of the original's two crops"
     )
     anchor: Literal["all-points", "upper-face"] = Field(
-        default="all-points",
-        description="what the box follows: all points as in the original, or the upper face alone, so that an open jaw does not squeeze the crop",
+        default_factory=lambda given: _anchor_of(given["padding"]),
+        description="what the box follows: the upper face alone, so that an open jaw does not squeeze the crop, or all points, as the original's crops do",
     )
     size: Literal[128, 256] = Field(default=128, description="side of the square face picture, in pixels")
 
@@ -69,14 +74,18 @@ class MelSettings(Settings):
     highest_hz: Literal[7600] = 7600
 
 
+CROP_SAYS = "cut of the faces: padding (a share of the face's longer side, iplap-train or iplap-dub), anchor (upper-face or all-points), size (128 or 256)"
+PICTURE_SAYS = "coding of face pictures: png and webp are lossless, jpeg is quality 95"
+
+
 class FormatSettings(Settings):
     """What is frozen in a store: asking for another format is an error."""
 
-    crop: CropSettings = CropSettings()
+    crop: CropSettings = Field(default=CropSettings(), description=CROP_SAYS)
     mel: MelSettings = MelSettings()
     fps: Literal[25] = Field(default=25, description="frames a second of stored clips")
     segment_s: float = Field(default=10.0, ge=1.0, le=60.0, description="the longest clip, in seconds")
-    picture: Literal["png", "webp", "jpeg"] = Field(default="png", description="coding of face pictures: png and webp are lossless, jpeg is quality 95")
+    picture: Literal["png", "webp", "jpeg"] = Field(default="png", description=PICTURE_SAYS)
 
 
 class CuttingSettings(Settings):
@@ -116,8 +125,8 @@ class IngestSettings(CuttingSettings):
     layout: Literal["auto", "folder", "lrs2", "cmlr"] = Field(default="auto", description="how sources are arranged; auto recognises the three")
     pretrain: bool = Field(default=False, description="with lrs2: take its pretrain folder too")
     speakers: str | None = Field(default=None, description="CSV file with the columns source, speaker", json_schema_extra=LOCATION)
-    crop: CropSettings = CropSettings()
-    picture: Literal["png", "webp", "jpeg"] = "png"
+    crop: CropSettings = Field(default=CropSettings(), description=CROP_SAYS)
+    picture: Literal["png", "webp", "jpeg"] = Field(default="png", description=PICTURE_SAYS)
     segment_s: float = Field(default=10.0, ge=1.0, le=60.0, description="the longest clip, in seconds")
     batch_sources: int = Field(default=256, ge=1, description="most sources a batch: what is lost when a worker dies, and a handful of files")
     batch_mb: int = Field(default=512, ge=1, description="most megabytes of footage a batch, for the same reasons; a larger source is a batch by itself")
@@ -359,6 +368,8 @@ class BulkDubSettings(DubSettings):
 
 
 AnySettings = TypeVar("AnySettings", bound=BaseModel)
+NOT_REACHED = "default_factory_not_called"
+"""pydantic's word for a default that follows from another field, which is wrong itself and named already."""
 
 
 def check_settings(kind: type[AnySettings], values: object) -> AnySettings:
@@ -366,7 +377,7 @@ def check_settings(kind: type[AnySettings], values: object) -> AnySettings:
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        faults = "; ".join(_fault(kind, fault) for fault in error.errors())
+        faults = "; ".join(_fault(kind, fault) for fault in error.errors() if fault["type"] != NOT_REACHED)
         raise SettingsError(f"These settings cannot be used: {faults}.") from error
 
 

@@ -124,3 +124,14 @@ def test_a_rate_may_be_written_as_a_number(tmp_path: Path, rate: object) -> None
 def test_a_name_that_is_nearly_right_is_suggested() -> None:
     with pytest.raises(SettingsError, match=r"lerning_rate is no setting here \(did you mean learning_rate\?\)"):
         check_settings(LandmarkGeneratorTraining, {"store": "s", "out": "o", "lerning_rate": 1})
+
+
+@pytest.mark.parametrize(("given", "anchor"), [({}, "upper-face"), ({"padding": 0.2}, "upper-face"), ({"padding": "iplap-dub"}, "all-points")])
+def test_the_crop_follows_the_upper_face_unless_it_is_the_original_s(given, anchor):
+    assert CropSettings.model_validate(given).anchor == anchor
+
+
+def test_a_default_that_follows_from_a_wrong_field_is_no_fault_of_its_own():
+    with pytest.raises(SettingsError) as error:
+        check_settings(CropSettings, {"padding": 3})
+    assert "anchor" not in str(error.value)

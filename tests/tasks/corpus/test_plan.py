@@ -81,7 +81,7 @@ def test_plans_are_in_the_store_before_any_work(settings: IngestSettings) -> Non
         plan_batch([SOURCE.replaced(version="2")], FormatSettings()),
         plan_batch([SOURCE.replaced(speaker="bert")], FormatSettings()),
         plan_batch([SOURCE.replaced(split="val")], FormatSettings()),
-        plan_batch([SOURCE], FormatSettings(crop=CropSettings(anchor="upper-face"))),
+        plan_batch([SOURCE], FormatSettings(crop=CropSettings(anchor="all-points"))),
         plan_batch([SOURCE], FormatSettings(), CuttingSettings(scene_threshold=30)),
         plan_batch([SOURCE], FormatSettings(), attempt=1),
     ],

@@ -33,13 +33,13 @@ def points_within(x0: float, y0: float, x1: float, y1: float) -> np.ndarray:
     ],
 )
 def test_the_box_is_padded_as_its_setting_says(padding, box):
-    assert face_box(points_within(100.25, 90.25, 200.5, 220.25), PICTURE, CropSettings(padding=padding)) == box
+    assert face_box(points_within(100.25, 90.25, 200.5, 220.25), PICTURE, CropSettings(anchor="all-points", padding=padding)) == box
 
 
 def test_the_box_ends_at_the_picture():
     points = points_within(-20.0, 300.0, 80.0, 420.5)
     assert face_box(points, PICTURE, CropSettings(padding="iplap-dub")) == Box(0, 275, 105, 400)
-    assert face_box(points, PICTURE, CropSettings(padding=0.08)) == Box(0, 290, 90, 400)
+    assert face_box(points, PICTURE, CropSettings(anchor="all-points", padding=0.08)) == Box(0, 290, 90, 400)
 
 
 def test_the_uncut_box_is_cut_by_whole_pixels():
@@ -64,7 +64,7 @@ corners = st.floats(min_value=-300, max_value=900, allow_nan=False)
 @settings(deadline=None)
 @given(corners, corners, st.floats(0.01, 700), st.floats(0.01, 700), st.sampled_from(PADDINGS))
 def test_every_box_lies_in_the_picture_and_holds_the_points_that_do(x, y, width, height, padding):
-    points, crop = points_within(x, y, x + width, y + height), CropSettings(padding=padding)
+    points, crop = points_within(x, y, x + width, y + height), CropSettings(anchor="all-points", padding=padding)
     try:
         box = face_box(points, PICTURE, crop)
     except MediaError:
@@ -134,7 +134,7 @@ def mouth_opened(points: np.ndarray, by_px: float, aside_px: float = 0.0) -> np.
 @pytest.mark.parametrize("padding", [0.0, 0.08, "iplap-dub"])
 def test_a_box_on_the_upper_face_stays_where_the_jaw_moves(padding):
     face = np.array(json.loads((Path(__file__).parent / "astronaut_points.json").read_text()))
-    upper, every = CropSettings(anchor="upper-face", padding=padding), CropSettings(padding=padding)
+    upper, every = CropSettings(anchor="upper-face", padding=padding), CropSettings(anchor="all-points", padding=padding)
     for aside_px in (-30.0, 0.0, 30.0):
         assert face_box(mouth_opened(face, 6.0, aside_px), (512, 512), upper) == face_box(face, (512, 512), upper)
     assert face_box(mouth_opened(face, 6.0), (512, 512), every) != face_box(face, (512, 512), every)

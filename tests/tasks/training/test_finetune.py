@@ -201,7 +201,7 @@ def test_a_start_that_is_not_there_or_does_not_belong_together_is_told(settings:
     elsewhere = settings.replaced(out=str(tmp_path / "out"))
     with pytest.raises(CheckpointError, match=r"has no landmark-generator\.safetensors and no renderer\.safetensors"):
         finetune(elsewhere.replaced(start_from=str(tmp_path)))
-    other_crop = write_start(tmp_path / "mixed", landmark_crop=CropSettings())
+    other_crop = write_start(tmp_path / "mixed", landmark_crop=UPPER.replaced(anchor="all-points"))
     with pytest.raises(CheckpointError, match="anchor all-points"):
         finetune(elsewhere.replaced(start_from=str(other_crop)))
     swapped = tmp_path / "swapped"
