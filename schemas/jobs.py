@@ -2,11 +2,20 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
-from schemas.settings import CuttingSettings, FormatSettings, OutputRate, Settings, SnapshotSettings
+from schemas.settings import CuttingSettings, FormatSettings, Settings, SnapshotSettings
 
 Split = Literal["train", "val", "test"]
+
+
+class Segment(Settings):
+    """A stretch of a video in which one person says one speech; times in seconds of the output."""
+
+    start_s: float = Field(ge=0)
+    end_s: float = Field(gt=0)
+    speech: str = Field(min_length=1, description="heard and spoken from start_s on; what is longer than the stretch is cut off")
+    face: str = Field(default="largest", min_length=1, description="as the setting `face`")
 
 
 class DubJob(Settings):
@@ -16,8 +25,11 @@ class DubJob(Settings):
     video: str = Field(min_length=1)
     speech: str = Field(min_length=1)
     out: str = Field(min_length=1)
-    fps: OutputRate | None = Field(default=None, description="overrides the run's setting")
-    references: int | None = Field(default=None, ge=1, le=100, description="overrides the run's setting")
+    priority: int = Field(default=0, description="higher is done first; not part of what makes a job the same")
+    segments: tuple[Segment, ...] = Field(default=(), description="several speakers in one video; `speech` is then what the file carries")
+    settings: dict[str, JsonValue] = Field(
+        default_factory=dict, description="settings of a single dub that this row overrides; in a list each is a column of its own"
+    )
 
 
 class PlannedSource(Settings):
@@ -132,6 +144,22 @@ class PublishSummary(Settings):
     sentence: str = Field(description="what was decided, and by how much it won or lost")
 
 
+class SourceShown(Settings):
+    """A stretch of a dub that shows the source, wholly or in part, and why."""
+
+    start_s: float
+    end_s: float
+    reason: Literal["no-face", "turned-away", "too-small", "covered", "not-spoken"]
+
+
+class Moment(Settings):
+    """A second of a dub, for people to look at."""
+
+    second: int
+    confidence: float = Field(description="0..1")
+    why: str = Field(description="what lowered it most")
+
+
 class DubSummary(Settings):
     """What one dub ended with."""
 
@@ -143,6 +171,23 @@ class DubSummary(Settings):
     width: int
     height: int
     seconds_by_stage: dict[str, float] = Field(default_factory=dict)
+    source_shown: tuple[SourceShown, ...] = Field(default=(), description="stretches that show the source, and why")
+    confidence: tuple[float, ...] = Field(default=(), description="of each second, 0..1")
+    worst: tuple[Moment, ...] = Field(default=(), description="the seconds to look at first, the least certain first")
+    template_was_kept: bool = Field(default=False, description="pass one was not needed: its outcome was kept from an earlier dub")
+
+
+class CheckSummary(Settings):
+    """Whether a video can be dubbed, how well, and at what cost; measured without a GPU."""
+
+    grade: Literal["good", "fair", "poor", "no"]
+    reasons: tuple[str, ...] = Field(description="sentences: what lowers the grade")
+    duration_s: float = Field(description="of the dub: the speech's length, or the video's without one")
+    source_shown_s: float = Field(description="seconds that would show the source")
+    source_shown: tuple[SourceShown, ...] = ()
+    face_px: float = Field(description="shorter side of the face box, median, in pixels of the source")
+    frames: int = Field(description="frames that would be rendered")
+    tflop: float = Field(description="arithmetic of rendering them at the published size with the settings' references")
 
 
 class BulkDubSummary(Settings):

@@ -351,12 +351,53 @@ class DubSettings(Settings):
     landmark_generator: str = Field(description="checkpoint (.safetensors), or the current.json of published ones", json_schema_extra=LOCATION)
     renderer: str = Field(description="checkpoint (.safetensors), or the current.json of published ones", json_schema_extra=LOCATION)
     fps: OutputRate = Field(default="source", description="frame rate of the output")
-    references: int = Field(default=25, ge=1, le=100, description="reference pictures for the renderer")
+    loop: Literal["forth-and-back", "cut"] = Field(
+        default="forth-and-back", description="speech longer than the video: played forth and back, or from the start again with a cut"
+    )
+    face: str = Field(
+        default="largest",
+        min_length=1,
+        description="largest, speaking, left, right, a number from 0 (left to right), or a picture of the person",
+    )
+    references: int = Field(default=25, ge=1, le=100, description="reference pictures for the renderer: 25, 10, 5 or 3 trade looks for speed")
     landmark_references: int = Field(default=15, ge=1, le=100, description="reference landmarks for the landmark generator")
-    precision: Literal["fp32", "bf16"] = "fp32"
+    smoothing: Literal["savitzky-golay", "none"] = Field(
+        default="savitzky-golay", description="boxes and landmarks over time, without lag and never across a cut: jitter is what viewers notice first"
+    )
+    rest_in_silence: bool = Field(default=True, description="where nobody speaks the mouth comes to rest, also when the source is talking there")
+    fade_from_yaw_deg: float = Field(default=35.0, ge=0, le=180, description="head turned so far: the dub begins to fade out")
+    gone_at_yaw_deg: float = Field(default=50.0, ge=0, le=180, description="head turned so far: the source alone is shown; a missed word beats a monster")
+    min_face_px: float = Field(default=40.0, ge=0, description="shorter side of the face box in source pixels under which the source is shown")
+    keep_covered: bool = Field(default=True, description="show the source where a hand or a microphone covers the mouth")
+    match_colour: bool = Field(default=True, description="colours of the new face are matched to the source's along the seam")
+    sharpening: float = Field(default=0.0, ge=0, le=2, description="of the generated face; 1 is LIP_MASK's kernel, 0 none")
+    jaw_predictor: str | None = Field(
+        default=None, description="dlib's 68-point predictor, which then draws the jaw's outline for the mask", json_schema_extra=LOCATION
+    )
+    soundtrack: str | None = Field(default=None, description="the sound that the output carries; default: the speech", json_schema_extra=LOCATION)
+    precision: Literal["fp32", "bf16", "fp16"] = Field(default="fp32", description="fp32 is exact; bf16 and fp16 are faster where the device has them")
+    compile: bool = Field(default=False, description="torch.compile: minutes before the first frame, faster afterwards; for long work on GPUs")
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    batch_frames: int = Field(default=8, ge=1, description="frames rendered at once")
+    batch_frames: int | None = Field(default=None, ge=1, description="frames rendered at once; default: as many as fit into memory_share")
+    memory_share: float = Field(default=0.5, gt=0, le=1, description="share of the device's free memory that rendering may take")
+    encoder: Literal["auto", "x264", "nvenc"] = Field(default="auto", description="H.264 encoder; auto: NVENC where there is one and the networks are on it")
+    encoder_preset: Literal["veryfast", "fast", "medium", "slow"] = Field(default="medium", description="x264: slower is smaller")
     crf: int = Field(default=16, ge=0, le=51, description="x264 quality: lower is better and larger")
+    hdr: Literal["tone-map", "refuse"] = Field(default="tone-map", description="HDR sources: brought to BT.709, or refused")
+    patch: str | None = Field(
+        default=None, description="folder for the face region as pictures with alpha (PNG, a file a frame), for editors", json_schema_extra=LOCATION
+    )
+    templates: str | None = Field(
+        default=None, description="folder or prefix where what depends on the video alone is kept for the next dub", json_schema_extra=LOCATION
+    )
+    consent: str | None = Field(default=None, description="reference of the consent to this dub, written into the output")
+
+
+class TemplateSettings(Settings):
+    """`dubmill template`: what is kept of videos between dubs."""
+
+    max_gb: float = Field(default=20.0, gt=0, description="gigabytes kept; the longest unused go first")
+    max_age_days: float = Field(default=30.0, gt=0, description="days since the last use after which a template goes")
 
 
 class BulkDubSettings(DubSettings):
@@ -365,6 +406,8 @@ class BulkDubSettings(DubSettings):
     jobs: str = Field(description="CSV, JSONL or Parquet with job_id, video, speech, out", json_schema_extra=LOCATION)
     out: str = Field(description="folder or s3:// prefix for outputs and results", json_schema_extra=LOCATION)
     workers: int | None = Field(default=None, ge=1, description="actors; default: one a GPU, or one on CPU")
+    canary: int = Field(default=0, ge=0, description="jobs done first; if more than half of them fail, the rest is not begun; 0: none")
+    time_limit_factor: float = Field(default=600.0, gt=0, description="longest time for a job, in seconds for each second of its speech; at least ten minutes")
 
 
 AnySettings = TypeVar("AnySettings", bound=BaseModel)

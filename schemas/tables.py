@@ -115,6 +115,10 @@ DUB_RESULTS = pa.schema(
         _field("frames", pa.int32(), nullable=True),
         _field("dubbed_frames", pa.int32(), nullable=True),  # the rest shows the source
         _field("frames_per_second", pa.float64(), nullable=True),  # speed of the work, not the frame rate
+        _field("source_shown_s", pa.float64(), nullable=True),  # seconds that show the source
+        _field("source_shown", pa.string(), nullable=True),  # JSON list of schemas.jobs.SourceShown: when and why
+        _field("confidence", pa.list_(pa.float32()), nullable=True),  # of each second, 0..1
+        _field("worst", pa.string(), nullable=True),  # JSON list of schemas.jobs.Moment: where to look first
         _field("landmark_generator", pa.string()),  # version: first 16 hex digits of the file's SHA-256
         _field("renderer", pa.string()),
         _field("fingerprint", pa.string()),  # of the job's row and the settings that shape its output: other ones are another dub
