@@ -1,11 +1,15 @@
 """The two networks at work on one dub: landmark windows and frames in batches (paper 3.1 and 3.2).
 
-Imports with torch and NumPy alone: this is the part that runs on a GPU.
+Imports with torch and NumPy alone: this is the part that runs on a GPU. What is computed is what the networks give one by one, in the
+forms of `models.fast_renderer` and `models.fast_landmark_generator`.
 """
 
-from collections.abc import Iterator
+import functools
+import os
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,8 +17,9 @@ import torch
 
 from models import LandmarkGenerator, Renderer, load_landmark_generator, load_renderer
 from models.checkpoint import read_header, require_kind, require_same_format
-from models.renderer import EncodedReferences
-from schemas.errors import CheckpointError
+from models.fast_landmark_generator import FastLandmarkGenerator
+from models.fast_renderer import FastRenderer, KnownReferences, Room
+from schemas.errors import CheckpointError, SettingsError
 from schemas.settings import CropSettings, DubSettings, MelSettings
 from tasks import places
 from tasks.file_hash import file_hash
@@ -29,6 +34,9 @@ MIDDLE = 2
 """Of a window of five frames only the middle one is kept: it alone sees as much before as after it."""
 WINDOWS_AT_ONCE = 64
 """Landmark windows a batch: enough to fill a CPU or GPU, a few megabytes of input."""
+MEMORY_SHARE = 0.5
+"""Of the memory that is free when references are set; the rest is for what a convolution library takes besides, and for others."""
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -40,6 +48,23 @@ class Networks:
     crop: CropSettings
     device: torch.device
     versions: dict[str, str]
+    _fast: dict[tuple[str, torch.dtype, bool], Any] = field(default_factory=dict, repr=False, compare=False)
+    """Their fast forms, made when first asked for: dubs that follow each other share them, and what was compiled."""
+
+    def fast_landmark_generator(self, dtype: torch.dtype) -> FastLandmarkGenerator:
+        """The landmark generator for inference."""
+        made: FastLandmarkGenerator = self._made(("landmark-generator", dtype, False), lambda: FastLandmarkGenerator.of(self.landmark_generator, dtype))
+        return made
+
+    def fast_renderer(self, dtype: torch.dtype, *, compiled: bool) -> FastRenderer:
+        """The renderer for inference."""
+        made: FastRenderer = self._made(("renderer", dtype, compiled), lambda: _fast_renderer(self.renderer, dtype, compiled=compiled))
+        return made
+
+    def _made(self, key: tuple[str, torch.dtype, bool], make: Callable[[], Any]) -> Any:
+        if key not in self._fast:
+            self._fast[key] = make()
+        return self._fast[key]
 
     @classmethod
     def load(cls, settings: DubSettings) -> "Networks":
@@ -91,13 +116,57 @@ def _version(location: str) -> str:
         raise CheckpointError(f"The checkpoint {location} is not there.") from error
 
 
+def _fast_renderer(renderer: Renderer, dtype: torch.dtype, *, compiled: bool) -> FastRenderer:
+    fast = FastRenderer.of(renderer, dtype)
+    if compiled:
+        require_compiler(next(renderer.parameters()).device)
+        fast.compile(dynamic=False)
+    return fast
+
+
+@functools.cache
+def require_compiler(device: torch.device) -> None:
+    """SettingsError when torch can compile nothing for this device."""
+    try:
+        torch.compile(torch.sin)(torch.zeros(8, device=device))
+    except RuntimeError as error:
+        needed = "a C++ compiler and Triton" if device.type == "cuda" else "a C++ compiler"
+        raise SettingsError(f"With compile, torch needs {needed}, which this machine has not got or which does not work; give compile: false.") from error
+
+
+def precision_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """The number format of fp32, bf16 or fp16. SettingsError for one that the device has no use for."""
+    if precision == "fp16" and device.type == "cpu":
+        raise SettingsError("precision fp16 is for GPUs; on a CPU give fp32 or bf16.")
+    return PRECISIONS[precision]
+
+
+def free_memory_bytes(device: torch.device) -> int:
+    """What the device has left; of a CPU's memory, what the system could give without swapping."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        reserved = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # held by torch, used by nothing
+        return int(free + reserved)
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
 class Generator:
     """Networks, one person's references, and how to compute: what turns speech and head pose into face pictures."""
 
-    def __init__(self, networks: Networks, precision: str = "fp32") -> None:
+    def __init__(self, networks: Networks, precision: str = "fp32", *, compiled: bool = False, memory_share: float = MEMORY_SHARE) -> None:
+        """precision: fp32 (exact), bf16, or on a GPU fp16. memory_share, 0..1: of what is free, for frames and references at once.
+
+        compiled: torch compiles the renderer at the first frames, which takes minutes. SettingsError for what the device cannot do.
+        """
         self.networks = networks
-        self._bf16 = precision == "bf16"
-        self._references: EncodedReferences | None = None
+        self.dtype = precision_dtype(precision, networks.device)
+        self.frames_at_once = 1
+        """Frames that `render` computes together: a batch of a multiple of it wastes nothing."""
+        self._compiled = compiled
+        self._memory_share = memory_share
+        self._references: KnownReferences | None = None
+        self._references_at_once = 1
+        self._landmark_references: tuple[bytes, torch.Tensor] | None = None
 
     @torch.inference_mode()
     def speak(self, pose: FloatArray, steps: range, mel: FloatArray, reference_pose: FloatArray, reference_content: FloatArray) -> FloatArray:
@@ -106,39 +175,52 @@ class Generator:
         pose (n, 2, 74) and references (N, 2, 74), (N, 2, 57): 0..1 of the box. mel (frames, 80). Returns (n, 2, 57).
         A window reaches over the run's ends by repeating its end poses; its sound is the true one, silence outside the speech.
         """
-        pieces = [
-            self._speak_batch(pose, steps, batch, mel, self._tensor(reference_pose), self._tensor(reference_content))
-            for batch in _batches(len(steps), WINDOWS_AT_ONCE)
-        ]
-        return np.concatenate(pieces)
+        network = self.networks.fast_landmark_generator(self.dtype)
+        with self._exactly():
+            references = self._known_landmarks(network, reference_pose, reference_content)
+            poses = torch.cat([network.encode_pose(self._tensor(pose[batch])) for batch in _batches(len(steps), WINDOWS_AT_ONCE)])
+            audio = torch.cat([self._audio(network, mel, steps, batch) for batch in _batches(len(steps) + 2 * MIDDLE, WINDOWS_AT_ONCE)])
+            pieces = [network(*_windows(audio, poses, batch), references).cpu() for batch in _batches(len(steps), WINDOWS_AT_ONCE)]
+        content: FloatArray = torch.cat(pieces).numpy()
+        return content
 
-    def _speak_batch(
-        self, pose: FloatArray, steps: range, batch: npt.NDArray[np.int64], mel: FloatArray, pose_references: torch.Tensor, content_references: torch.Tensor
-    ) -> FloatArray:
-        windows = batch[:, None] + np.arange(WINDOW) - MIDDLE
-        poses = pose[np.clip(windows, 0, len(pose) - 1)]
-        mels = mel_windows(mel, window_starts((windows + steps.start).ravel())).reshape(*windows.shape, 1, mel.shape[1], -1)
-        with self._autocast():  # references as a batch of one: encoded once, not once a window
-            content = self.networks.landmark_generator(self._tensor(mels), self._tensor(poses), pose_references[None], content_references[None])
-        kept: FloatArray = content.reshape(len(batch), WINDOW, 2, -1)[:, MIDDLE].float().cpu().numpy()
-        return kept
+    def _known_landmarks(self, network: FastLandmarkGenerator, pose: FloatArray, content: FloatArray) -> torch.Tensor:
+        """The encoded references; those of the last call are kept."""
+        key = pose.tobytes() + content.tobytes()
+        if self._landmark_references is None or self._landmark_references[0] != key:
+            self._landmark_references = key, network.encode_references(self._tensor(pose), self._tensor(content))
+        return self._landmark_references[1]
+
+    def _audio(self, network: FastLandmarkGenerator, mel: FloatArray, steps: range, batch: npt.NDArray[np.int64]) -> torch.Tensor:
+        """Encoded mel windows; the first is that of the step two before the run's first."""
+        return network.encode_audio(self._tensor(mel_windows(mel, window_starts(batch + steps.start - MIDDLE))))
 
     @torch.inference_mode()
     def remember(self, faces: Pictures, sketches: Pictures) -> None:
         """Sets the reference pictures (N, S, S, 3) BGR and their sketches, which all frames of the dub share: encoded once."""
-        with self._autocast():
-            self._references = self.networks.renderer.encode_references(self._pictures(faces)[None], self._pictures(sketches)[None])
+        network = self.networks.fast_renderer(self.dtype, compiled=self._compiled)
+        with self._exactly():
+            self._references = network.encode_references(self._pictures(faces), self._pictures(sketches))
+        room = Room.within(self._memory_share * free_memory_bytes(self.networks.device), network, faces.shape[1], len(faces))
+        self.frames_at_once, self._references_at_once = room.frames, _even_share(len(faces), room.references)
 
-    @torch.inference_mode()
     def render(self, faces: Pictures, sketches: Pictures, mels: FloatArray) -> Pictures:
         """Face pictures (B, S, S, 3) uint8 BGR from true crops (B, S, S, 3), sketches (B, 5, S, S, 3), mels (B, 1, 80, 16)."""
         if self._references is None:
             raise ValueError("Generator.remember sets the references before frames are rendered")
-        renderer, targets = self.networks.renderer, self._pictures(sketches)
-        with self._autocast():
-            warped = renderer.warp(self._references, targets)
-            generated = renderer.translate(self._pictures(faces), targets, warped, self._tensor(mels))
-        pictures: Pictures = (generated.float().clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+        pieces = [self._render_batch(self._references, faces[batch], sketches[batch], mels[batch]) for batch in _batches(len(faces), self.frames_at_once)]
+        return np.concatenate(pieces)
+
+    @torch.inference_mode()
+    def _render_batch(self, references: KnownReferences, faces: Pictures, sketches: Pictures, mels: FloatArray) -> Pictures:
+        network, count = self.networks.fast_renderer(self.dtype, compiled=self._compiled), len(faces)
+        if self._compiled:  # for one size of batch
+            faces, sketches, mels = (_filled_up(values, self.frames_at_once) for values in (faces, sketches, mels))
+        targets = self._pictures(sketches)
+        with self._exactly():
+            warped = network.warp(references, targets, self._references_at_once)
+            generated = network.translate(self._pictures(faces), targets, warped, self._tensor(mels))[:count]
+        pictures: Pictures = (generated * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
         return pictures
 
     def _pictures(self, pictures: Pictures) -> torch.Tensor:
@@ -146,12 +228,31 @@ class Generator:
         return self._tensor(pictures).movedim(-1, -3).float() / 255
 
     def _tensor(self, values: npt.NDArray[np.float32] | Pictures) -> torch.Tensor:
-        return torch.from_numpy(np.ascontiguousarray(values)).to(self.networks.device)
+        return torch.from_numpy(np.array(values, order="C")).to(self.networks.device)
 
-    def _autocast(self) -> AbstractContextManager[object]:
-        return torch.autocast(self.networks.device.type, dtype=torch.bfloat16) if self._bf16 else nullcontext()
+    def _exactly(self) -> AbstractContextManager[object]:
+        """float32 means it: torch would take 10 bits of 23 (TF32) for a GPU's convolutions."""
+        if self.networks.device.type == "cuda" and self.dtype is torch.float32:
+            return torch.backends.cudnn.flags(enabled=True, benchmark=torch.backends.cudnn.benchmark, allow_tf32=False)
+        return nullcontext()
 
 
 def _batches(count: int, size: int) -> Iterator[npt.NDArray[np.int64]]:
     for start in range(0, count, size):
         yield np.arange(start, min(start + size, count), dtype=np.int64)
+
+
+def _windows(audio: torch.Tensor, poses: torch.Tensor, batch: npt.NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
+    """The windows (B, 5, width) of steps, out of what every step gave: audio reaches over the run's ends, a pose is repeated there."""
+    places = torch.from_numpy(batch)[:, None] + torch.arange(WINDOW)
+    return audio[places.to(audio.device)], poses[(places - MIDDLE).clamp(0, len(poses) - 1).to(poses.device)]
+
+
+def _even_share(count: int, most: int) -> int:
+    """The largest number of at most `most` that divides `count`: what is compiled is compiled for one number."""
+    return next(number for number in range(min(count, most), 0, -1) if count % number == 0)
+
+
+def _filled_up(values: npt.NDArray[Any], count: int) -> npt.NDArray[Any]:
+    """The values with the last one repeated until there are so many."""
+    return values[np.minimum(np.arange(count), len(values) - 1)]

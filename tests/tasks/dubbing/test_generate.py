@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from schemas.errors import CheckpointError
+from schemas.errors import CheckpointError, SettingsError
 from schemas.settings import CropSettings, DubSettings
-from tasks.dubbing.generate import Generator, Networks, check_headers
+from tasks.dubbing.generate import Generator, Networks, check_headers, require_compiler
 from tasks.mel_windows import mel_windows, window_start
 from tests.tasks.dubbing.random_networks import write_random_networks
 
@@ -32,31 +32,107 @@ def test_the_middle_of_every_window_is_kept(networks: Networks) -> None:
         assert content[place] == pytest.approx(window[0, 2].numpy(), abs=1e-5)
 
 
-def test_reference_faces_are_encoded_once_a_batch_of_windows(networks: Networks) -> None:
-    encoded: list[int] = []
-    handle = networks.landmark_generator.face_encoder.register_forward_hook(lambda _, inputs, __: encoded.append(len(inputs[0])))
-    Generator(networks).speak(random(70, 2, 74), range(70), random(260, 80, seed=1), random(5, 2, 74, seed=2), random(5, 2, 57, seed=3))
-    handle.remove()
-    assert encoded == [5, 5]  # 64 windows, then 6
+def test_everything_is_encoded_once_for_all_windows_and_references_once_for_all_calls(networks: Networks) -> None:
+    network = networks.fast_landmark_generator(torch.float32)
+    encoded: dict[str, list[int]] = {"face": [], "audio": [], "pose": []}
+    handles = [
+        network.get_submodule(f"{name}_encoder").register_forward_hook(lambda _, inputs, __, counts=counts: counts.append(len(inputs[0])))
+        for name, counts in encoded.items()
+    ]
+    generator = Generator(networks)
+    for _ in range(2):
+        generator.speak(random(70, 2, 74), range(70), random(260, 80, seed=1), random(5, 2, 74, seed=2), random(5, 2, 57, seed=3))
+    for handle in handles:
+        handle.remove()
+    assert encoded["face"] == [5]
+    assert sum(encoded["audio"]) == 2 * (70 + 4)  # two steps beyond each end
+    assert sum(encoded["pose"]) == 2 * 70
+
+
+def test_other_references_are_encoded_anew(networks: Networks) -> None:
+    generator, arguments = Generator(networks), (random(4, 2, 74), range(4), random(40, 80, seed=1), random(5, 2, 74, seed=2))
+    one, other = (generator.speak(*arguments, random(5, 2, 57, seed=seed)) for seed in (3, 4))
+    assert not np.array_equal(one, other)
+    assert np.array_equal(other, Generator(networks).speak(*arguments, random(5, 2, 57, seed=4)))
 
 
 @torch.inference_mode()
-def test_rendering_in_a_batch_is_what_the_network_gives_one_by_one(networks: Networks) -> None:
-    pictures = np.random.default_rng(0).integers(0, 255, (3, 128, 128, 3), dtype=np.uint8)
-    sketches = np.random.default_rng(1).integers(0, 255, (3, 5, 128, 128, 3), dtype=np.uint8)
-    mels = random(3, 1, 80, 16)
+@pytest.mark.parametrize("references", [1, 3])
+def test_rendering_in_batches_is_what_the_network_gives_one_by_one(networks: Networks, references: int) -> None:
+    faces, sketches, mels = drawn(7)
     generator = Generator(networks)
-    generator.remember(pictures, pictures[::-1])
-    rendered = generator.render(pictures, sketches, mels)
-    assert rendered.shape == (3, 128, 128, 3)
+    generator.remember(faces[:references], faces[::-1][:references])
+    assert 7 % generator.frames_at_once, "the last batch is a smaller one"
+    rendered = generator.render(faces, sketches, mels)
+    assert rendered.shape == (7, 128, 128, 3)
+    reference_faces, reference_sketches = tensor(faces[:references])[None], tensor(faces[::-1][:references])[None]
+    for frame in (0, 1, 6):
+        one = slice(frame, frame + 1)
+        alone, _ = networks.renderer(tensor(faces[one]), tensor(sketches[one]), reference_faces, reference_sketches, torch.from_numpy(mels[one]))
+        assert rendered[frame].astype(int) == pytest.approx((alone[0].permute(1, 2, 0) * 255).round().numpy(), abs=1)
 
-    def tensor(array: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(array.copy()).movedim(-1, -3).float() / 255
 
-    alone, _ = networks.renderer(
-        tensor(pictures[1:2]), tensor(sketches[1:2]), tensor(pictures)[None], tensor(pictures[::-1])[None], torch.from_numpy(mels[1:2])
-    )
-    assert rendered[1].astype(int) == pytest.approx((alone[0].permute(1, 2, 0) * 255).round().numpy(), abs=1)
+def test_bf16_pictures_are_within_45_db(networks: Networks) -> None:
+    faces, sketches, mels = drawn(2)
+    exact, rough = (rendered_in(networks, precision, faces, sketches, mels) for precision in ("fp32", "bf16"))
+    error = ((exact.astype(float) - rough) / 255) ** 2
+    assert -10 * np.log10(max(error.mean(), 1e-9)) >= 45
+
+
+def rendered_in(networks: Networks, precision: str, faces: np.ndarray, sketches: np.ndarray, mels: np.ndarray) -> np.ndarray:
+    generator = Generator(networks, precision)
+    generator.remember(faces, faces[::-1])
+    return generator.render(faces, sketches, mels)
+
+
+def drawn(frames: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Faces and sketches of noise, mel windows."""
+    pictures = np.random.default_rng(0).integers(0, 255, (frames, 128, 128, 3), dtype=np.uint8)
+    sketches = np.random.default_rng(1).integers(0, 255, (frames, 5, 128, 128, 3), dtype=np.uint8)
+    return pictures, sketches, random(frames, 1, 80, 16)
+
+
+def tensor(array: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(array.copy()).movedim(-1, -3).float() / 255
+
+
+def test_dubs_that_follow_each_other_share_what_was_prepared(networks: Networks) -> None:
+    faces, _, _ = drawn(1)
+    for _ in range(2):
+        Generator(networks, "bf16").remember(faces, faces)
+    assert networks.fast_renderer(torch.bfloat16, compiled=False) is networks.fast_renderer(torch.bfloat16, compiled=False)
+    assert networks.fast_renderer(torch.bfloat16, compiled=False) is not networks.fast_renderer(torch.float32, compiled=False)
+
+
+def test_references_come_first(networks: Networks) -> None:
+    with pytest.raises(ValueError, match="remember"):
+        Generator(networks).render(*drawn(1))
+
+
+def test_fp16_is_for_gpus(networks: Networks) -> None:
+    with pytest.raises(SettingsError, match="fp16 is for GPUs"):
+        Generator(networks, "fp16")
+
+
+def test_a_machine_that_cannot_compile_says_so(networks: Networks, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_compiler(_: object) -> object:
+        raise RuntimeError("No working C++ compiler found")
+
+    monkeypatch.setattr(torch, "compile", no_compiler)
+    require_compiler.cache_clear()
+    faces, _, _ = drawn(1)
+    with pytest.raises(SettingsError, match=r"a C\+\+ compiler.*compile: false"):
+        Generator(networks, compiled=True).remember(faces, faces)
+    require_compiler.cache_clear()
+
+
+@pytest.mark.soak
+def test_compiled_pictures_are_the_same(networks: Networks) -> None:
+    faces, sketches, mels = drawn(5)
+    eager, compiled = Generator(networks), Generator(networks, compiled=True)
+    for generator in (eager, compiled):
+        generator.remember(faces[:3], faces[2:])
+    assert compiled.render(faces, sketches, mels).astype(int) == pytest.approx(eager.render(faces, sketches, mels).astype(int), abs=1)
 
 
 def test_bf16_is_close_to_fp32(networks: Networks) -> None:
