@@ -1,18 +1,21 @@
-"""Job lists: CSV, JSON lines or Parquet with job_id, video, speech, out, and optionally fps and references."""
+"""Job lists: CSV, JSON lines or Parquet with job_id, video, speech, out, and optionally priority, segments and any setting of a single dub."""
 
 import csv
+import difflib
 import io
 import json
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import PurePath, PurePosixPath
+from functools import cache
+from pathlib import PurePosixPath
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import JsonValue
 
 from schemas.errors import SettingsError
-from schemas.jobs import DubJob
-from schemas.settings import check_settings
+from schemas.jobs import DubJob, Segment
+from schemas.settings import DubSettings, check_settings
 from tasks import places
 from tasks.dubbing.results import FOLDER
 
@@ -21,6 +24,19 @@ FAULTS_NAMED = 20
 OUT_URI = "s3://"
 """How an `out` begins that is not relative to the run's."""
 REQUIRED = tuple(name for name, field in DubJob.model_fields.items() if field.is_required())
+OF_THE_JOB = frozenset(DubJob.model_fields) - {"settings"}
+OF_THE_RUN = frozenset({"landmark_generator", "renderer", "device", "templates"})
+"""Settings that no row may have of its own: workers load the networks once, for all jobs, and share what is kept of videos."""
+OF_A_ROW = frozenset(DubSettings.model_fields) - OF_THE_RUN
+"""Settings of a single dub that may be columns."""
+READ = ("video", "speech", "soundtrack", "jaw_predictor")
+"""Columns that name what is read: relative to the list's own folder."""
+CHOICES_OF_FACE = frozenset({"largest", "speaking", "left", "right"})
+"""Words that name a face; what is neither one of them nor a number is a picture of the person."""
+TEXTS = frozenset({"face", "consent"})
+"""Settings that are text also where a list has a number."""
+TOO_MANY = "columns too many"
+NO_OBJECT = "no JSON object"
 
 Row = dict[str, object]
 
@@ -28,25 +44,35 @@ Row = dict[str, object]
 def read_job_list(uri: str, out: str = ".") -> list[DubJob]:
     """The jobs of a list at a path or URI, in its order. `out` is the run's own, whose result tables no job may write over.
 
-    Relative `video` and `speech` are taken from the list's own folder. UTF-8, with or without a byte order mark.
-    Raises SettingsError, naming all faults at once: columns missing, rows that cannot be used, a job_id or out given twice,
+    Relative `video`, `speech` and other files that are read are taken from the list's own folder. `segments` is a list of
+    schemas.jobs.Segment, in CSV as JSON text. UTF-8, with or without a byte order mark.
+    Raises SettingsError, naming all faults at once: columns missing or unknown, rows that cannot be used, a job_id or out given twice,
     an out that is neither an s3:// URI nor a path below the output folder, or that lies among the result tables.
     """
     rows = _read_rows(uri)
     if not rows:
         raise SettingsError(f"The job list {uri} has no jobs.")
     _require_columns(uri, rows)
-    jobs, faults = _check_rows(rows, out)
-    faults += _duplicates(jobs)
+    faults = list(_unknown_columns(rows))
+    jobs, bad_rows = _check_rows(rows, out, uri.rpartition("/")[0])
+    faults += [*bad_rows, *_duplicates(jobs, out)]
     if faults:
         raise SettingsError(f"The job list {uri} cannot be used: {_listed(faults)}.")
-    folder = uri.rpartition("/")[0]
-    return [job.replaced(video=_from_folder(folder, job.video), speech=_from_folder(folder, job.speech)) for job in jobs]
+    return jobs
 
 
 def output_location(out: str, job: DubJob) -> str:
     """Where a job's output goes: its `out` below the run's, unless it is an s3:// URI."""
-    return job.out if job.out.startswith(OUT_URI) else places.join(out, job.out)
+    return _below(out, job.out)
+
+
+def patch_location(out: str, patch: str) -> str:
+    """Where a job's `patch` goes, by the same rule."""
+    return _below(out, patch)
+
+
+def _below(out: str, location: str) -> str:
+    return location if location.startswith(OUT_URI) else places.join(out, location)
 
 
 def _read_rows(uri: str) -> list[Row]:
@@ -65,12 +91,15 @@ def _read_rows(uri: str) -> list[Row]:
 
 
 def _csv_rows(content: bytes) -> list[Row]:
-    reader = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""), restkey="columns too many", skipinitialspace=True)
+    reader = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""), restkey=TOO_MANY, skipinitialspace=True)
+    names = reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise csv.Error(f"the column {', '.join(twice)} is there more than once")
     return [{name: _stripped(value) for name, value in row.items()} for row in reader]
 
 
 def _json_rows(content: bytes) -> list[Row]:
-    lines = [line for line in content.decode("utf-8-sig").splitlines() if line.strip()]
+    lines = [line for line in content.decode("utf-8-sig").split("\n") if line.strip()]
     return [_json_row(line) for line in lines]
 
 
@@ -79,7 +108,7 @@ def _json_row(line: str) -> Row:
         row = json.loads(line)
     except json.JSONDecodeError:
         row = None
-    return row if isinstance(row, dict) else {"no JSON object": line[:40]}
+    return row if isinstance(row, dict) else {NO_OBJECT: line[:40]}
 
 
 def _parquet_rows(content: bytes) -> list[Row]:
@@ -98,38 +127,151 @@ def _require_columns(uri: str, rows: list[Row]) -> None:
         raise SettingsError(f"The job list {uri} has no column {', '.join(missing)}; it has {found}.")
 
 
-def _check_rows(rows: list[Row], out: str) -> tuple[list[DubJob], list[str]]:
+def _unknown_columns(rows: list[Row]) -> Iterator[str]:
+    """Each once, and not once a row: a list has a hundred thousand of them."""
+    known = OF_THE_JOB | OF_A_ROW | {TOO_MANY, NO_OBJECT}
+    for name in dict.fromkeys(name for row in rows for name in row if name not in known):
+        if name in OF_THE_RUN:
+            yield f"the column {name} is no setting of a row but of the whole run"
+        else:
+            nearest = difflib.get_close_matches(name, sorted(OF_THE_JOB | OF_A_ROW), n=1)
+            yield f"the column {name} is not known" + (f" (did you mean {nearest[0]}?)" if nearest else "")
+
+
+def _check_rows(rows: list[Row], out: str, folder: str) -> tuple[list[DubJob], list[str]]:
     jobs, faults = [], []
     for number, row in enumerate(rows, start=1):
         try:
-            jobs.append(_job(row, out))
+            jobs.append(_job(row, out, folder))
         except SettingsError as error:
-            faults.append(f"row {number}: {str(error).removeprefix('These settings cannot be used: ').rstrip('.')}")
+            faults.append(f"row {number}: {error}")
     return jobs, faults
 
 
-def _job(row: Row, out: str) -> DubJob:
-    """Empty cells of optional columns count as not given."""
-    given = {name: value for name, value in row.items() if name in REQUIRED or value not in (None, "")}
-    job = check_settings(DubJob, given)
-    if (fault := _out_fault(job, out)) is not None:
-        raise SettingsError(f"out {job.out} {fault}")
+def _job(row: Row, out: str, folder: str) -> DubJob:
+    """A row's job. Empty cells count as not given. SettingsError with all faults of the row, no sentence of its own."""
+    for name, fault in ((TOO_MANY, "it has more cells than there are columns"), (NO_OBJECT, f"it is no JSON object: {row.get(NO_OBJECT)}")):
+        if name in row:
+            raise SettingsError(fault)
+    given = {name: value for name, value in row.items() if not _is_empty(value)}
+    faults: list[str] = []
+    settings = _settings({name: given[name] for name in given.keys() & OF_A_ROW}, folder, faults)
+    values = {name: given[name] for name in given.keys() & OF_THE_JOB} | {"settings": settings}
+    job = _checked_job(_with_segments(values, folder, faults), folder, faults)
+    if job is not None:
+        faults += _out_faults(job, out)
+    if faults or job is None:
+        raise SettingsError("; ".join(faults))
     return job
 
 
-def _out_fault(job: DubJob, out: str) -> str | None:
-    """Why a job's output may not go where its row says: a list is data, and must not write over what is not its own."""
-    if not job.out.startswith(OUT_URI) and (_stands_alone(job.out) or ".." in PurePosixPath(job.out).parts):
+def _is_empty(value: object) -> bool:
+    """Nothing, empty text, and the number that is none, which tables have for nothing."""
+    return value is None or value == "" or value != value
+
+
+def _checked_job(values: Row, folder: str, faults: list[str]) -> DubJob | None:
+    located = {name: _from_folder(folder, value) if name in READ and isinstance(value, str) else value for name, value in values.items()}
+    try:
+        return check_settings(DubJob, located)
+    except SettingsError as error:
+        faults.append(_fault_of(error))
+        return None
+
+
+def _settings(given: Row, folder: str, faults: list[str]) -> dict[str, JsonValue]:
+    """The settings that a row overrides, as plain values of their own types, whatever text or number its cells hold."""
+    texts = {name: _as_text(value) if name in TEXTS else value for name, value in given.items()}
+    try:
+        settings = _checked_settings(json.dumps(texts, sort_keys=True, default=str)) if texts else {}
+    except SettingsError as error:
+        faults.append(_fault_of(error))
+        return {}
+    return {name: _located(name, value, folder) for name, value in settings.items()}
+
+
+@cache
+def _checked_settings(given: str) -> dict[str, JsonValue]:
+    """Checked once for all rows that have the same: it is what reading a long list takes longest for."""
+    values = json.loads(given)
+    checked = check_settings(DubSettings, dict.fromkeys(("landmark_generator", "renderer"), "of the run") | values)
+    return checked.model_dump(mode="json", include=values.keys())
+
+
+def _located(name: str, value: JsonValue, folder: str) -> JsonValue:
+    if isinstance(value, str) and name in READ:
+        return _from_folder(folder, value)
+    return _face(value, folder) if isinstance(value, str) and name == "face" else value
+
+
+def _face(face: str, folder: str) -> str:
+    return face if face in CHOICES_OF_FACE or face.isdecimal() else _from_folder(folder, face)
+
+
+def _as_text(value: object) -> object:
+    return f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+def _with_segments(values: Row, folder: str, faults: list[str]) -> Row:
+    """A job's values with the segments as models; their speeches and pictures are files of the list's folder."""
+    listed = values.get("segments", [])
+    try:
+        listed = json.loads(listed) if isinstance(listed, str) else listed
+    except json.JSONDecodeError:
+        listed = None
+    if not isinstance(listed, list):
+        faults.append("segments: is no list (in CSV: JSON text) of start_s, end_s, speech and face")
+        return values | {"segments": ()}
+    segments = (_segment(number, segment, folder, faults) for number, segment in enumerate(listed, start=1))
+    return values | {"segments": tuple(segment for segment in segments if segment is not None)}
+
+
+def _segment(number: int, given: object, folder: str, faults: list[str]) -> Segment | None:
+    filled = {name: _as_text(value) if name == "face" else value for name, value in given.items() if not _is_empty(value)} if isinstance(given, dict) else given
+    try:
+        segment = check_settings(Segment, filled)
+    except SettingsError as error:
+        faults.append(f"segment {number}: {_fault_of(error)}")
+        return None
+    if segment.end_s <= segment.start_s:
+        faults.append(f"segment {number}: it ends at {segment.end_s:g} s, not after its start at {segment.start_s:g} s")
+    return segment.model_copy(update={"speech": _from_folder(folder, segment.speech), "face": _face(segment.face, folder)})
+
+
+def _fault_of(error: SettingsError) -> str:
+    return str(error).removeprefix("These settings cannot be used: ").rstrip(".")
+
+
+def _out_faults(job: DubJob, out: str) -> Iterator[str]:
+    """Why a job may not write where its row says: a list is data, and must not write over what is not its own."""
+    for name, location in (("out", job.out), ("patch", job.settings.get("patch"))):
+        if isinstance(location, str) and (fault := _out_fault(location, out)) is not None:
+            yield f"{name} {location} {fault}"
+
+
+def _out_fault(location: str, out: str) -> str | None:
+    if not location.startswith(OUT_URI) and (_stands_alone(location) or ".." in location.split("/")):
         return "leads out of the output folder; give a path below it or an s3:// URI"
-    if PurePosixPath(output_location(out, job)).is_relative_to(places.join(out, FOLDER)):
+    if FOLDER in location and f"{_plain(_below(out, location))}/".startswith(f"{_plain(places.join(out, FOLDER))}/"):
         return f"lies in the folder of the result tables, {FOLDER}"
     return None
 
 
-def _duplicates(jobs: list[DubJob]) -> Iterator[str]:
-    outs = Counter(job.out if _stands_alone(job.out) else str(PurePosixPath(job.out)) for job in jobs)
-    for name, counts in (("job_id", Counter(job.job_id for job in jobs)), ("out", outs)):
-        yield from (f"{name} {value} is given {count} times" for value, count in counts.items() if count > 1)
+def _duplicates(jobs: list[DubJob], out: str) -> Iterator[str]:
+    written = [(job.out, output_location(out, job)) for job in jobs]
+    patches = [(str(patch), patch_location(out, str(patch))) for job in jobs if (patch := job.settings.get("patch"))]
+    for name, given in (("job_id", [(job.job_id, job.job_id) for job in jobs]), ("out", _normal(written)), ("patch", _normal(patches))):
+        shown = {place: value for value, place in reversed(given)}
+        yield from (f"{name} {shown[place]} is given {count} times" for place, count in Counter(place for _, place in given).items() if count > 1)
+
+
+def _normal(given: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    return [(value, _plain(place)) for value, place in given]
+
+
+def _plain(location: str) -> str:
+    """A location without what changes nothing in it; by hand, because pathlib would take half of the time of a long list."""
+    return "/".join(part for number, part in enumerate(location.split("/")) if part != "." and (part or number == 0))
 
 
 def _listed(faults: list[str]) -> str:
@@ -143,4 +285,4 @@ def _from_folder(folder: str, location: str) -> str:
 
 def _stands_alone(location: str) -> bool:
     """Whether a location is a URI or an absolute path, and so not relative to any folder."""
-    return "://" in location or PurePath(location).is_absolute() or location.startswith("~")
+    return location.startswith(("/", "~")) or "://" in location

@@ -1,4 +1,5 @@
 import json
+import time
 from pathlib import Path
 
 import pyarrow as pa
@@ -6,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from schemas.errors import SettingsError
-from schemas.jobs import DubJob
+from schemas.jobs import DubJob, Segment
 from tasks.dubbing.job_list import output_location, read_job_list
 
 ROWS = [
@@ -21,8 +22,9 @@ def write(path: Path, rows: list[dict[str, object]], encoding: str = "utf-8") ->
     elif path.suffix == ".jsonl":
         path.write_text("".join(json.dumps(row) + "\n" for row in rows) + "\n", encoding=encoding)
     else:
-        names = ("job_id", "video", "speech", "out", "fps", "references")
-        lines = [",".join(f'"{row.get(name, "")}"' for name in names) for row in rows]
+        names = list(dict.fromkeys(["job_id", "video", "speech", "out", "fps", "references", *(name for row in rows for name in row)]))
+        cells = [[str(row.get(name, "")).replace('"', '""') for name in names] for row in rows]
+        lines = [",".join(f'"{cell}"' for cell in line) for line in cells]
         path.write_text("\r\n".join([",".join(names), *lines, ""]), encoding=encoding)
     return str(path)
 
@@ -32,11 +34,13 @@ def write(path: Path, rows: list[dict[str, object]], encoding: str = "utf-8") ->
 def test_the_three_kinds_say_the_same(tmp_path: Path, kind: str, encoding: str) -> None:
     first, second = read_job_list(write(tmp_path / f"jobs.{kind}", ROWS, encoding))
     assert first == DubJob(job_id="a", video=f"{tmp_path}/one.mp4", speech="/sounds/one.wav", out="a.mp4")
-    assert second == DubJob(job_id="b", video="s3://bucket/two.mp4", speech=f"{tmp_path}/two, 二.wav", out="deep/b.mp4", fps="25", references=7)
+    assert second == DubJob(
+        job_id="b", video="s3://bucket/two.mp4", speech=f"{tmp_path}/two, 二.wav", out="deep/b.mp4", settings={"fps": "25", "references": 7}
+    )
 
 
 def test_a_number_as_rate_is_understood(tmp_path: Path) -> None:
-    assert read_job_list(write(tmp_path / "jobs.jsonl", [ROWS[0] | {"fps": 25.0}]))[0].fps == "25"
+    assert read_job_list(write(tmp_path / "jobs.jsonl", [ROWS[0] | {"fps": 25.0}]))[0].settings == {"fps": "25"}
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "parquet"])
@@ -76,7 +80,8 @@ def test_a_long_list_of_faults_is_cut_and_counted(tmp_path: Path) -> None:
         ("jobs.csv", b"job_id,video,out\na,b,c\n", "no column speech"),
         ("jobs.csv", b"job_id,video,speech,out\n", "no jobs"),
         ("jobs.csv", "job_id,video,speech,out\n视频,b,c,d\n".encode("gbk"), "UTF-8"),
-        ("jobs.csv", b"job_id,video,speech,out\na,b,c,d,e\n", "row 1: columns too many"),
+        ("jobs.csv", b"job_id,video,speech,out\na,b,c,d,e\n", "row 1: it has more cells"),
+        ("jobs.csv", b"job_id,video,speech,out,out\na,b,c,d,e\n", "column out is there more than once"),
         ("jobs.jsonl", b'{"job_id": "a", "video": "v", "speech": "s", "out": "o"}\n{"job', "row 2"),
         ("jobs.parquet", b"no parquet", "cannot be read"),
         ("jobs.xlsx", b"", ".csv, .jsonl or .parquet"),
@@ -126,3 +131,85 @@ def test_a_uri_among_the_result_tables_is_refused(tmp_path: Path) -> None:
         read_job_list(jobs, "s3://bucket/dubs/")
     assert read_job_list(jobs, "s3://bucket/others")[0].out == "s3://bucket/dubs/results/a.mp4"
     assert read_job_list(write(tmp_path / "near.jsonl", [ROWS[0] | {"out": "results.mp4"}]))[0].out == "results.mp4"
+
+
+def test_any_setting_of_a_single_dub_is_a_column(tmp_path: Path) -> None:
+    row = ROWS[0] | {"priority": "3", "match_colour": "false", "sharpening": "0.5", "crf": 20, "face": 1, "soundtrack": "music.wav", "consent": 77}
+    for kind in ("csv", "jsonl"):
+        (job,) = read_job_list(write(tmp_path / f"jobs.{kind}", [row]))
+        assert job.priority == 3
+        assert job.settings == {
+            "match_colour": False,
+            "sharpening": 0.5,
+            "crf": 20,
+            "face": "1",
+            "soundtrack": f"{tmp_path}/music.wav",
+            "consent": "77",
+        }
+
+
+def test_a_face_may_be_a_picture_of_the_list_s_folder(tmp_path: Path) -> None:
+    jobs = read_job_list(write(tmp_path / "jobs.csv", [ROWS[0] | {"face": face, "job_id": face, "out": face} for face in ("left", "2", "anna.png")]))
+    assert [job.settings["face"] for job in jobs] == ["left", "2", f"{tmp_path}/anna.png"]
+
+
+def test_segments_are_json_text_in_csv_and_lists_elsewhere(tmp_path: Path) -> None:
+    segments = [{"start_s": 0, "end_s": 2.5, "speech": "anna.wav", "face": "left"}, {"start_s": 2.5, "end_s": 4, "speech": "/bert.wav", "face": 1}]
+    expected = (
+        Segment(start_s=0, end_s=2.5, speech=f"{tmp_path}/anna.wav", face="left"),
+        Segment(start_s=2.5, end_s=4, speech="/bert.wav", face="1"),
+    )
+    in_parquet = [segment | {"face": str(segment["face"])} for segment in segments]
+    for kind, given in (("csv", json.dumps(segments)), ("jsonl", segments), ("parquet", in_parquet)):
+        (job,) = read_job_list(write(tmp_path / f"jobs.{kind}", [ROWS[0] | {"segments": given}]))
+        assert job.segments == expected
+
+
+@pytest.mark.parametrize(
+    ("column", "sentence"),
+    [
+        ({"referenzes": 5}, "column referenzes is not known (did you mean references?)"),
+        ({"renderer": "mine.safetensors"}, "column renderer is no setting of a row"),
+        ({"device": "cuda"}, "column device is no setting of a row"),
+        ({"settings": "{}"}, "column settings is not known"),
+        ({"segments": "0-4"}, "row 1: segments: is no list"),
+        ({"segments": '[{"start_s": 3, "end_s": 2, "speech": "a.wav"}]'}, "row 1: segment 1: it ends at 2 s, not after its start at 3 s"),
+        ({"segments": '[{"start_s": 3, "speach": "a.wav"}]'}, "segment 1: end_s is not given; speech is not given; speach is no setting here"),
+        ({"priority": "soon"}, "row 1: priority"),
+        ({"patch": "/etc"}, "row 1: patch /etc leads out of the output folder"),
+    ],
+)
+def test_a_column_that_cannot_be_used_is_said(tmp_path: Path, column: dict[str, object], sentence: str) -> None:
+    with pytest.raises(SettingsError) as error:
+        read_job_list(write(tmp_path / "jobs.csv", [ROWS[0] | column]))
+    assert sentence in str(error.value)
+
+
+def test_all_faults_of_rows_and_columns_are_told_together(tmp_path: Path) -> None:
+    rows = [ROWS[0] | {"speech": "", "crf": "99", "out": "/a.mp4", "fsp": 25}, ROWS[1] | {"job_id": "a", "fsp": 25}, ROWS[1] | {"job_id": "a"}]
+    with pytest.raises(SettingsError) as error:
+        read_job_list(write(tmp_path / "jobs.csv", rows))
+    for part in ("row 1: crf", "speech is not given", "fsp is not known (did you mean fps?)", "job_id a is given 2 times", "out deep/b.mp4 is given 2 times"):
+        assert part in str(error.value)
+    assert str(error.value).count("fsp") == 1
+
+
+def test_two_names_of_one_output_are_one(tmp_path: Path) -> None:
+    rows = [ROWS[0] | {"out": "s3://bucket/dubs/a.mp4"}, ROWS[0] | {"job_id": "b", "out": "./a.mp4"}]
+    with pytest.raises(SettingsError, match="is given 2 times"):
+        read_job_list(write(tmp_path / "jobs.jsonl", rows), "s3://bucket/dubs")
+    assert len(read_job_list(str(tmp_path / "jobs.jsonl"), "s3://bucket/others")) == 2
+
+
+def test_nothing_in_a_table_of_numbers_is_not_given(tmp_path: Path) -> None:
+    pq.write_table(pa.Table.from_pylist([ROWS[0] | {"references": float("nan")}, ROWS[1] | {"references": 5.0}]), tmp_path / "jobs.parquet")
+    assert [job.settings.get("references") for job in read_job_list(str(tmp_path / "jobs.parquet"))] == [None, 5]
+
+
+def test_a_long_list_is_read_in_seconds(tmp_path: Path) -> None:
+    rows = 10_000
+    lines = [f"{number},v{number % 50}.mp4,{number}.wav,{number % 100}/{number}.mp4,{number % 3},{(25, 10, 5)[number % 3]}" for number in range(rows)]
+    (tmp_path / "jobs.csv").write_text("\n".join(["job_id,video,speech,out,priority,references", *lines]))
+    start = time.process_time()
+    assert len(read_job_list(str(tmp_path / "jobs.csv"), str(tmp_path))) == rows
+    assert time.process_time() - start < 3
