@@ -87,6 +87,40 @@ def test_from_anywhere_and_backwards_the_frames_are_the_same(tmp_path: Path, nam
     assert all(np.array_equal(one.picture, other.picture) for one, other in zip(backwards, reversed(whole[7:]), strict=True))
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_forth_and_back_from_any_frame_is_the_full_decode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    """Groups of pictures shorter and longer than a piece, shown at other rates than stored."""
+    random = np.random.default_rng(seed)
+    coding = f"keyint={random.integers(1, 60)}:bframes={random.integers(0, 4)}:open-gop={random.integers(0, 2)}:scenecut=0"
+    path = write_pictures(tmp_path / "v.mp4", steady(56, Fraction(int(random.integers(6, 40)))), x264_params=coding)
+    monkeypatch.setattr(decode, "PIECE_FRAMES", int(random.integers(1, 40)))
+    monkeypatch.setattr(decode, "SEEK_WORTH_S", 0)
+    fps = Fraction(int(random.integers(5, 50)))
+    whole = [frame.picture for frame in read_frames(path, fps)]
+    start, stop = sorted(random.integers(0, len(whole) + 3, 2).tolist())
+    forth = [frame.picture for frame in read_frames(path, fps, start, stop)]
+    back = [frame.picture for frame in read_frames_backwards(path, fps, start, stop)]
+    assert len(forth) == len(back) == len(whole[start:stop])
+    assert all(np.array_equal(one, other) for one, other in zip(forth + back[::-1], whole[start:stop] * 2, strict=True))
+
+
+def test_reading_backwards_holds_no_more_than_a_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One group of pictures, seven times as long as a piece: it is decoded anew for each piece, never held as a whole."""
+    path = write_pictures(tmp_path / "v.mp4", steady(56, 25), x264_params="keyint=60:scenecut=0")
+    monkeypatch.setattr(decode, "PIECE_BYTES", 8 * 64 * 48 * 3 // 2)
+    held: list[int] = []
+    honest = decode._read_decoded
+
+    def counted(*asked: object) -> list:
+        piece = list(honest(*asked))
+        held.append(len(piece))
+        return piece
+
+    monkeypatch.setattr(decode, "_read_decoded", counted)
+    assert numbers_of(read_frames_backwards(path, 25, 0, 56)) == list(range(55, -1, -1))
+    assert max(held) == 8
+
+
 def test_a_seek_reads_less_than_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_pictures(tmp_path / "v.mp4", steady(56, 5), x264_params="keyint=8:bframes=3")
     decoded = []
