@@ -179,10 +179,15 @@ def _halves(values: Tensor) -> Scaling:
 
 
 def without_batch_norms(network: nn.Module) -> nn.Module:
-    """A copy of an evaluated network in which every convolution block's batch normalisation is part of its convolution."""
+    """A copy of an evaluated network in which every convolution block's batch normalisation is part of its convolution.
+
+    Its ReLUs write where they read: what comes out of a convolution or a sum is read by nothing else.
+    """
     copy = deepcopy(network).eval()
     for block in copy.modules():
         if isinstance(block, ConvolutionBlock):
             block.convolution = fuse_conv_bn_eval(block.convolution, block.normalisation)  # type: ignore[type-var, arg-type]  # as blocks are built
             block.normalisation = nn.Identity()
+            if isinstance(block.activation, nn.ReLU):
+                block.activation.inplace = True
     return copy.requires_grad_(requires_grad=False)
