@@ -15,6 +15,7 @@ from pydantic import JsonValue
 
 from schemas.errors import SettingsError
 from schemas.jobs import DubJob, Segment
+from schemas.locations import absolute_location
 from schemas.settings import DubSettings, check_settings
 from tasks import places
 from tasks.dubbing.results import FOLDER
@@ -44,7 +45,7 @@ Row = dict[str, object]
 def read_job_list(uri: str, out: str = ".") -> list[DubJob]:
     """The jobs of a list at a path or URI, in its order. `out` is the run's own, whose result tables no job may write over.
 
-    Relative `video`, `speech` and other files that are read are taken from the list's own folder. `segments` is a list of
+    Relative `video`, `speech` and other files that are read are taken from the list's own folder, and made absolute. `segments` is a list of
     schemas.jobs.Segment, in CSV as JSON text. UTF-8, with or without a byte order mark.
     Raises SettingsError, naming all faults at once: columns missing or unknown, rows that cannot be used, a job_id or out given twice,
     an out that is neither an s3:// URI nor a path below the output folder, or that lies among the result tables.
@@ -54,7 +55,7 @@ def read_job_list(uri: str, out: str = ".") -> list[DubJob]:
         raise SettingsError(f"The job list {uri} has no jobs.")
     _require_columns(uri, rows)
     faults = list(_unknown_columns(rows))
-    jobs, bad_rows = _check_rows(rows, out, uri.rpartition("/")[0])
+    jobs, bad_rows = _check_rows(rows, out, absolute_location(uri).rpartition("/")[0])
     faults += [*bad_rows, *_duplicates(jobs, out)]
     if faults:
         raise SettingsError(f"The job list {uri} cannot be used: {_listed(faults)}.")

@@ -4,35 +4,41 @@ The token, drawn anew by every writer, keeps runs that share an `out` at the sam
 """
 
 import io
+import logging
 import re
 import secrets
-import time
+import threading
+from collections.abc import Sequence
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from schemas.errors import StoreError
 from schemas.tables import DUB_RESULTS
 from tasks import places
+
+log = logging.getLogger(__name__)
 
 FOLDER = "results"
 ROWS_A_PART = 500
 """Rows after which a new part begins: ten thousand jobs make twenty files."""
 WRITE_EVERY_S = 20.0
-"""Seconds after a writing from which the next row that arrives is written, with those that wait, at once.
-
-A row that arrives earlier waits for the next one, however long that takes. A killed run loses the rows that wait, and those jobs are done again.
-"""
+"""Longest that a row waits to be written, in seconds: a killed run loses the rows that wait, and those jobs are done again."""
 PART = re.compile(r"part-(\d+)-[0-9a-f]{8}\.parquet")
 
 Row = dict[str, object]
 
 
-def read_results(out: str) -> dict[str, Row]:
-    """The latest row of every job, by job_id. A row of a part with a higher number replaces an earlier one's."""
+def read_results(out: str, columns: Sequence[str] | None = None) -> dict[str, Row]:
+    """The latest row of every job, by job_id, with those columns or all. A row of a part with a higher number replaces an earlier one's.
+
+    Columns that a part of an older dubmill lacks are None in its rows.
+    """
     folder = places.join(out, FOLDER)
+    wanted = pa.schema([field for field in DUB_RESULTS if columns is None or field.name in columns])
     rows: dict[str, Row] = {}
     for name in _parts(folder):
-        table = pq.read_table(pa.BufferReader(places.read_bytes(places.join(folder, name))))
+        table = pq.read_table(pa.BufferReader(places.read_bytes(places.join(folder, name))), schema=wanted)
         rows.update({row["job_id"]: row for row in table.to_pylist()})
     return rows
 
@@ -40,8 +46,8 @@ def read_results(out: str) -> dict[str, Row]:
 class ResultWriter:
     """Collects rows and writes them, part by part.
 
-    A part that is not full is written again, whole, with the rows that came since: few files, and little is lost.
-    A context manager: leaving it, also by an error, writes what is left.
+    A part that is not full is written again, whole, with the rows that came since: few files, and little is lost. A row that nothing
+    follows is written by a clock's thread. A context manager: leaving it, also by an error, writes what is left.
     """
 
     def __init__(self, out: str, rows_a_part: int = ROWS_A_PART, every_s: float = WRITE_EVERY_S) -> None:
@@ -51,27 +57,47 @@ class ResultWriter:
         self._number = max(map(_number, _parts(self.folder)), default=-1) + 1
         self._token = secrets.token_hex(4)
         self._rows: list[Row] = []
-        self._unwritten = 0
-        self._written_at = time.monotonic()
+        self._unwritten = False
+        self._lock = threading.Lock()
+        self._clock: threading.Timer | None = None
+        """Runs as long as a row waits."""
 
     def add(self, row: Row) -> None:
-        """Adds a job's row; writes when it is time."""
-        self._rows.append(row)
-        self._unwritten += 1
-        if len(self._rows) >= self.rows_a_part or time.monotonic() - self._written_at >= self.every_s:
+        """Adds a job's row, which is written when the part is full or it has waited for long. StoreError."""
+        with self._lock:
+            self._rows.append(row)
+            self._unwritten = True
+            is_full = len(self._rows) >= self.rows_a_part
+            if self._clock is None and not is_full:
+                self._clock = threading.Timer(self.every_s, self._write_late)
+                self._clock.daemon = True
+                self._clock.start()
+        if is_full:
             self.write()
 
     def write(self) -> None:
-        """Writes the rows of the current part, if any are new. StoreError when the place cannot be written."""
-        if self._unwritten:
-            buffer = io.BytesIO()
-            pq.write_table(pa.Table.from_pylist(self._rows, schema=DUB_RESULTS), buffer)
-            places.write_bytes(places.join(self.folder, f"part-{self._number:05d}-{self._token}.parquet"), buffer.getvalue())
-        self._unwritten = 0
-        self._written_at = time.monotonic()
-        if len(self._rows) >= self.rows_a_part:
-            self._rows = []
-            self._number += 1
+        """Writes the rows of the current part. StoreError when the place cannot be written: they are kept, and written with the next."""
+        with self._lock:
+            self._stop_clock()
+            if self._unwritten:
+                buffer = io.BytesIO()
+                pq.write_table(pa.Table.from_pylist(self._rows, schema=DUB_RESULTS), buffer)
+                places.write_bytes(places.join(self.folder, f"part-{self._number:05d}-{self._token}.parquet"), buffer.getvalue())
+            self._unwritten = False
+            if len(self._rows) >= self.rows_a_part:
+                self._rows = []
+                self._number += 1
+
+    def _write_late(self) -> None:
+        try:
+            self.write()
+        except StoreError as error:  # nobody waits here for an error; the rows are written with the next ones
+            log.warning("The result rows could not be written just now: %s", error)
+
+    def _stop_clock(self) -> None:
+        if self._clock is not None:
+            self._clock.cancel()
+        self._clock = None
 
     def __enter__(self) -> "ResultWriter":
         return self

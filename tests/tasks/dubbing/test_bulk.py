@@ -4,12 +4,16 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from schemas.errors import CheckpointError, SettingsError
-from schemas.jobs import DubJob
+from schemas.errors import CheckpointError, DubmillError, MediaError, SettingsError
+from schemas.jobs import DubJob, DubSummary, Moment, SourceShown
+from schemas.reasons import Reason
 from schemas.settings import BulkDubSettings, DubSettings
 from schemas.tables import DUB_RESULTS
-from tasks.dubbing.bulk import JobWorker, bulk_dub_here, grouped, lost_row, plan_bulk
-from tasks.dubbing.results import ResultWriter, Row, read_results
+from tasks.dubbing import bulk as bulk_module
+from tasks.dubbing.bulk import JobWorker, bulk_dub_here
+from tasks.dubbing.bulk_plan import plan_bulk
+from tasks.dubbing.results import read_results
+from tasks.dubbing.time_limit import LEAST_S
 from tests.footage import make_talking_clip
 from tests.tasks.dubbing.random_networks import write_random_networks
 
@@ -71,7 +75,7 @@ def test_a_surprise_is_that_jobs_row(bulk: BulkDubSettings, monkeypatch: pytest.
     def surprise(*_: object, **__: object) -> None:
         raise RuntimeError("a surprise")
 
-    monkeypatch.setattr("tasks.dubbing.bulk.dub_video", surprise)
+    monkeypatch.setattr(bulk_module, "dub_video", surprise)
     summary = bulk_dub_here(bulk)
     assert summary.failed == {"internal": 5}
     assert read_results(bulk.out)["good"]["detail"] == "RuntimeError: a surprise"
@@ -85,48 +89,93 @@ def test_the_run_ends_at_once_when_it_cannot_work(bulk: BulkDubSettings) -> None
     assert not Path(bulk.out).exists()
 
 
-def named_row(bulk: BulkDubSettings, name: str, video: str) -> Row:
-    return lost_row(DubJob(job_id=name, video=video, speech="s", out="o"), bulk, {"landmark_generator": "1" * 16, "renderer": "2" * 16})
+SUMMARY = DubSummary(
+    output="x.mp4",
+    frames=50,
+    dubbed_frames=40,
+    duration_s=2.0,
+    fps="25",
+    width=64,
+    height=64,
+    source_shown=(SourceShown(start_s=0, end_s=0.5, reason="no-face"), SourceShown(start_s=1, end_s=1.25, reason="covered")),
+    confidence=(0.25, 1.0),
+    worst=(Moment(second=0, confidence=0.25, why="no face"),),
+)
 
 
-def test_two_runs_into_one_place_keep_both_their_rows(tmp_path: Path, bulk: BulkDubSettings) -> None:
-    with ResultWriter(str(tmp_path)) as one, ResultWriter(str(tmp_path)) as other:
-        one.add(named_row(bulk, "a", "a.mp4"))
-        other.add(named_row(bulk, "b", "b.mp4"))
-    assert set(read_results(str(tmp_path))) == {"a", "b"}
+def test_a_row_says_when_the_source_shows_and_where_to_look_first(bulk: BulkDubSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bulk_module, "dub_video", lambda *_, **__: SUMMARY)
+    bulk_dub_here(bulk)
+    row = read_results(bulk.out)["good"]
+    assert (row["source_shown_s"], row["confidence"]) == (0.75, [0.25, 1.0])
+    assert json.loads(str(row["source_shown"]))[1] == {"start_s": 1.0, "end_s": 1.25, "reason": "covered"}
+    assert json.loads(str(row["worst"])) == [{"second": 0, "confidence": 0.25, "why": "no face"}]
 
 
-def test_parts_count_by_their_number_whatever_their_token(tmp_path: Path, bulk: BulkDubSettings) -> None:
-    for video, name in (("late.mp4", "part-100000-00000000"), ("early.mp4", "part-99999-ffffffff")):
-        with ResultWriter(str(tmp_path / video)) as writer:
-            writer.add(named_row(bulk, "a", video))
-        (tmp_path / "results").mkdir(exist_ok=True)
-        next((tmp_path / video / "results").iterdir()).rename(tmp_path / "results" / f"{name}.parquet")
-    assert read_results(str(tmp_path))["a"]["video"] == "late.mp4"
+def test_segments_reach_the_dub_only_where_there_are_some(bulk: BulkDubSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[dict[str, object]] = []
+    monkeypatch.setattr(bulk_module, "dub_video", lambda *_, **named: given.append(named) or SUMMARY)
+    worker = JobWorker(bulk)
+    job = DubJob(job_id="a", video="v", speech="s", out="o")
+    worker(job)
+    worker(job.replaced(segments=[{"start_s": 0, "end_s": 1, "speech": "s"}]))
+    assert ["segments" in named for named in given] == [False, True]
+    assert given[1]["segments"][0].end_s == 1  # type: ignore[index]
 
 
-def test_parts_are_few_and_later_rows_count(tmp_path: Path, bulk: BulkDubSettings) -> None:
-    rows = [named_row(bulk, str(number % 4), f"{number}.mp4") for number in range(7)]
-    with ResultWriter(str(tmp_path), rows_a_part=3, every_s=0) as writer:
-        for row in rows[:5]:
-            writer.add(row)
-    with ResultWriter(str(tmp_path), rows_a_part=3) as writer:
-        for row in rows[5:]:
-            writer.add(row)
-    names = [path.name for path in sorted((tmp_path / "results").iterdir())]
-    assert [name[:11] for name in names] == ["part-00000-", "part-00001-", "part-00002-"]
-    assert names[0][11:] == names[1][11:] != names[2][11:]
-    assert {name: row["video"] for name, row in read_results(str(tmp_path)).items()} == {"0": "4.mp4", "1": "5.mp4", "2": "6.mp4", "3": "3.mp4"}
-    with ResultWriter(str(tmp_path / "nothing")):
-        pass
-    assert not (tmp_path / "nothing").exists()
+def canary_list(bulk: BulkDubSettings, tmp_path: Path, jobs: int, canary: int) -> BulkDubSettings:
+    rows = [json.dumps({"job_id": f"{number:02}", "video": "v.mp4", "speech": "s.wav", "out": f"{number}.mp4"}) for number in range(jobs)]
+    (tmp_path / "canary.jsonl").write_text("\n".join(rows))
+    return bulk.replaced(jobs=str(tmp_path / "canary.jsonl"), canary=canary)
 
 
-def test_jobs_of_one_video_stay_together() -> None:
-    jobs = [DubJob(job_id=str(number), video=video, speech="s", out=str(number)) for number, video in enumerate("aaabbc")]
-    assert [[job.job_id for job in group] for group in grouped(jobs, most=2)] == [["0", "1"], ["2"], ["3", "4"], ["5"]]
+@pytest.mark.parametrize(("failing", "begun"), [(3, 4), (2, 10)])
+def test_the_rest_is_not_begun_when_more_than_half_of_the_canary_fails(
+    bulk: BulkDubSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: int, begun: int
+) -> None:
+    calls: list[str] = []
+
+    def dub(*_: object, **__: object) -> DubSummary:
+        calls.append("begun")
+        if len(calls) <= failing:
+            raise MediaError(Reason.NO_FACE, "No face.")
+        return SUMMARY
+
+    monkeypatch.setattr(bulk_module, "dub_video", dub)
+    settings = canary_list(bulk, tmp_path, jobs=10, canary=4)
+    if begun == 4:
+        with pytest.raises(DubmillError, match=r"3 of the first 4 jobs failed \(no-face 3\), so the other 6 were not begun"):
+            bulk_dub_here(settings)
+    else:
+        assert bulk_dub_here(settings).done == 8
+    assert len(calls) == len(read_results(settings.out)) == begun
+
+
+def test_a_canary_that_is_the_whole_list_ends_nothing(bulk: BulkDubSettings, tmp_path: Path) -> None:
+    assert bulk_dub_here(canary_list(bulk, tmp_path, jobs=2, canary=50)).failed == {"missing": 2}
+
+
+def test_a_job_that_takes_longer_than_its_limit_is_ended_with_that_reason(bulk: BulkDubSettings, clip: Path, speech: Path) -> None:
+    row = JobWorker(bulk)(DubJob(job_id="a", video=str(clip), speech=str(speech), out="a.mp4"), limit_s=1e-6)
+    assert (row["status"], row["reason"]) == ("failed", "time-limit")
+    assert "time limit" in str(row["detail"])
+    assert not list(Path(bulk.out).rglob("*.mp4"))
+
+
+def test_the_limit_goes_by_the_length_of_the_speech(bulk: BulkDubSettings, tmp_path: Path, speech: Path) -> None:
+    def limit_s(path: Path, factor: float) -> float:
+        return JobWorker(bulk.replaced(time_limit_factor=factor)).limit_s(DubJob(job_id="a", video="v", speech=str(path), out="a.mp4"))
+
+    assert limit_s(speech, 4000.0) == pytest.approx(0.5 * 4000)
+    assert limit_s(speech, 600.0) == LEAST_S
+    assert limit_s(tmp_path / "none.wav", 4000.0) == LEAST_S
 
 
 def test_a_worker_overrides_the_runs_settings_by_the_rows(bulk: BulkDubSettings, clip: Path, speech: Path) -> None:
-    row = JobWorker(bulk)(DubJob(job_id="a", video=str(clip), speech=str(speech), out="a.mp4", fps="25", references=1))
+    row = JobWorker(bulk)(DubJob(job_id="a", video=str(clip), speech=str(speech), out="a.mp4", settings={"fps": "25", "references": 1}))
     assert row["status"] == "done"
+
+
+def test_settings_that_do_not_go_together_are_that_jobs_row(bulk: BulkDubSettings, clip: Path, speech: Path) -> None:
+    row = JobWorker(bulk)(DubJob(job_id="a", video=str(clip), speech=str(speech), out="a.mp4", settings={"references": 0}))
+    assert (row["status"], row["reason"]) == ("failed", "bad-settings")

@@ -1,0 +1,38 @@
+"""How long a dub may take: by the length of its speech, looked at whenever it says how far it is."""
+
+import time
+
+from schemas.errors import MediaError
+from schemas.reasons import Reason
+from tasks.media.probe import probe
+from tasks.places import local_copy
+from tasks.progress import Progress
+
+LEAST_S = 600.0
+"""No limit is shorter: a template must be made of the whole video, and a model be compiled, however short the speech."""
+
+
+def time_limit_s(speech: str, factor: float) -> float:
+    """Seconds that a dub with this speech (path or URI) may take: `factor` for each second of it, at least LEAST_S.
+
+    LEAST_S where the speech cannot be read or does not say how long it is: the dub itself finds out why.
+    """
+    try:
+        with local_copy(speech) as path:
+            return max(LEAST_S, factor * (probe(path).duration_s or 0.0))
+    except (MediaError, OSError):
+        return LEAST_S
+
+
+def in_time(limit_s: float) -> Progress:
+    """A progress for a dub that begins now. Told later than after `limit_s`, it raises MediaError(TIME_LIMIT), which ends the dub.
+
+    What hangs in compiled code tells nothing any more: only the end of its process ends that.
+    """
+    ends_at = time.monotonic() + limit_s
+
+    def tell(done: int, total: int | None = None, note: str = "") -> None:
+        if time.monotonic() > ends_at:
+            raise MediaError(Reason.TIME_LIMIT, f"It took longer than its time limit of {limit_s:g} s; raise time_limit_factor, or cut the speech into pieces.")
+
+    return tell
