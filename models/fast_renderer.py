@@ -224,7 +224,7 @@ class FastRenderer(nn.Module):
         both = torch.split(torch.cat([faces, sketches], dim=1), ENCODED_AT_ONCE)
         fine, coarse = zip(*(self.flow.reference_encoder(_innermost(part)) for part in both), strict=True)
         known = _innermost(torch.cat(coarse))
-        return KnownReferences(faces, _innermost(torch.cat(fine)), known, normalised(known).to(self.dtype))
+        return KnownReferences(faces, _innermost(torch.cat(fine)), known, normalised(known.clone()).to(self.dtype))
 
     def warp(self, references: KnownReferences, sketches: Tensor, references_at_once: int = 1) -> WarpedReferences:
         """References warped onto the targets of sketches (B, 5, 3, S, S), summed by weight / (sum of weights + 1e-5); float32."""
@@ -245,15 +245,16 @@ class FastRenderer(nn.Module):
 
 
 def normalised(x: Tensor) -> Tensor:
-    """Instance norm of (B, C, H, W) in its own layout and dtype, with float32 statistics.
+    """Instance norm of (B, C, H, W) in its own layout and dtype, with float32 statistics. x is used up: it may be overwritten.
 
     Written out, for torch's instance norm would copy pictures whose channels are innermost. For bfloat16 on CPUs group norm, of one channel
     a group, is the faster one; for float32 it is not exact enough: it adds up a picture's pixels one by one.
     """
     if x.device.type == "cpu" and x.dtype is not torch.float32:
         return F.group_norm(x, x.shape[1], eps=SMALLEST_VARIANCE)
-    centred = x.float() - _mean(x.float())
-    return (centred * torch.rsqrt(_mean(centred.square()) + SMALLEST_VARIANCE)).to(x.dtype)
+    centred = x.float()
+    centred.sub_(_mean(centred))
+    return centred.mul_(torch.rsqrt(_mean(centred.square()) + SMALLEST_VARIANCE)).to(x.dtype)
 
 
 def _mean(x: Tensor) -> Tensor:

@@ -153,17 +153,27 @@ def free_memory_bytes(device: torch.device) -> int:
 class Generator:
     """Networks, one person's references, and how to compute: what turns speech and head pose into face pictures."""
 
-    def __init__(self, networks: Networks, precision: str = "fp32", *, compiled: bool = False, memory_share: float = MEMORY_SHARE) -> None:
+    def __init__(
+        self,
+        networks: Networks,
+        precision: str = "fp32",
+        *,
+        compiled: bool = False,
+        memory_share: float = MEMORY_SHARE,
+        batch_frames: int | None = None,
+    ) -> None:
         """precision: fp32 (exact), bf16, or on a GPU fp16. memory_share, 0..1: of what is free, for frames and references at once.
 
-        compiled: torch compiles the renderer at the first frames, which takes minutes. SettingsError for what the device cannot do.
+        batch_frames: frames at once, where not as many as fit. compiled: torch compiles the renderer at the first frames, which takes minutes.
+        SettingsError for what the device cannot do.
         """
         self.networks = networks
         self.dtype = precision_dtype(precision, networks.device)
-        self.frames_at_once = 1
+        self.frames_at_once = batch_frames or 1
         """Frames that `render` computes together: a batch of a multiple of it wastes nothing."""
         self._compiled = compiled
         self._memory_share = memory_share
+        self._batch_frames = batch_frames
         self._references: KnownReferences | None = None
         self._references_at_once = 1
         self._landmark_references: tuple[bytes, torch.Tensor] | None = None
@@ -202,7 +212,7 @@ class Generator:
         with self._exactly():
             self._references = network.encode_references(self._pictures(faces), self._pictures(sketches))
         room = Room.within(self._memory_share * free_memory_bytes(self.networks.device), network, faces.shape[1], len(faces))
-        self.frames_at_once, self._references_at_once = room.frames, _even_share(len(faces), room.references)
+        self.frames_at_once, self._references_at_once = self._batch_frames or room.frames, _even_share(len(faces), room.references)
 
     def render(self, faces: Pictures, sketches: Pictures, mels: FloatArray) -> Pictures:
         """Face pictures (B, S, S, 3) uint8 BGR from true crops (B, S, S, 3), sketches (B, 5, S, S, 3), mels (B, 1, 80, 16)."""

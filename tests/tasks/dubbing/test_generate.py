@@ -104,6 +104,14 @@ def test_dubs_that_follow_each_other_share_what_was_prepared(networks: Networks)
     assert networks.fast_renderer(torch.bfloat16, compiled=False) is not networks.fast_renderer(torch.float32, compiled=False)
 
 
+def test_how_many_frames_at_once_can_be_said(networks: Networks) -> None:
+    faces, _, _ = drawn(1)
+    generators = Generator(networks), Generator(networks, batch_frames=3), Generator(networks, memory_share=1e-9)
+    for generator in generators:
+        generator.remember(faces, faces)
+    assert [generator.frames_at_once for generator in generators] == [4, 3, 1]
+
+
 def test_references_come_first(networks: Networks) -> None:
     with pytest.raises(ValueError, match="remember"):
         Generator(networks).render(*drawn(1))
