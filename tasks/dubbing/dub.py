@@ -156,9 +156,9 @@ class Dub:
         """Pass one, unless the memory has its outcome; `video` names the footage there."""
         settings, crop = self.settings, self.networks.crop
         wanted = max(self.frames, round(REFERENCES_FROM_S * self.footage.fps))
-        key = (video, self.footage.fps, crop, settings.landmark_references, settings.references)
+        key = (video, self.footage.fps, crop, settings.landmark_references, settings.references, settings.face, settings.smoothing)
         with self.watch.stage("analyse"):
-            return memory.get(key, wanted, lambda: analyse(self.footage, wanted, crop, settings.landmark_references, settings.references, self.progress))
+            return memory.get(key, wanted, lambda: analyse(self.footage, wanted, crop, settings, self.progress))
 
     def write_frames(self, writer: VideoWriter, template: Template) -> int:
         """Pass two: writes every output frame; returns how many got a new face."""

@@ -1,152 +1,87 @@
-"""Pass one over a video: where the face is in every frame, and the references that the networks copy the person from.
+"""Pass one over a video: its shots, where the dubbed face is in every frame, and the references that the networks copy the person from.
 
-No full picture is kept: landmarks and boxes of every frame (about a kilobyte a frame), and at most CANDIDATES face crops.
+No full picture is kept: landmarks and boxes of every frame (about a kilobyte a frame, in temporary files where they are many), and at
+most a thousand face crops.
 """
 
-import dataclasses
-import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from schemas.errors import MediaError
+from schemas.errors import MediaError, SettingsError
+from schemas.face_points import CONTENT_POSITIONS, POSE_POSITIONS
+from schemas.locations import without_secrets
 from schemas.reasons import Reason
-from schemas.settings import CropSettings
+from schemas.settings import CropSettings, CuttingSettings, DubSettings
+from tasks.audio import read_waveform
+from tasks.corpus.scenes import cut_finder
+from tasks.dubbing.appearance import Look, look_of
+from tasks.dubbing.face_choice import FollowedFace, lips_follow, person_of
+from tasks.dubbing.followed import SMALLEST_BOX_PX, FollowedFaces, face_of_frame
+from tasks.dubbing.footage import STILL_FPS, Footage, Picture, footage_of
+from tasks.dubbing.frame_arrays import array_of
+from tasks.dubbing.reference_choice import Candidate, Candidates, References, choose_references
 from tasks.dubbing.timeline import NO_TRACK
-from tasks.faces import draw_sketch
-from tasks.faces.crop import Box, crop_face, face_box, lip_opening, relative_points, split_points
-from tasks.faces.landmarks import FaceMesh
-from tasks.faces.references import reference_frames
-from tasks.faces.tracks import FaceFrame, follow_faces
-from tasks.media.decode import Frame, read_frames, read_frames_backwards, read_picture
-from tasks.media.probe import MediaInfo
+from tasks.faces.crop import Points
+from tasks.faces.detect import FaceFinder
+from tasks.faces.head_angles import head_angles
+from tasks.faces.smoothing import BOX_WINDOW_S, CONTENT_WINDOW_S, HEAD_WINDOW_S, pieces_of, smoothed
+from tasks.faces.tracks import FaceFrame, follow_all_faces
+from tasks.media.decode import read_picture
+from tasks.media.probe import probe
+from tasks.places import local_copy
 from tasks.progress import Progress, silent
 
-Picture = npt.NDArray[np.uint8]
+__all__ = [
+    "STILL_FPS",
+    "Candidate",
+    "Candidates",
+    "Footage",
+    "Picture",
+    "References",
+    "Template",
+    "TemplateMemory",
+    "analyse",
+    "choose_references",
+    "footage_of",
+]
+
 FloatArray = npt.NDArray[np.float32]
+BoxArray = npt.NDArray[np.float64]
 
-STILL_FPS = Fraction(25)
-"""Frames a second of a video made from a still picture."""
-CANDIDATES = 1000
-"""Most face crops kept to choose references from: 50 MB at 128 pixels, every frame of the first 40 s at 25 a second."""
-SMALLEST_BOX_PX = 8
-"""A face box with a shorter side is no face that could be rendered."""
-
-
-@dataclass(frozen=True)
-class Footage:
-    """A video or a still picture, as it is to be played: (height, width, 3) BGR pictures at `fps`."""
-
-    path: Path
-    fps: Fraction
-    width: int
-    height: int
-    is_picture: bool
-
-    def frames(self, most: int) -> Iterator[Frame]:
-        """The first `most` frames in order; one frame where it is a still picture."""
-        if self.is_picture:
-            return iter([Frame(0, 0.0, read_picture(self.path))])
-        return read_frames(self.path, self.fps, 0, most)
-
-    def played(self, source_frames: int, frames: int) -> Iterator[Picture]:
-        """`frames` pictures, forth and back over the first `source_frames` (the order of `timeline.played_frames`)."""
-        if source_frames == 1:
-            picture = next(self.frames(1)).picture
-            return itertools.repeat(picture, frames)
-        return itertools.islice(self._forth_and_back(source_frames, frames), frames)
-
-    def _forth_and_back(self, source_frames: int, frames: int) -> Iterator[Picture]:
-        for _ in range(0, frames, 2 * source_frames - 2):
-            for frame in read_frames(self.path, self.fps, 0, min(source_frames, frames)):
-                yield frame.picture
-            if source_frames > 2:
-                for frame in read_frames_backwards(self.path, self.fps, 1, source_frames - 1):
-                    yield frame.picture
-
-
-def footage_of(path: Path, info: MediaInfo, fps: str) -> Footage:
-    """How a probed file is played: at its own rate (`fps` "source") or at 25 frames a second; a picture always at 25."""
-    own_rate = fps == "source" and not info.is_picture
-    return Footage(path, info.fps if own_rate else STILL_FPS, info.width, info.height, info.is_picture)
-
-
-@dataclass(frozen=True)
-class References:
-    """What the networks copy the person from.
-
-    pose (N, 2, 74) and content (N, 2, 57): landmarks, float32, 0..1 of the box. faces and sketches (M, S, S, 3): uint8 BGR.
-    """
-
-    pose: FloatArray
-    content: FloatArray
-    faces: Picture
-    sketches: Picture
+FINDING = CuttingSettings(detector="both", mesh="static", max_faces=4)
+"""How faces are found: where MediaPipe alone misses one, inside the box that it had, or dlib's (LIP_MASK); the others cost only where they are."""
+MAX_GAP_FRAMES = 5
+"""Longest gap in which a face is interpolated; longer ones are passed through."""
 
 
 @dataclass(frozen=True)
 class Template:
-    """What pass one found in F frames. Values of a frame without a face are NaN (landmarks) or 0 (boxes).
+    """What pass one found in F frames. Values of a frame without the face are NaN (landmarks, yaw) or 0 (boxes, face_px).
 
-    pose (F, 2, 74), content (F, 2, 57): float32, 0..1 of the frame's box. boxes (F, 4): float64, x0 y0 x1 y1 in source pixels.
-    tracks (F,): int32, the same number while one face is followed, NO_TRACK without a face.
+    pose (F, 2, 74), content (F, 2, 57): float32, 0..1 of the frame's box, smoothed. boxes (F, 4): float64, x0 y0 x1 y1 in source pixels.
+    tracks (F,): int32, the same number while the face is followed, NO_TRACK without it. shots (F,): int32, grows at each cut.
+    yaw_deg (F,): float32, how far the head is turned to its own left. face_px (F,): float32, the box's shorter side.
+    detected (F,): False where the face was interpolated, or is not there. visibility (F,): float32, 0..1 of the mouth; 1: not measured.
     """
 
     pose: FloatArray
     content: FloatArray
-    boxes: npt.NDArray[np.float64]
+    boxes: BoxArray
     tracks: npt.NDArray[np.int32]
     references: References
+    shots: npt.NDArray[np.int32]
+    yaw_deg: FloatArray
+    face_px: FloatArray
+    detected: npt.NDArray[np.bool_]
+    visibility: FloatArray
 
     @property
     def frames(self) -> int:
         """Frames that were looked at."""
         return len(self.tracks)
-
-
-@dataclass(frozen=True)
-class FrameFace:
-    """The face of one frame, in the networks' terms."""
-
-    box: Box
-    track: int
-    pose: FloatArray
-    content: FloatArray
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A face crop that may become a reference."""
-
-    pose: FloatArray
-    content: FloatArray
-    lip_opening: float
-    crop_size: tuple[float, float]
-    face: Picture
-
-
-class Candidates:
-    """At most CANDIDATES face crops, evenly spread over however many frames come: when it is full, every second goes."""
-
-    def __init__(self, most: int = CANDIDATES) -> None:
-        self.most = most
-        self.kept: list[Candidate] = []
-        self._stride = 1
-        self._seen = 0
-
-    def offer(self, make: Callable[[], Candidate]) -> None:
-        """Keeps a candidate when its turn has come; `make` is called only then."""
-        if self._seen % self._stride == 0:
-            if len(self.kept) == self.most:
-                self.kept = self.kept[::2]
-                self._stride *= 2
-            if self._seen % self._stride == 0:
-                self.kept.append(make())
-        self._seen += 1
 
 
 class TemplateMemory:
@@ -169,68 +104,163 @@ class TemplateMemory:
         return template
 
 
-def analyse(footage: Footage, frames: int, crop: CropSettings, landmark_references: int, references: int, progress: Progress = silent) -> Template:
-    """Follows the face through the first `frames` frames and chooses the references among them.
+def analyse(footage: Footage, frames: int, crop: CropSettings, settings: DubSettings, progress: Progress = silent) -> Template:
+    """Follows all faces through the first `frames` frames, takes the person that `settings.face` names, and chooses the references.
 
-    Raises MediaError(NO_FACE) when no frame shows a face, and what decoding raises.
+    Raises MediaError(NO_FACE) when no frame shows a face, or not the one that is asked for, SettingsError when `face` means nothing, and
+    what decoding raises.
     """
-    faces: list[FrameFace | None] = []
-    candidates = Candidates()
-    with FaceMesh() as mesh:
-        for frame in follow_faces(footage.frames(frames), mesh.find):
-            face = face_of_frame(frame, crop)
-            faces.append(face)
-            progress(len(faces), None, "frames searched for the face")
-            if face is not None and frame.detected:
-                candidates.offer(lambda frame=frame, face=face: _candidate(frame.picture, face, crop.size))  # type: ignore[misc]
-    if not candidates.kept:
+    followed = FollowedFaces(crop, float(footage.fps))
+    shots = _follow(footage, frames, followed, progress)
+    if not followed.by_track:
         raise MediaError(Reason.NO_FACE, f"No face was found in {footage.path.name}; give footage of a face seen from the front.")
-    return _template(faces, choose_references(candidates.kept, landmark_references, references, crop.size))
+    person = _person(footage, followed, settings.face)
+    candidates = followed.candidates.of(person)
+    if not candidates:
+        raise MediaError(Reason.NO_FACE, f"The face to be dubbed is seen too briefly in {footage.path.name}; name another one by `face`.")
+    references = choose_references(candidates, settings.landmark_references, settings.references, crop.size)
+    return _Chosen(footage, followed, person, settings.smoothing).template(shots, references)
 
 
-def face_of_frame(frame: FaceFrame, crop: CropSettings) -> FrameFace | None:
-    """Box and landmarks of a followed frame; None without a face, or with one too small or outside the picture."""
-    if frame.points is None or frame.track is None:
-        return None
-    height, width = frame.picture.shape[:2]
+def _follow(footage: Footage, frames: int, followed: FollowedFaces, progress: Progress) -> npt.NDArray[np.int32]:
+    """Takes in the faces of all frames; gives the shot of each."""
+    finds_cuts = cut_finder(FINDING.scene_threshold)
+    cuts: list[bool] = []
+
+    def is_cut(picture: Picture) -> bool:
+        cuts.append(finds_cuts(picture))
+        return cuts[-1]
+
+    with FaceFinder(FINDING) as finder:
+        shot = 0
+        for index, faces in enumerate(follow_all_faces(footage.frames(frames), finder, is_cut, MAX_GAP_FRAMES)):
+            shot += cuts[index]
+            for face in faces:
+                followed.add(face, shot)
+            progress(index + 1, None, "frames searched for the face")
+    return np.cumsum(cuts, dtype=np.int32)
+
+
+def _person(footage: Footage, followed: FollowedFaces, choice: str) -> list[int]:
+    """The tracks of the person to be dubbed."""
+    sound = _Sound(footage, followed)
+    return person_of(list(followed.by_track.values()), choice, sound.follows, lambda: pictured(choice, followed.crop), footage.path.name)
+
+
+class _Sound:
+    """The video's own sound, read when it is first asked for."""
+
+    def __init__(self, footage: Footage, followed: FollowedFaces) -> None:
+        self._footage, self._followed = footage, followed
+        self._waveform: FloatArray | None = None
+
+    def follows(self, face: FollowedFace) -> float:
+        """How well a face's lips go with it, -1..1; 0 where there is no sound."""
+        if self._waveform is None:
+            info = probe(self._footage.path)
+            self._waveform = read_waveform(self._footage.path, info.start_s) if info.has_audio else np.zeros(0, dtype=np.float32)
+        openings = self._followed.openings(self._followed.rows([face.track]))
+        fps = float(self._footage.fps)
+        return lips_follow(openings, face.first / fps, fps, self._waveform)
+
+
+def pictured(choice: str, crop: CropSettings) -> Look:
+    """The look of the person in a picture at a path or URI; SettingsError when it cannot be read or shows no face."""
+    shown = without_secrets(choice)
     try:
-        box = face_box(frame.points, (height, width), crop)
-    except MediaError:  # outside the picture: this frame shows no face
-        return None
-    if min(box.width, box.height) < SMALLEST_BOX_PX:
-        return None
-    pose, content = split_points(relative_points(frame.points, box, crop))
-    return FrameFace(box, frame.track, pose, content)
+        with local_copy(choice) as path, FaceFinder(FINDING) as finder:
+            picture = read_picture(path)
+            found = finder.find(picture)
+    except (OSError, MediaError) as error:
+        sentence = f"`face` must be largest, speaking, left, right, a number or a picture of the person, and {shown} is none that can be read."
+        raise SettingsError(sentence) from error
+    face = face_of_frame(FaceFrame(0, 0.0, picture, found[0], detected=True, track=0), crop) if found else None
+    if face is None:
+        raise SettingsError(f"There is no face in {shown}, which is to show the person to be dubbed.")
+    return look_of(face.crop(picture, crop.size), face.pose, face.content, face.crop_size)
 
 
-def _candidate(picture: Picture, face: FrameFace, size: int) -> Candidate:
-    return Candidate(face.pose, face.content, lip_opening(face.content), (face.box.height, face.box.width), crop_face(picture, face.box, size))
+@dataclass(frozen=True)
+class _Piece:
+    """Consecutive frames of one track, smoothed: points (n, 131, 2) and boxes (n, 4) in source pixels."""
+
+    frames: npt.NDArray[np.int64]
+    points: Points
+    boxes: BoxArray
+
+    @property
+    def relative(self) -> Points:
+        """The points as shares of their boxes."""
+        corner = self.boxes[:, None, :2]
+        return (self.points - corner) / (self.boxes[:, None, 2:] - corner)
 
 
-def choose_references(candidates: list[Candidate], landmarks: int, pictures: int, size: int) -> References:
-    """References at even steps of the candidates sorted by lip opening (contract: Dubbing).
+class _Chosen:
+    """The faces of the person to be dubbed, on their way to a template."""
 
-    A picture is not taken twice when there are fewer candidates than asked for: the renderer weighs equal ones as one.
-    """
-    openings = [candidate.lip_opening for candidate in candidates]
-    for_landmarks = [candidates[index] for index in reference_frames(openings, landmarks)]
-    for_pictures = [candidates[index] for index in dict.fromkeys(reference_frames(openings, pictures))]
-    return References(
-        pose=np.stack([candidate.pose for candidate in for_landmarks]),
-        content=np.stack([candidate.content for candidate in for_landmarks]),
-        faces=np.stack([candidate.face for candidate in for_pictures]),
-        sketches=np.stack([draw_sketch(candidate.pose, candidate.content, candidate.crop_size, size) for candidate in for_pictures]),
-    )
+    def __init__(self, footage: Footage, followed: FollowedFaces, person: list[int], smoothing: str) -> None:
+        self._footage, self._followed, self._smoothing = footage, followed, smoothing
+        self._rows = followed.rows(person)
+
+    def template(self, shots: npt.NDArray[np.int32], references: References) -> Template:
+        """The template over all frames; shots (F,)."""
+        frames = len(shots)
+        boxes, yaw_deg = np.zeros((frames, 4)), np.full(frames, np.nan, dtype=np.float32)
+        landmarks = array_of(self._landmarks(frames, boxes, yaw_deg), (2, len(POSE_POSITIONS) + len(CONTENT_POSITIONS)), np.float32)
+        where = self._followed.frames(self._rows)
+        tracks, detected = np.full(frames, NO_TRACK, dtype=np.int32), np.zeros(frames, dtype=bool)
+        tracks[where], detected[where] = self._followed.tracks(self._rows), self._followed.detected(self._rows)
+        return Template(
+            pose=landmarks[:, :, : len(POSE_POSITIONS)],
+            content=landmarks[:, :, len(POSE_POSITIONS) :],
+            boxes=boxes,
+            tracks=tracks,
+            references=references,
+            shots=shots,
+            yaw_deg=yaw_deg,
+            face_px=np.minimum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]).astype(np.float32),
+            detected=detected,
+            visibility=np.ones(frames, dtype=np.float32),
+        )
+
+    def _landmarks(self, frames: int, boxes: BoxArray, yaw_deg: FloatArray) -> Iterator[FloatArray]:
+        """Pose and content, (n, 2, 131), of all frames in order; fills in boxes and yaw on the way."""
+        done = 0
+        for piece in self._pieces():
+            yield from _nothing(int(piece.frames[0]) - done)
+            boxes[piece.frames] = piece.boxes
+            yaw_deg[piece.frames] = head_angles(piece.points)[:, 0]
+            yield np.swapaxes(piece.relative[:, (*POSE_POSITIONS, *CONTENT_POSITIONS)], 1, 2).astype(np.float32)
+            done = int(piece.frames[-1]) + 1
+        yield from _nothing(frames - done)
+
+    def _pieces(self) -> Iterator[_Piece]:
+        """All stretches of one track without a break, in pieces."""
+        where, tracks = self._followed.frames(self._rows), self._followed.tracks(self._rows)
+        breaks = np.flatnonzero((np.diff(where) != 1) | (np.diff(tracks) != 0)) + 1
+        for stretch in np.split(self._rows, breaks):
+            for taken, kept in pieces_of(len(stretch), float(self._footage.fps)):
+                yield self._piece(stretch[taken], kept)
+
+    def _piece(self, rows: npt.NDArray[np.int64], kept: slice) -> _Piece:
+        """The kept part of a stretch, smoothed by what lies around it."""
+        points = self._followed.points(rows)
+        calm = np.empty_like(points)
+        for positions, window_s in ((POSE_POSITIONS, HEAD_WINDOW_S), (CONTENT_POSITIONS, CONTENT_WINDOW_S)):
+            calm[:, positions] = smoothed(points[:, positions], float(self._footage.fps), self._smoothing, window_s)
+        boxes = smoothed(self._followed.boxes(rows), float(self._footage.fps), self._smoothing, BOX_WINDOW_S)
+        return _Piece(self._followed.frames(rows)[kept], calm[kept], self._in_picture(boxes[kept]))
+
+    def _in_picture(self, boxes: BoxArray) -> BoxArray:
+        """Smoothed boxes as pictures are cut by them: in whole pixels (but those of the original's training), inside of the picture."""
+        if self._followed.crop.padding != "iplap-train":
+            boxes = np.round(boxes)
+        size = np.array([self._footage.width, self._footage.height], dtype=np.float64)
+        corners = np.clip(boxes[:, :2], 0, size - SMALLEST_BOX_PX)
+        return np.concatenate([corners, np.clip(boxes[:, 2:], corners + SMALLEST_BOX_PX, size)], axis=1)
 
 
-def _template(faces: Iterable[FrameFace | None], references: References) -> Template:
-    found = list(faces)
-    pose = np.full((len(found), *references.pose.shape[1:]), np.nan, dtype=np.float32)
-    content = np.full((len(found), *references.content.shape[1:]), np.nan, dtype=np.float32)
-    boxes = np.zeros((len(found), 4), dtype=np.float64)
-    tracks = np.full(len(found), NO_TRACK, dtype=np.int32)
-    for index, face in enumerate(found):
-        if face is not None:
-            pose[index], content[index], tracks[index] = face.pose, face.content, face.track
-            boxes[index] = dataclasses.astuple(face.box)
-    return Template(pose, content, boxes, tracks, references)
+def _nothing(frames: int) -> Iterator[FloatArray]:
+    """NaN for frames without the face, a piece at a time."""
+    for first in range(0, frames, 1000):
+        yield np.full((min(1000, frames - first), 2, len(POSE_POSITIONS) + len(CONTENT_POSITIONS)), np.nan, dtype=np.float32)

@@ -1,0 +1,60 @@
+"""Arrays with a row a frame that may be of hours: they grow in a temporary file and are mapped from it, so that memory does not grow."""
+
+import os
+import tempfile
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from schemas.errors import StoreError
+
+HELD_BYTES = 8 * 2**20
+"""What is no larger is held in memory: the landmarks of five minutes at 25 frames a second."""
+
+Rows = npt.NDArray[Any]
+
+
+class GrowingArray:
+    """Rows of one shape and dtype, appended to a temporary file of this process that no other sees and that goes with it.
+
+    Raises StoreError where temporary files have no room.
+    """
+
+    def __init__(self, row: tuple[int, ...], dtype: npt.DTypeLike) -> None:
+        self._row, self._dtype = row, np.dtype(dtype)
+        self._row_bytes = int(np.prod(row, dtype=np.int64)) * self._dtype.itemsize
+        self._file = tempfile.TemporaryFile(prefix="dubmill-", buffering=2**16)  # noqa: SIM115
+        self._rows = 0
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def append(self, rows: Rows) -> None:
+        """Adds rows (n, *row)."""
+        try:
+            self._file.write(np.ascontiguousarray(rows, dtype=self._dtype).data.cast("B") if rows.size else b"")
+            self._file.flush()
+        except OSError as error:
+            raise StoreError(f"There is no room for temporary files in {tempfile.gettempdir()}: {error.strerror or error}.") from error
+        self._rows += len(rows)
+
+    def read(self, first: int, last: int) -> Rows:
+        """Rows `first` to `last` (exclusive), in memory."""
+        content = os.pread(self._file.fileno(), (last - first) * self._row_bytes, first * self._row_bytes)
+        return np.frombuffer(content, dtype=self._dtype).reshape(-1, *self._row)
+
+    def array(self) -> Rows:
+        """All rows, not to be written to: mapped from the file, or held where they are few."""
+        if self._rows * self._row_bytes <= HELD_BYTES:
+            return self.read(0, self._rows)
+        return np.memmap(self._file, dtype=self._dtype, mode="r", shape=(self._rows, *self._row))
+
+
+def array_of(pieces: Iterable[Rows], row: tuple[int, ...], dtype: npt.DTypeLike) -> Rows:
+    """Pieces (n, *row) that come one by one as one array, held or mapped."""
+    rows = GrowingArray(row, dtype)
+    for piece in pieces:
+        rows.append(piece)
+    return rows.array()

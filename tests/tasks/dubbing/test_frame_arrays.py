@@ -1,0 +1,38 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from schemas.errors import StoreError
+from tasks.dubbing import frame_arrays
+from tasks.dubbing.frame_arrays import GrowingArray, array_of
+
+
+@pytest.mark.parametrize("held_bytes", [0, 10**9])
+def test_rows_come_back_in_order_held_or_mapped(held_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frame_arrays, "HELD_BYTES", held_bytes)
+    pieces = [np.random.default_rng(size).random((size, 3, 2)) for size in (1, 0, 40, 7)]
+    whole = array_of(pieces, (3, 2), np.float64)
+    assert isinstance(whole, np.memmap) == (held_bytes == 0)
+    np.testing.assert_array_equal(whole, np.concatenate(pieces))
+
+
+def test_some_rows_are_read_while_others_come() -> None:
+    rows = GrowingArray((2,), np.float32)
+    rows.append(np.arange(10).reshape(5, 2))
+    np.testing.assert_array_equal(rows.read(1, 3), [[2, 3], [4, 5]])
+    rows.append(np.array([[7.0, 8.0]]))
+    assert len(rows) == 6
+    np.testing.assert_array_equal(rows.read(5, 6), [[7, 8]])
+
+
+def test_no_rows_are_an_empty_array() -> None:
+    assert array_of([], (4,), np.int32).shape == (0, 4)
+
+
+def test_a_full_disk_is_told_in_a_sentence() -> None:
+    rows = GrowingArray((2,), np.float32)
+    rows._file.close()
+    rows._file = Path("/dev/full").open("wb", buffering=0)  # noqa: SIM115
+    with pytest.raises(StoreError, match="no room for temporary files"):
+        rows.append(np.zeros((1, 2)))

@@ -1,0 +1,41 @@
+import numpy as np
+
+from tasks.dubbing.reference_choice import Candidate, Candidates, choose_references
+
+
+def candidate(opening: float, track: int = 0) -> Candidate:
+    pose, content = np.full((2, 74), opening, np.float32), np.full((2, 57), 0.5, np.float32)
+    return Candidate(pose, content, opening, (100, 80), np.full((16, 16, 3), 1, np.uint8), track)
+
+
+def test_references_are_even_steps_of_the_lip_openings() -> None:
+    shuffled = np.random.default_rng(0).permutation(100)
+    references = choose_references([candidate(float(opening)) for opening in shuffled], landmarks=5, pictures=4, size=16)
+    assert references.pose[:, 0, 0].tolist() == [0, 24, 49, 74, 99]
+    assert references.faces.shape == references.sketches.shape == (4, 16, 16, 3)
+
+
+def test_one_frame_serves_as_every_landmark_reference_and_as_one_picture() -> None:
+    references = choose_references([candidate(0.1)], landmarks=15, pictures=25, size=16)
+    assert len(references.pose) == len(references.content) == 15
+    assert len(references.faces) == 1
+
+
+def test_candidates_stay_few_and_evenly_spread() -> None:
+    candidates = Candidates(most=10)
+    for index in range(1000):
+        candidates.offer(index, lambda index=index: candidate(float(index)))
+    kept = [one.lip_opening for one in candidates.of([0])]
+    assert 5 <= len(kept) <= 10
+    assert len(set(np.diff(kept))) == 1
+    assert kept[-1] > 800
+
+
+def test_of_two_faces_in_each_frame_both_keep_their_share() -> None:
+    candidates = Candidates(most=20)
+    for index in range(500):
+        for track in range(2):
+            candidates.offer(index, lambda index=index, track=track: candidate(float(index), track))
+    assert len(candidates.of([0])) == len(candidates.of([1])) >= 5
+    assert len(candidates.of([0, 1])) <= 20
+    assert candidates.of([7]) == []
