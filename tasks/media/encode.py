@@ -6,39 +6,31 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
 
 import av
 import cv2
 import numpy as np
 import numpy.typing as npt
-from av.audio.frame import AudioFrame
-from av.audio.resampler import AudioResampler
-from av.audio.stream import AudioStream
 from av.container import OutputContainer
 from av.video.frame import VideoFrame
-from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
+from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 
-from schemas.errors import StoreError
+from schemas.errors import SettingsError, StoreError
+from tasks.media.colour import BT709_TAGS, MATRICES, ColourTags
+from tasks.media.encoders import Encoder, encoder_for, encoder_options
 from tasks.media.mp4 import is_whole_mp4, set_mp4_size
 from tasks.media.pictures import Picture
-from tasks.places import writing
+from tasks.media.soundtrack import Track, track_of_file, track_of_samples
+from tasks.places import name_of, writing
 
-AAC_RATES = (48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)
-"""Hz that every player plays; other rates are resampled to the first."""
-AAC_LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 8: "7.1"}
-"""By channels; other numbers are mixed down to one."""
-AAC_BITS_PER_SECOND = {1: 128_000, 2: 192_000}
-AAC_BITS_PER_SECOND_SURROUND = 384_000
-SOUND_BLOCK = 16384
-"""Samples handed to the encoder at a time."""
-
-BT709 = 1
-"""AVColorSpace, AVColorPrimaries and AVColorTransferCharacteristic of BT.709."""
-LIMITED_RANGE = 1
+LIMITED_RANGE, FULL_RANGE = 1, 2
+"""AVColorRange: 16..235 or 0..255."""
+CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov"}
+"""What is written under a name, by how it ends."""
 MP4_FLAGS = "+faststart+use_metadata_tags"
 """The index at the front, so that a browser plays while it loads; and any metadata key, not only those Apple knows."""
 
@@ -56,14 +48,25 @@ class Sound:
         return len(self.samples) / self.sample_rate
 
 
-class VideoWriter:
-    """Writes pictures and a sound to an MP4 (H.264 4:2:0, BT.709; AAC), a context manager.
+def require_mp4_name(location: str) -> str:
+    """The container that a location's name asks for. Raises SettingsError for a name under which no MP4 or QuickTime file is expected."""
+    suffix = PurePosixPath(name_of(str(location))).suffix.lower()
+    if suffix not in CONTAINERS:
+        raise SettingsError(f"{location} cannot be written: video is written as MP4, so give a name that ends in .mp4, .m4v or .mov.")
+    return CONTAINERS[suffix]
 
-    `location`: path or URI. `fps` is exact (30000/1001). The sound begins with the first picture and keeps its own length.
-    `crf`: constant quality, 0..51, lower is better; `preset`: of x264; `metadata`: any keys, read back from the container.
+
+class VideoWriter:
+    """Writes pictures and a sound to an MP4 (H.264 4:2:0; AAC), a context manager.
+
+    `location`: path or URI that ends in .mp4, .m4v or .mov. `fps` is exact (30000/1001). The sound begins with the first picture:
+    `sound` keeps its own length; instead of it `soundtrack`, a file, is cut or continued by silence to `total_frames` pictures
+    (None: keeps its length) and copied as it is where that needs no coding. `crf`: constant quality, 0..51, lower is better; `preset`: of x264;
+    `encoder`: as `encoder_for`; `metadata`: any keys, read back from the container. `colour`: how colours are coded and tagged.
     Odd sizes are coded with the last row or column doubled, and the file says the true size, to which players crop.
     The file appears at `location` on a clean exit; after an exception nothing is left there.
-    Raises StoreError: on entering when the place cannot be written, later when it no longer can.
+    Raises SettingsError for another name, or NVENC where there is none; StoreError: on entering when the place cannot be written,
+    later when it no longer can; MediaError, on entering, for a soundtrack that cannot be used.
     """
 
     def __init__(
@@ -72,20 +75,37 @@ class VideoWriter:
         width: int,
         height: int,
         fps: Fraction,
-        sound: Sound | None,
+        sound: Sound | None = None,
+        *,
         crf: int = 16,
         metadata: dict[str, str] | None = None,
         preset: str = "medium",
+        encoder: Encoder = "x264",
+        soundtrack: Path | None = None,
+        total_frames: int | None = None,
+        colour: ColourTags = BT709_TAGS,
     ) -> None:
         self.location = str(location)
         self.size = (width, height)
         self.fps = Fraction(fps)
         self.frames = 0
         self._sound = sound
-        self._options = {"crf": str(crf), "preset": preset}
+        self._soundtrack = soundtrack
+        self._duration_s = None if total_frames is None else total_frames / self.fps
+        self._kind = require_mp4_name(self.location)
+        self._codec = encoder_for(encoder, *self._coded_size)
+        self._options = encoder_options(self._codec, crf, preset)
         self._metadata = metadata or {}
+        self._colour = colour.to_write
         self._place = writing(self.location)
+        self._inputs = contextlib.ExitStack()
         self._to_yuv = VideoReformatter()
+
+    @property
+    def _coded_size(self) -> tuple[int, int]:
+        """H.264 in 4:2:0 codes even sizes only."""
+        width, height = self.size
+        return width + width % 2, height + height % 2
 
     def __enter__(self) -> Self:
         self._path = self._place.__enter__()
@@ -117,19 +137,27 @@ class VideoWriter:
 
     def _open(self, path: Path) -> None:
         with self._writable():
-            self._container: OutputContainer = av.open(str(path), "w", format="mp4", container_options={"movflags": MP4_FLAGS})
+            self._container: OutputContainer = av.open(str(path), "w", format=self._kind, container_options={"movflags": MP4_FLAGS})
             self._video = self._add_video()
-            self._audio = _SoundTrack(self._container, self._sound) if self._sound is not None else None
+        self._audio = self._add_sound()
+        with self._writable():
             self._container.metadata.update(self._metadata)
             self._container.start_encoding()
 
+    def _add_sound(self) -> Track | None:
+        if self._soundtrack is not None:
+            return track_of_file(self._container, self._soundtrack, self._duration_s, self._inputs)
+        if self._sound is not None:
+            return track_of_samples(self._container, self._sound.samples, self._sound.sample_rate)
+        return None
+
     def _add_video(self) -> VideoStream:
-        stream = self._container.add_stream("libx264", rate=self.fps, options=self._options)
-        stream.width, stream.height = (side + side % 2 for side in self.size)
+        stream = cast(VideoStream, self._container.add_stream(self._codec, rate=self.fps, options=self._options))
+        stream.width, stream.height = self._coded_size
         stream.pix_fmt = "yuv420p"
         stream.time_base = stream.codec_context.time_base = 1 / self.fps
-        stream.color_range = LIMITED_RANGE
-        stream.colorspace = stream.color_primaries = stream.color_trc = BT709
+        stream.color_range = FULL_RANGE if self._colour.full_range else LIMITED_RANGE
+        stream.colorspace, stream.color_primaries, stream.color_trc = self._colour.matrix, self._colour.primaries, self._colour.transfer
         return stream
 
     def _coded(self, picture: Picture) -> VideoFrame:
@@ -139,18 +167,18 @@ class VideoWriter:
         frame = self._to_yuv.reformat(
             VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="bgr24"),
             format="yuv420p",
-            dst_colorspace=Colorspace.ITU709,
-            dst_color_range=ColorRange.MPEG,
+            dst_colorspace=MATRICES[self._colour.matrix],
+            dst_color_range=ColorRange.JPEG if self._colour.full_range else ColorRange.MPEG,
             interpolation=Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INP,
             threads=1,
         )
-        frame.color_primaries = frame.color_trc = BT709
+        frame.colorspace, frame.color_primaries, frame.color_trc = self._colour.matrix, self._colour.primaries, self._colour.transfer
         frame.pts, frame.time_base = self.frames, 1 / self.fps
         return frame
 
     def _mux_sound(self, until_s: Fraction | None) -> None:
         if self._audio is not None:
-            self._container.mux(self._audio.packets(until_s))
+            self._container.mux(list(self._audio.packets(until_s)))
 
     def _finish(self) -> None:
         if not self.frames:
@@ -166,6 +194,7 @@ class VideoWriter:
 
     def _leave(self, error: BaseException | None) -> None:
         """Closes what is open; `writing` then moves the file to its place, or takes it away after an error."""
+        self._inputs.close()
         if error is None:
             self._place.__exit__(None, None, None)
             return
@@ -187,39 +216,3 @@ class VideoWriter:
 
 class _AbandonedError(Exception):
     """Tells `writing` that the file is not to appear."""
-
-
-class _SoundTrack:
-    """An AAC stream fed from a sound."""
-
-    def __init__(self, container: OutputContainer, sound: Sound) -> None:
-        channels = sound.samples.shape[1]
-        self._samples = sound.samples if channels in AAC_LAYOUTS else sound.samples.mean(axis=1, keepdims=True)
-        channels = self._samples.shape[1]
-        self._rate = sound.sample_rate
-        self._layout = AAC_LAYOUTS[channels]
-        self._at = 0
-        coded_rate = self._rate if self._rate in AAC_RATES else AAC_RATES[0]
-        self._stream: AudioStream = container.add_stream("aac", rate=coded_rate, layout=self._layout)
-        self._stream.bit_rate = AAC_BITS_PER_SECOND.get(channels, AAC_BITS_PER_SECOND_SURROUND)
-        self._resampler = AudioResampler(format="fltp", layout=self._layout, rate=coded_rate)
-
-    def packets(self, until_s: Fraction | None) -> list[av.Packet]:
-        """Coded sound up to a time, or (None) all that is left."""
-        end = len(self._samples) if until_s is None else min(len(self._samples), int(until_s * self._rate) + SOUND_BLOCK)
-        packets: list[av.Packet] = []
-        while self._at < end:
-            frame = self._frame(self._samples[self._at : min(end, self._at + SOUND_BLOCK)])
-            for resampled in self._resampler.resample(frame):
-                packets += self._stream.encode(resampled)
-        if until_s is None:
-            for resampled in self._resampler.resample(None):
-                packets += self._stream.encode(resampled)
-            packets += self._stream.encode(None)
-        return packets
-
-    def _frame(self, samples: npt.NDArray[np.float32]) -> AudioFrame:
-        frame = AudioFrame.from_ndarray(np.ascontiguousarray(samples.T, dtype=np.float32), format="fltp", layout=self._layout)
-        frame.sample_rate, frame.time_base, frame.pts = self._rate, Fraction(1, self._rate), self._at
-        self._at += len(samples)
-        return frame

@@ -6,15 +6,13 @@ import numpy as np
 import numpy.typing as npt
 from av.sidedata.sidedata import SideData
 from av.video.frame import VideoFrame
-from av.video.reformatter import Colorspace, Interpolation, VideoReformatter
+from av.video.reformatter import Interpolation, VideoReformatter
+
+from tasks.media.colour import HDR_NAMES, ToneMap, assumed_matrix
 
 Picture = npt.NDArray[np.uint8]
 """(height, width, 3), blue green red, 0..255."""
 
-SMALL_PICTURE = (1024, 576)
-"""Untagged pictures up to this width and height are taken for BT.601, larger ones for BT.709, as players do."""
-TAGGED_MATRICES = frozenset({0, 1, 4, 5, 6, 7, 9})
-"""AVColorSpace values that swscale knows: RGB, BT.709, FCC, BT.470BG, SMPTE 170M, SMPTE 240M, BT.2020."""
 # Without accurate rounding swscale darkens every picture by about one level.
 SCALING = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 
@@ -57,26 +55,30 @@ def orientation_of(frame: VideoFrame) -> Orientation:
 
 
 class BgrPictures:
-    """Converts decoded frames of one stream to upright BGR pictures of one size, whatever the pixel format."""
+    """Converts decoded frames of one stream to upright BGR pictures of one size, whatever the pixel format; HDR is brought to BT.709."""
 
     def __init__(self, size: tuple[int, int] | None = None) -> None:
         self._size = size
         self._orientation: Orientation | None = None
         self._reformatter = VideoReformatter()
+        self._tone_maps: dict[int, ToneMap] = {}
 
     def convert(self, frame: VideoFrame) -> Picture:
         """(H, W, 3) uint8 BGR; frames of another size than the stream's first are scaled to it."""
         self._size = self._size or (frame.width, frame.height)
         if self._orientation is None:  # asked once: a frame whose side data was looked at lives on until the garbage collector runs
             self._orientation = orientation_of(frame)
-        width, height = self._size
-        converted = self._reformatter.reformat(frame, width, height, format="bgr24", src_colorspace=_matrix_of(frame), interpolation=SCALING, threads=1)
-        return self._orientation.upright(converted.to_ndarray())
+        if frame.color_trc in HDR_NAMES:
+            return self._orientation.upright(self._tone_mapped(frame))
+        return self._orientation.upright(self._reformatted(frame, "bgr24").to_ndarray())
 
+    def _reformatted(self, frame: VideoFrame, pixels: str) -> VideoFrame:
+        width, height = self._size or (frame.width, frame.height)
+        return self._reformatter.reformat(frame, width, height, format=pixels, src_colorspace=assumed_matrix(frame), interpolation=SCALING, threads=1)
 
-def _matrix_of(frame: VideoFrame) -> Colorspace | None:
-    """The matrix for a frame that does not say its own; None where its tag is to be believed."""
-    if frame.colorspace in TAGGED_MATRICES:
-        return None
-    is_small = frame.width <= SMALL_PICTURE[0] and frame.height <= SMALL_PICTURE[1]
-    return Colorspace.ITU601 if is_small else Colorspace.ITU709
+    def _tone_mapped(self, frame: VideoFrame) -> Picture:
+        transfer = int(frame.color_trc)
+        wide = self._reformatted(frame, "rgb48le")
+        if transfer not in self._tone_maps:
+            self._tone_maps[transfer] = ToneMap(transfer, wide.width, wide.height)
+        return self._tone_maps[transfer].mapped(wide)

@@ -12,6 +12,7 @@ from av.video.stream import VideoStream
 
 from schemas.errors import MediaError
 from schemas.reasons import Reason
+from tasks.media.colour import BT709_TAGS, ColourTags, colour_tags
 from tasks.media.container import audio_stream, damaged, longest_s, open_container, reading, require_file, video_stream
 from tasks.media.decode import is_picture_file, read_picture
 from tasks.media.pictures import orientation_of
@@ -36,6 +37,7 @@ class MediaInfo:
     `width` and `height` are pixels of the upright picture (0 for sound); `rotation_deg` is how far the stored one is turned
     counter-clockwise for that; `duration_s` and `start_s` are the video stream's, or the sound's where there is no video
     (None: not said, or more than a file of its size can hold); `has_video` is False for still pictures and cover art.
+    `colour` is what the stored pictures are tagged with.
     """
 
     is_picture: bool = False
@@ -51,6 +53,7 @@ class MediaInfo:
     audio_codec: str | None = None
     sample_rate: int | None = None
     channels: int | None = None
+    colour: ColourTags = BT709_TAGS
 
 
 def probe(path: str | Path) -> MediaInfo:
@@ -84,7 +87,7 @@ def _video_facts(path: str | Path, container: InputContainer) -> dict:
         return facts | {"width": stored[0], "height": stored[1]}
     orientation = orientation_of(frame)
     width, height = orientation.upright_size(*stored)
-    return facts | {"width": width, "height": height, "rotation_deg": orientation.rotation_deg}
+    return facts | {"width": width, "height": height, "rotation_deg": orientation.rotation_deg, "colour": colour_tags(frame)}
 
 
 def _audio_facts(container: InputContainer) -> dict:

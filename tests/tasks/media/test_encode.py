@@ -6,12 +6,15 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import cv2
 import imageio_ffmpeg
 import numpy as np
 import pytest
+import skimage.data
 
-from schemas.errors import StoreError
+from schemas.errors import SettingsError, StoreError
 from tasks.audio import read_sound
+from tasks.media.colour import ColourTags
 from tasks.media.decode import read_frames
 from tasks.media.encode import Sound, VideoWriter
 from tasks.media.probe import probe
@@ -98,6 +101,55 @@ def test_sound_begins_with_the_first_picture_and_keeps_its_length(tmp_path: Path
     assert read.duration_s < written.duration_s + 2048 / read.sample_rate + 1e-3
     click_s = np.abs(read.samples[: read.sample_rate // 2]).max(axis=1).argmax() / read.sample_rate
     assert click_s < 0.004
+
+
+@pytest.mark.parametrize("colour", [ColourTags(), ColourTags(6, 6, 6), ColourTags(5, 5, 6), ColourTags(1, 1, 1, full_range=True), ColourTags(6, 2, 2)])
+def test_what_is_passed_through_keeps_its_colours_and_their_tags(tmp_path: Path, colour: ColourTags) -> None:
+    source, copy = tmp_path / "source.mp4", tmp_path / "copy.mp4"
+    picture = cv2.resize(skimage.data.astronaut()[:, :, ::-1], (256, 240), interpolation=cv2.INTER_AREA)
+    with VideoWriter(str(source), 256, 240, Fraction(25), crf=4, colour=colour) as writer:
+        for shift in range(5):
+            writer.write(np.roll(picture, shift, 1))
+    info = probe(source)
+    assert info.colour == colour
+    with VideoWriter(str(copy), 256, 240, Fraction(25), colour=info.colour) as writer:
+        for frame in read_frames(source, 25):
+            writer.write(frame.picture)
+    assert probe(copy).colour == colour
+    for before, after in zip(planes(source), planes(copy), strict=True):
+        assert psnr(before[:240], after[:240]) > 41  # luma
+        assert psnr(before[240:], after[240:]) > 41  # chroma
+        assert abs(before.mean() - after.mean()) < 0.5
+
+
+def planes(path: Path) -> list[np.ndarray]:
+    """Luma above chroma, as they are coded."""
+    with av.open(str(path)) as container:
+        return [frame.to_ndarray().astype(float) for frame in container.decode(video=0)]
+
+
+def psnr(one: np.ndarray, other: np.ndarray) -> float:
+    return float(10 * np.log10(255**2 / np.square(one - other).mean()))
+
+
+def test_hdr_is_written_as_bt709(tmp_path: Path) -> None:
+    path = write_numbers(tmp_path / "v.mp4", 3, colour=ColourTags(9, 9, 16))
+    assert probe(path).colour == ColourTags()
+
+
+@pytest.mark.parametrize("name", ["x.avi", "x.mkv", "x", "mp4", "x.mp4.txt"])
+def test_only_names_of_mp4_are_written(tmp_path: Path, name: str) -> None:
+    with pytest.raises(SettingsError, match=r"ends in \.mp4, \.m4v or \.mov"):
+        VideoWriter(str(tmp_path / name), 64, 48, Fraction(25))
+
+
+@pytest.mark.parametrize(("name", "container"), [("x.MP4", "isom"), ("x.m4v", "isom"), ("x.mov", "qt  ")])
+def test_a_name_says_which_container(tmp_path: Path, name: str, container: str) -> None:
+    path = write_numbers(tmp_path / name, 5, sound=tone(0.2), size=(65, 49), metadata={"comment": "c"})
+    with av.open(str(path)) as opened:
+        assert (opened.metadata["major_brand"], opened.metadata["comment"]) == (container, "c")
+    assert (probe(path).width, probe(path).height) == (65, 49)
+    assert numbers_of(read_frames(path, 25)) == list(range(5))
 
 
 def test_sound_is_as_it_was(tmp_path: Path) -> None:
