@@ -9,6 +9,7 @@ import numpy.typing as npt
 from schemas.errors import MediaError
 from schemas.settings import CropSettings
 from tasks.dubbing.appearance import look_of
+from tasks.dubbing.covered import MOST_FRAMES, PATCHES, mouth_look, usual_look, visibility
 from tasks.dubbing.face_choice import FollowedFace
 from tasks.dubbing.frame_arrays import GrowingArray
 from tasks.dubbing.reference_choice import Candidate, Candidates
@@ -25,6 +26,8 @@ SMALLEST_BOX_PX = 8
 LOOKS = 6
 """Pictures by which a track's person is told: one a second at first, then after twice as long each time."""
 POINTS = 131
+ROWS_AT_ONCE = 2000
+"""Looks of mouths read at a time, to bound memory."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class FrameFace:
 
 
 class FollowedFaces:
-    """All faces of all frames. In memory: about 50 bytes for each; their landmarks lie in a temporary file.
+    """All faces of all frames. In memory: about 50 bytes for each; their landmarks and what their mouths look like lie in temporary files.
 
     by_track: the faces by the number of their track. candidates: crops that may become references.
     """
@@ -59,6 +62,7 @@ class FollowedFaces:
         self._detected, self._openings = array("b"), array("f")
         self._boxes = array("d")
         self._points = GrowingArray((POINTS, 2), np.float32)
+        self._mouths = GrowingArray((PATCHES, 3), np.float32)
 
     def add(self, frame: FaceFrame, shot: int) -> None:
         """Takes a face of the next frame (in the order of frames); one too small or outside the picture is as none."""
@@ -66,6 +70,7 @@ class FollowedFaces:
         if face is None or frame.points is None or frame.track is None:
             return
         self._points.append(frame.points[None].astype(np.float32))
+        self._mouths.append(mouth_look(frame.picture, frame.points)[None])
         self._frames.append(frame.index)
         self._tracks.append(frame.track)
         self._detected.append(frame.detected)
@@ -104,6 +109,13 @@ class FollowedFaces:
         """Landmarks (n, 131, 2) in source pixels; the rows lie near each other."""
         first = int(rows[0])
         return self._points.read(first, int(rows[-1]) + 1)[rows - first].astype(np.float64)
+
+    def visibility(self, rows: IndexArray) -> FloatArray:
+        """How visible the mouth is (n,), 0..1, against how the person's usually looks: rows are all of one person's."""
+        some = rows[np.linspace(0, len(rows) - 1, min(len(rows), MOST_FRAMES)).astype(np.int64)]
+        usual = usual_look(np.concatenate([self._mouths.read(int(row), int(row) + 1) for row in some]))
+        pieces = (rows[first : first + ROWS_AT_ONCE] for first in range(0, len(rows), ROWS_AT_ONCE))
+        return np.concatenate([visibility(self._mouths.read(int(piece[0]), int(piece[-1]) + 1)[piece - piece[0]], usual) for piece in pieces])
 
     def _show(self, frame: FaceFrame, face: FrameFace, followed: FollowedFace) -> None:
         """Keeps what the face looks like, where it is this frame's turn."""

@@ -64,7 +64,7 @@ class Template:
     pose (F, 2, 74), content (F, 2, 57): float32, 0..1 of the frame's box, smoothed. boxes (F, 4): float64, x0 y0 x1 y1 in source pixels.
     tracks (F,): int32, the same number while the face is followed, NO_TRACK without it. shots (F,): int32, grows at each cut.
     yaw_deg (F,): float32, how far the head is turned to its own left. face_px (F,): float32, the box's shorter side.
-    detected (F,): False where the face was interpolated, or is not there. visibility (F,): float32, 0..1 of the mouth; 1: not measured.
+    detected (F,): False where the face was interpolated, or is not there. visibility (F,): float32, 0..1 of the mouth (`covered`); 1 without a face.
     """
 
     pose: FloatArray
@@ -210,6 +210,8 @@ class _Chosen:
         where = self._followed.frames(self._rows)
         tracks, detected = np.full(frames, NO_TRACK, dtype=np.int32), np.zeros(frames, dtype=bool)
         tracks[where], detected[where] = self._followed.tracks(self._rows), self._followed.detected(self._rows)
+        visibility = np.ones(frames, dtype=np.float32)
+        visibility[where] = self._followed.visibility(self._rows)
         return Template(
             pose=landmarks[:, :, : len(POSE_POSITIONS)],
             content=landmarks[:, :, len(POSE_POSITIONS) :],
@@ -220,7 +222,7 @@ class _Chosen:
             yaw_deg=yaw_deg,
             face_px=np.minimum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]).astype(np.float32),
             detected=detected,
-            visibility=np.ones(frames, dtype=np.float32),
+            visibility=visibility,
         )
 
     def _landmarks(self, frames: int, boxes: BoxArray, yaw_deg: FloatArray) -> Iterator[FloatArray]:
