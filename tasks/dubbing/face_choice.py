@@ -56,6 +56,11 @@ class FollowedFace:
         return self.across / self.frames
 
 
+def is_picture_of_person(choice: str) -> bool:
+    """Whether the setting `face` names a picture, and not a place or a rule."""
+    return choice not in WORDS and not choice.isdecimal()
+
+
 def person_of(faces: Sequence[FollowedFace], choice: str, follows_sound: Callable[[FollowedFace], float], pictured: Callable[[], Look], name: str) -> list[int]:
     """The tracks of the person that the setting `face` names; no two of them share a frame.
 

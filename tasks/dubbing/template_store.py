@@ -1,0 +1,209 @@
+"""Templates kept between dubs: the second dub of a video skips pass one. A folder or an s3:// prefix, <key>.npz and <key>.json for each.
+
+<key>.npz: the arrays of a template, and what it was made for (NumPy's zip of plain arrays, no pickle, no full frames). <key>.json: when
+it was used last, for lists and for what goes first. Both appear whole or not at all; of two that are written at once the later one stays,
+and either will do. Whatever cannot be read is made again.
+"""
+
+import hashlib
+import json
+import logging
+import time
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from schemas.errors import StoreError
+from schemas.locations import without_secrets
+from schemas.settings import CropSettings, DubSettings, TemplateSettings
+from tasks import places
+from tasks.dubbing.face_choice import is_picture_of_person
+from tasks.dubbing.frame_arrays import array_of
+from tasks.dubbing.template import References, Template
+from tasks.file_hash import file_hash
+
+LOG = logging.getLogger(__name__)
+
+FORMAT = 1
+"""Grows when a template changes its meaning; part of every key, and told in every file."""
+SHAPED_BY = ("fps", "face", "references", "landmark_references", "smoothing")
+"""The settings of a dub that shape its template, besides the crop."""
+KEY_PART = 16
+"""Hex digits of each half of a key: 64 bits."""
+READ_AT_ONCE = 2**20
+"""Bytes of an array read at a time."""
+BYTES_A_GB = 10**9
+SECONDS_A_DAY = 86400.0
+LEFTOVERS_STAY_S = SECONDS_A_DAY
+"""How long half-written files of killed processes stay: nobody writes a template for a day."""
+PARTS: Mapping[str, str] = {f"references.{field.name}": field.name for field in fields(References)}
+ARRAYS = tuple(field.name for field in fields(Template) if field.name != "references")
+ABOUT = "about"
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class KeptTemplate:
+    """A template in a store. name: of its video, as it was given. frames: looked at. used_s: time of its last use, in seconds since 1970."""
+
+    key: str
+    name: str
+    frames: int
+    bytes: int
+    used_s: float
+
+
+def template_key(video_path: str | Path, settings: DubSettings, crop: CropSettings) -> str:
+    """What names a template: hash of the video's content, dash, hash of all that shapes a template. FileNotFoundError without the video."""
+    shaped: dict[str, Any] = {name: getattr(settings, name) for name in SHAPED_BY} | {"crop": crop.model_dump(mode="json"), "format": FORMAT}
+    if is_picture_of_person(settings.face):
+        with places.local_copy(settings.face) as picture:
+            shaped["face"] = file_hash(picture) if picture.is_file() else settings.face
+    digest = hashlib.sha256(json.dumps(shaped, sort_keys=True).encode()).hexdigest()
+    return f"{file_hash(Path(video_path))[:KEY_PART]}-{digest[:KEY_PART]}"
+
+
+class TemplateStore:
+    """A folder or prefix of templates, bounded in size and age, that any number of processes may use at once."""
+
+    def __init__(self, location: str, settings: TemplateSettings | None = None) -> None:
+        self.location = location
+        self.settings = settings or TemplateSettings()
+
+    def get(self, key: str, make: Callable[[], Template], frames: int | None = None, name: str = "") -> tuple[Template, bool]:
+        """The template of a key and True when it was kept, else what `make` gives, which is kept from now on, and False.
+
+        frames: how many the caller needs; one that was made for fewer of them, and did not reach its video's end, is made again.
+        name: of the video, for lists. Raises StoreError when the place cannot be reached or written to, and what `make` raises.
+        """
+        kept = self._read(key, frames)
+        if kept is not None:
+            with suppress(StoreError):  # who may only read there uses it all the same
+                self._note_use(key, name, kept.frames)
+            return kept, True
+        template = make()
+        self._write(key, template, frames if frames is not None else template.frames, name)
+        self._bound()
+        return template, False
+
+    def list(self) -> tuple[KeptTemplate, ...]:
+        """What is kept, the last used first."""
+        sizes = {Path(file.path).stem: file.size for file in self._files() if file.path.endswith(".npz")}
+        kept = [self._kept(key, size) for key, size in sizes.items()]
+        return tuple(sorted(kept, key=lambda one: (-one.used_s, one.key)))
+
+    def drop(self, names: Iterable[str] | None = None) -> tuple[str, ...]:
+        """Removes templates by their keys, beginnings of keys or videos' names, or all of them (None); gives the keys of those removed."""
+        chosen = None if names is None else tuple(filter(None, names))
+        gone = [one.key for one in self.list() if chosen is None or any(one.key.startswith(name) or one.name == name for name in chosen)]
+        for key in gone:
+            self._remove(key)
+        return tuple(gone)
+
+    def _place(self, key: str, suffix: str) -> str:
+        return places.join(self.location, key + suffix)
+
+    def _files(self) -> Iterator[places.PlacedFile]:
+        for file in places.list_objects(self.location):
+            if not places.name_of(file.path).startswith("."):
+                yield file
+
+    def _read(self, key: str, frames: int | None) -> Template | None:
+        """The kept template if there is one that can be read and that serves."""
+        try:
+            with places.local_copy(self._place(key, ".npz")) as path:
+                return _read_file(path, frames)
+        except FileNotFoundError:
+            return None
+        except StoreError:  # no such place, or no room for temporary files
+            raise
+        except Exception as error:  # damage: zip, json and NumPy's headers have errors of many kinds
+            LOG.warning("The template %s in %s cannot be read (%s) and is made again.", key, without_secrets(self.location), error)
+            return None
+
+    def _write(self, key: str, template: Template, made_for: int, name: str) -> None:
+        about = {"format": FORMAT, "frames": template.frames, "made_for": made_for}
+        arrays = {array: getattr(template, array) for array in ARRAYS}
+        parts = {part: getattr(template.references, field) for part, field in PARTS.items()}
+        self._note_use(key, name, template.frames)  # first: what has no last use is the first to go
+        with places.writing(self._place(key, ".npz")) as path:
+            np.savez(path, **{ABOUT: np.frombuffer(json.dumps(about).encode(), dtype=np.uint8)}, **arrays, **parts)
+
+    def _note_use(self, key: str, name: str, frames: int) -> None:
+        note = {"name": name, "frames": frames, "used_s": time.time()}
+        places.write_bytes(self._place(key, ".json"), json.dumps(note).encode())
+
+    def _kept(self, key: str, size: int) -> KeptTemplate:
+        try:
+            note = json.loads(places.read_bytes(self._place(key, ".json")))
+            return KeptTemplate(key, str(note["name"]), int(note["frames"]), size, float(note["used_s"]))
+        except (FileNotFoundError, ValueError, KeyError, TypeError):  # another process drops it just now, or its writer was killed
+            return KeptTemplate(key, "", 0, size, 0.0)
+
+    def _bound(self) -> None:
+        """Drops what is too old and, the longest unused first, what is too much; and leftovers of killed writers."""
+        room, oldest_s = self.settings.max_gb * BYTES_A_GB, time.time() - self.settings.max_age_days * SECONDS_A_DAY
+        for one in self.list():
+            room -= one.bytes
+            if room < 0 or one.used_s < oldest_s:
+                self._remove(one.key)
+        self._remove_leftovers()
+
+    def _remove_leftovers(self) -> None:
+        if places.is_remote(self.location):
+            return
+        for path in places.local_path(self.location).glob(".*.partial*"):
+            with suppress(FileNotFoundError):
+                if time.time() - path.stat().st_mtime > LEFTOVERS_STAY_S:
+                    places.remove(str(path))
+
+    def _remove(self, key: str) -> None:
+        for suffix in (".npz", ".json"):
+            places.remove(self._place(key, suffix))
+
+
+def _read_file(path: Path, frames: int | None) -> Template | None:
+    """The template in a file, if it is of this format and serves so many frames."""
+    with zipfile.ZipFile(path) as archive:
+        about = json.loads(bytes(_array(archive, ABOUT)))
+        serves = frames is None or about["made_for"] >= frames or about["frames"] < about["made_for"]
+        return _template(archive, about["frames"]) if about["format"] == FORMAT and serves else None
+
+
+def _template(archive: zipfile.ZipFile, frames: int) -> Template:
+    """ValueError when the arrays are not those of so many frames."""
+    arrays = {name: _array(archive, name) for name in ARRAYS}
+    if {len(array) for array in arrays.values()} != {frames}:
+        raise ValueError("its arrays are not of one length")
+    references = References(**{field: _array(archive, part) for part, field in PARTS.items()})
+    return Template(references=references, **arrays)
+
+
+def _array(archive: zipfile.ZipFile, name: str) -> Array:
+    """An array of the archive, held or mapped from a temporary file as its size asks; its checksum is that of the archive."""
+    with archive.open(f"{name}.npy") as member:
+        shape, dtype = _header(member)
+        row_bytes = int(np.prod(shape[1:], dtype=np.int64)) * dtype.itemsize
+        rows_at_once = max(1, READ_AT_ONCE // max(1, row_bytes))
+        pieces = iter(lambda: member.read(rows_at_once * row_bytes), b"")
+        whole = array_of((np.frombuffer(piece, dtype=dtype).reshape(-1, *shape[1:]) for piece in pieces), shape[1:], dtype)
+    if whole.shape != shape:
+        raise ValueError(f"{name} is cut short")
+    return whole
+
+
+def _header(member: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Shape and dtype of an array file, read up to where its rows begin. ValueError for anything but rows of plain numbers."""
+    version = np.lib.format.read_magic(member)  # type: ignore[no-untyped-call]
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, by_columns, dtype = read(member)  # type: ignore[no-untyped-call]
+    if by_columns or dtype.hasobject or not shape:
+        raise ValueError("it holds something else than rows of numbers")
+    return shape, dtype
