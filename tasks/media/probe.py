@@ -22,6 +22,13 @@ FASTEST_FPS = 120
 """Rates above are a container's clock rather than its pictures' rate, or slow motion; nothing here gains from more."""
 USUAL_FPS = Fraction(25)
 """For what has no rate: pictures and sound."""
+USUAL_RATES = tuple(
+    Fraction(rate)
+    for rate in ("5", "8", "10", "12", "25/2", "15", "20", "24000/1001", "24", "25", "30000/1001", "30", "48", "50", "60000/1001", "60", "100", "120")
+)
+"""What a video of a variable rate is played at: every player and editor knows them."""
+MOST_LEFT_OUT = Fraction(19, 10)
+"""A grid less than about twice as fine as the average is that of a camera which leaves out pictures; a finer one is a clock, or fields."""
 LARGEST_DENOMINATOR = 100_000
 """Of a frame rate: an encoder's clock must hold it; in practice every declared rate stays exact."""
 PACKETS_PROBED = 500
@@ -117,8 +124,20 @@ def _times(container: InputContainer) -> dict:
 def _declared_rate(stream: VideoStream) -> Fraction | None:
     for rate in (stream.average_rate, stream.guessed_rate, stream.base_rate):
         if rate and SLOWEST_FPS <= rate <= FASTEST_FPS:
-            return rate.limit_denominator(LARGEST_DENOMINATOR)
+            return _played_rate(rate.limit_denominator(LARGEST_DENOMINATOR), stream.base_rate)
     return None
+
+
+def _played_rate(average: Fraction, base: Fraction | None) -> Fraction:
+    """The rate itself where pictures come steadily, however odd it is; where they do not, the usual one that they are nearest to.
+
+    base: the rate of the grid that all the pictures' times lie on; of steady pictures it is their rate (or that of their fields).
+    """
+    if base in (None, average) or average in USUAL_RATES:
+        return average
+    if base in USUAL_RATES and average < base < MOST_LEFT_OUT * average:
+        return base
+    return min(USUAL_RATES, key=lambda usual: max(usual / average, average / usual))
 
 
 def _measured_rate(container: InputContainer, stream: VideoStream) -> Fraction:

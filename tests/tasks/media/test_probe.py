@@ -17,7 +17,7 @@ from schemas.errors import MediaError
 from schemas.reasons import Reason
 from tasks.media.decode import read_frames
 from tasks.media.encode import Sound, VideoWriter
-from tasks.media.probe import MediaInfo, probe
+from tasks.media.probe import MediaInfo, _played_rate, probe
 from tests.tasks.media.moving_pictures import numbered_picture, steady, write_pictures
 
 
@@ -67,9 +67,33 @@ def test_frame_rates_are_exact(tmp_path: Path, fps: Fraction) -> None:
     assert probe(tmp_path / "v.mp4").fps == fps
 
 
-def test_a_variable_rate_gives_its_average(tmp_path: Path) -> None:
+def test_a_variable_rate_is_played_at_a_usual_one_near_its_average(tmp_path: Path) -> None:
     times_s = [0.0, 0.04, 0.08, 0.4, 0.44, 0.8, 0.84, 0.88, 0.92, 0.96]
-    assert 8 < probe(write_pictures(tmp_path / "v.mp4", times_s)).fps < 13
+    assert probe(write_pictures(tmp_path / "v.mp4", times_s)).fps == 10
+
+
+@pytest.mark.parametrize("left_out", [3, 5, 9])
+def test_a_camera_that_leaves_out_pictures_is_played_at_the_cameras_rate(tmp_path: Path, left_out: int) -> None:
+    times_s = [time for number, time in enumerate(steady(50, 30)) if number % left_out != 2]
+    path = write_pictures(tmp_path / "v.mp4", times_s)
+    assert probe(path).fps == 30
+    assert len(list(read_frames(path, 30))) == 50
+
+
+@pytest.mark.parametrize("fps", [Fraction(299687, 10000), Fraction(519168, 19667), Fraction(2997, 100), Fraction(17), Fraction(72)])
+def test_a_steady_rate_stays_exact_however_odd_it_is(tmp_path: Path, fps: Fraction) -> None:
+    with VideoWriter(str(tmp_path / "v.mp4"), 64, 48, fps, None) as writer:
+        for number in range(40):
+            writer.write(numbered_picture(number))
+    assert probe(tmp_path / "v.mp4").fps == fps
+
+
+@pytest.mark.parametrize(
+    ("average", "base", "played"),
+    [("25", "50", "25"), ("30000/1001", "60000/1001", "30000/1001"), ("24000/1001", "30000/1001", "24000/1001"), ("12", "90000", "12"), ("3", "30", "5")],
+)
+def test_fields_and_clocks_are_no_rate(average: str, base: str, played: str) -> None:
+    assert _played_rate(Fraction(average), Fraction(base)) == Fraction(played)
 
 
 def test_slow_motion_is_capped(tmp_path: Path) -> None:
@@ -206,8 +230,8 @@ def test_real_footage(shared: Path) -> None:
     assert refusal(hard / "x20_truncated.mp4").reason == Reason.DAMAGED
     turned = probe(hard / "x21_rotation_tag.mp4")
     assert (turned.width, turned.height, turned.rotation_deg) == (720, 1280, 90)
-    facts = {name: probe(next(hard.glob(f"{name}_*"))) for name in ("x04", "x13", "x14", "x15")}
-    assert facts["x04"].fps == Fraction(519168, 19667)
+    facts = {name: probe(next(hard.glob(f"{name}_*"))) for name in ("x04", "x08", "x13", "x14", "x15")}
+    assert facts["x04"].fps == facts["x08"].fps == 30
     assert [facts[name].fps for name in ("x13", "x14", "x15")] == [30, 15, 50]
     assert (facts["x13"].video_codec, facts["x13"].audio_codec) == ("vp9", "opus")
     assert probe(next((shared / "data/corpus").glob("c28_*.mpg"))).fps == 25
