@@ -9,6 +9,7 @@ import hashlib
 import json
 import logging
 import time
+import tokenize
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -42,6 +43,8 @@ BYTES_A_GB = 10**9
 SECONDS_A_DAY = 86400.0
 LEFTOVERS_STAY_S = SECONDS_A_DAY
 """How long half-written files of killed processes stay: nobody writes a template for a day."""
+DAMAGE = (zipfile.BadZipFile, ValueError, KeyError, TypeError, EOFError, OSError, RuntimeError, SyntaxError, tokenize.TokenError)
+"""What reading a damaged file raises: zip, json and NumPy's headers, which are written in Python, each have their own errors."""
 PARTS: Mapping[str, str] = {f"references.{field.name}": field.name for field in fields(References)}
 ARRAYS = tuple(field.name for field in fields(Template) if field.name != "references")
 ABOUT = "about"
@@ -122,9 +125,7 @@ class TemplateStore:
                 return _read_file(path, frames)
         except FileNotFoundError:
             return None
-        except StoreError:  # no such place, or no room for temporary files
-            raise
-        except Exception as error:  # damage: zip, json and NumPy's headers have errors of many kinds
+        except DAMAGE as error:
             LOG.warning("The template %s in %s cannot be read (%s) and is made again.", key, without_secrets(self.location), error)
             return None
 
