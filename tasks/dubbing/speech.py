@@ -1,4 +1,7 @@
-"""The speech of a dub: its sound as it will be heard, and the mel spectrogram that the networks hear."""
+"""The speech of a dub: how long it lasts, and the mel spectrogram that the networks hear.
+
+Its sound is not held: the output's writer reads it again, piece by piece, or copies it as it is coded.
+"""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -10,21 +13,24 @@ import numpy.typing as npt
 from schemas.errors import MediaError
 from schemas.reasons import Reason
 from tasks.audio import mel_spectrogram, read_sound, read_waveform
+from tasks.media.container import open_container
 from tasks.media.encode import Sound
 from tasks.media.probe import probe
+from tasks.media.sound import SoundReader
 
 
 @dataclass(frozen=True)
 class Speech:
-    """A speech: sound at its own rate and channels; mel (frames, 80) float32, 80 frames a second."""
+    """A speech: its file; its exact length in seconds; mel (frames, 80) float32, 80 frames a second."""
 
-    sound: Sound
+    path: Path
+    duration_s: Fraction
     mel: npt.NDArray[np.float32]
 
     @property
-    def duration_s(self) -> Fraction:
-        """Exact seconds of sound."""
-        return Fraction(len(self.sound.samples), self.sound.sample_rate)
+    def sound(self) -> Sound:
+        """All of its sound at its own rate and channels, read anew."""
+        return read_sound(self.path)
 
 
 def read_speech(path: Path) -> Speech:
@@ -32,4 +38,11 @@ def read_speech(path: Path) -> Speech:
     info = probe(path)
     if not info.has_audio:
         raise MediaError(Reason.NO_AUDIO, f"There is no sound in {path.name}; give a file with speech.")
-    return Speech(read_sound(path), mel_spectrogram(read_waveform(path)))
+    return Speech(path, sound_duration_s(path), mel_spectrogram(read_waveform(path)))
+
+
+def sound_duration_s(path: Path) -> Fraction:
+    """Exact seconds of a file's sound, its samples one after the other; only a block of them is held. MediaError as `read_speech`."""
+    with open_container(path) as container:
+        reader = SoundReader(path, container, "flt")
+        return Fraction(sum(len(block) for block in reader.blocks()), reader.rate)
