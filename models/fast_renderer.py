@@ -36,7 +36,7 @@ ENCODED_AT_ONCE = 5
 COPIES_A_REFERENCE = 12
 """Memory that one more reference takes while it is warped, in feature maps of (width, S / 2, S / 2): 8 to 11.4 measured."""
 COPIES_A_FRAME = 32
-"""Memory that one more frame takes while it is translated, in the same feature maps: up to 28 measured."""
+"""Memory that one more frame takes while it is translated, in the same feature maps: up to 27 measured."""
 MOST_FRAMES = 32
 """Frames at once beyond which a GPU gains nothing: each is millions of pixels to its convolutions already."""
 MOST_FRAMES_ON_CPU = 4
