@@ -1,8 +1,12 @@
 """Frames made ahead and written behind: in order, bounded, with the errors' own types, and no thread left over."""
 
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -185,3 +189,36 @@ def test_a_depth_of_nothing_is_refused(depth: int) -> None:
         ahead([], depth)
     with pytest.raises(ValueError, match="at least 1"):
         Behind(print, depth)
+
+
+ENDLESS_DUB = """
+import itertools, sys
+from fractions import Fraction
+import numpy as np
+from tasks.dubbing.pipeline import Behind, ahead
+from tasks.interruption import Interruption, interrupted_by_signals
+from tasks.media.encode import VideoWriter
+
+pictures = (np.full((48, 64, 3), number % 256, np.uint8) for number in itertools.count())
+try:
+    with interrupted_by_signals(), VideoWriter(sys.argv[1], 64, 48, Fraction(25)) as writer, Behind(writer.write, 4) as behind:
+        for number, picture in enumerate(ahead(pictures, 4)):
+            behind.put(picture)
+            if number == 20:
+                print("at work", flush=True)
+except Interruption as interruption:
+    sys.exit(interruption.exit_code)
+"""
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+def test_a_dub_that_is_stopped_leaves_nothing(tmp_path: Path, sent: signal.Signals) -> None:
+    command = [sys.executable, "-c", ENDLESS_DUB, str(tmp_path / "dub.mp4")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "at work\n"
+        assert [path.name.startswith(".dub.") for path in tmp_path.iterdir()] == [True]
+        process.send_signal(sent)
+        _, complaint = process.communicate(timeout=30)
+    assert (process.returncode, complaint) == (128 + sent, "")
+    assert list(tmp_path.iterdir()) == []
