@@ -1,29 +1,49 @@
 """Bulk dubbing on a cluster: jobs of a list spread over actors that load the networks once.
 
 Only job rows and result rows travel through Ray. This process writes the result tables, so there are few of them.
+An actor is given one job at a time, so that one that dies loses no more than that job's work. A job whose worker died is tried once more
+when all others are done and nothing else runs; what kills its worker again is given up.
 """
 
-import json
+import logging
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import os
+import time
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from ray_jobs.cluster import connect
+from ray_jobs.cluster import ADDRESS_VARIABLE, connect
 from ray_jobs.job import job_main
+from schemas.errors import DubmillError, StoreError
 from schemas.jobs import BulkDubSummary, DubJob
+from schemas.reasons import Reason
 from schemas.settings import BulkDubSettings
-from tasks.dubbing.bulk import BulkPlan, JobWorker, grouped, lost_row, plan_bulk, run_bulk
+from tasks import places
+from tasks.corpus.time_limits import hang_guard
+from tasks.dubbing.bulk import JobWorker, failed_row, run_bulk
+from tasks.dubbing.bulk_plan import grouped, plan_bulk
+from tasks.dubbing.job_list import output_location
 from tasks.dubbing.results import Row
+from tasks.dubbing.time_limit import LEAST_S, time_limit_s
 from tasks.progress import Progress
 from tasks.published import with_weights_in_use
 
-LARGEST_GROUP = 8
-"""Jobs of one video that one actor does in one go: it looks at the video once, and a lost worker loses no more than these."""
+log = logging.getLogger(__name__)
+
+LARGEST_GROUP = 32
+"""Jobs of one video that one actor does on end: it looks at the video once, and what is more urgent or longer waits no longer than these."""
 GROUPS_A_WORKER = 4
 """Groups are made small enough that every worker gets a few."""
-TRIES_AFTER_LOSS = 1
-"""How often a job is begun again that was alone when its worker died: a machine may be taken away, but what kills two workers is likely the job."""
+STARTS_IN_VAIN = 3
+"""Actors that may die one after the other before any of them is ready: one may lose its machine, three are a fault of the cluster."""
+GRACE_S = 60.0
+"""After its time limit a job that says how far it is ends by itself; a process that still has it so much later hangs, and is ended."""
+TELL_EVERY_S = 60.0
+"""How often the log says that the cluster has no room for any worker."""
 
 Resources = dict[str, float]
 """What a node of the cluster has: CPU, GPU and more, by Ray's names."""
@@ -32,100 +52,259 @@ Resources = dict[str, float]
 def run(settings: BulkDubSettings, progress: Progress) -> BulkDubSummary:
     """Does what is left of a job list. Faults of one job are its result row.
 
-    Raises SettingsError, CheckpointError or StoreError when the run as a whole cannot work.
+    Raises SettingsError, CheckpointError or StoreError when the run as a whole cannot work, and DubmillError when its canary fails.
     """
     settings = with_weights_in_use(settings)  # once: workers that begin later must not take what is published meanwhile
     plan = plan_bulk(settings)
-    return run_bulk(settings, plan, lambda _: spread(settings, plan), progress)
-
-
-class GroupWorker:
-    """An actor: the networks, and the jobs of a group one after the other."""
-
-    def __init__(self, settings: BulkDubSettings, threads: int) -> None:
-        import torch  # here: the driver needs none of it
-
-        torch.set_num_threads(threads)
-        self._work: Callable[[DubJob], Row] = JobWorker(settings)
-
-    def __call__(self, row: dict[str, Any]) -> list[dict[str, str]]:
-        """{"jobs": JSON list of job rows} -> a {"result": JSON of the result row} for each."""
-        jobs = (DubJob.model_validate(job) for job in json.loads(row["jobs"]))
-        return [{"result": json.dumps(self._work(job))} for job in jobs]
-
-
-def spread(settings: BulkDubSettings, plan: BulkPlan, worker: type[GroupWorker] = GroupWorker) -> Iterator[Row]:
-    """One result row for each of the plan's jobs, as they come in; `worker` is the class of the actors.
-
-    Jobs of groups whose worker died are done again one by one, so that only a job that kills its worker alone is given up:
-    its row comes last.
-    """
-    missing = {job.job_id: job for job in plan.jobs}
-    for most, more_tries in ((LARGEST_GROUP, 0), (1, TRIES_AFTER_LOSS)):
-        if missing:
-            with connect():  # anew for each: actors of a run that lost some end surely only with its driver
-                for row in _results(settings, tuple(missing.values()), most, more_tries, worker):
-                    missing.pop(str(row["job_id"]), None)
-                    yield row
-    yield from (lost_row(job, settings, plan.versions) for job in missing.values())
+    with Workers(settings, plan.versions, len(plan.jobs)) as workers:
+        return run_bulk(settings, plan, workers, progress)
 
 
 @dataclass(frozen=True)
-class _Pool:
-    """How many actors there are, and the CPU cores and the share of a GPU of each."""
+class Pool:
+    """How many actors there are, and the CPU cores and GPUs of each."""
 
     workers: int
     cores: int
-    gpu_share: float
+    gpus: int
 
 
-def _results(settings: BulkDubSettings, jobs: tuple[DubJob, ...], most: int, more_tries: int, worker: type[GroupWorker]) -> Iterator[Row]:
-    """The result rows of jobs in groups of at most `most`; none of a group that is lost. A Ray block a group: rows come back group by group."""
+class DubActor:
+    """Does jobs of a list on its share of a machine: the networks in its memory, decoding and encoding in threads of its process."""
+
+    grace_s = GRACE_S
+
+    def __init__(self, settings: str, threads: int) -> None:
+        self.settings = BulkDubSettings.model_validate_json(settings)
+        self.threads = threads
+        self._worker: JobWorker | None = None
+
+    def ready(self) -> str:
+        """Loads the networks. Gives nothing, or the sentence of an error: over Ray itself it would come wrapped in traces of both sides."""
+        import torch  # here: the driver needs none of it
+
+        torch.set_num_threads(self.threads)
+        try:
+            self._worker = JobWorker(self.settings)
+        except DubmillError as error:
+            return str(error)
+        except Exception as error:
+            log.exception("the networks could not be loaded")
+            return f"A worker could not load the networks: {type(error).__name__}: {error}"
+        return ""
+
+    def limit_s(self, job: DubJob) -> float:
+        """Seconds that a job may take."""
+        with hang_guard(LEAST_S):
+            return time_limit_s(job.speech, self.settings.time_limit_factor)
+
+    def dub(self, job: DubJob, limit_s: float) -> Row:
+        """The result row of a job. Ends this process when the job hangs."""
+        with hang_guard(limit_s + self.grace_s):
+            return self.work(job, limit_s)
+
+    def work(self, job: DubJob, limit_s: float) -> Row:
+        """As `dub`, without looking to the time of what hangs."""
+        if self._worker is None:
+            raise RuntimeError("no job before `ready`")
+        return self._worker(job, limit_s)
+
+
+@dataclass
+class _Worker:
+    """An actor, the job that it is at and since when, and those that it does next."""
+
+    actor: Any
+    job: DubJob | None = None
+    limit: Any = None
+    """Ray's reference to the job's time limit, in seconds."""
+    begun_s: float = 0.0
+    turn: deque[DubJob] = field(default_factory=deque)
+
+
+@dataclass(frozen=True)
+class _Death:
+    """What came of a worker's call: its end. preempted: the cluster took its machine away."""
+
+    preempted: bool
+
+
+class Workers:
+    """Actors of a cluster that do jobs. They begin with the first job and stay until the context is left.
+
+    The cluster may lack room for some: those wait at Ray, whose autoscaler adds machines for what waits, while the others work.
+    """
+
+    def __init__(self, settings: BulkDubSettings, versions: dict[str, str], jobs: int, actor: type[DubActor] | None = None) -> None:
+        self._settings, self._versions, self._jobs, self._actor = settings, versions, jobs, actor or DubActor
+        self._cluster = ExitStack()
+        self._pool: Pool | None = None
+        self._waited_for: dict[Any, _Worker] = {}
+        """Workers that start or are at a job, by what they will give."""
+        self._idle: list[_Worker] = []
+        self._died_starting = 0
+        self._half_written: list[Path] = []
+        """Outputs of jobs whose workers died."""
+
+    def __enter__(self) -> "Workers":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Ends the actors and the connection, and takes away what killed ones left half written on a shared disk."""
+        for worker in [*self._waited_for.values(), *self._idle]:
+            _kill(worker)
+        self._cluster.close()
+        for path in self._half_written:
+            places.remove_partials(str(path.parent), path.stem)
+
+    def __call__(self, jobs: tuple[DubJob, ...]) -> Iterator[Row]:
+        """One result row for each job, as they come in. Those whose workers died are tried again at the end, one at a time and alone."""
+        pool = self._start()
+        lost = yield from self._round(grouped(jobs, min(LARGEST_GROUP, math.ceil(len(jobs) / (pool.workers * GROUPS_A_WORKER)))))
+        for job in lost:
+            for given_up in (yield from self._round([[job]])):
+                yield failed_row(given_up, self._settings, self._versions, Reason.WORKER_LOST)
+
+    def _start(self) -> Pool:
+        """Connects to the cluster and starts the actors, unless that was done."""
+        if self._pool is None:
+            import ray
+
+            self._cluster.enter_context(connect())
+            self._pool = pool_for(self._settings, [node["Resources"] for node in ray.nodes() if node["Alive"]], self._jobs)
+            for _ in range(self._pool.workers):
+                self._start_actor(self._pool)
+        return self._pool
+
+    def _start_actor(self, pool: Pool) -> None:
+        import ray
+
+        kind = ray.remote(num_cpus=pool.cores, num_gpus=pool.gpus, max_restarts=0, scheduling_strategy="SPREAD")(self._actor)
+        actor = kind.remote(self._settings.model_dump_json(), pool.cores)
+        # It gets no job before it is there: the cluster may have no room for it until the end.
+        self._waited_for[actor.ready.remote()] = _Worker(actor)
+
+    def _round(self, groups: Iterable[list[DubJob]]) -> Generator[Row, None, list[DubJob]]:
+        """Rows of the groups' jobs as they come in; returns the jobs whose workers died, which have none."""
+        waiting = deque(map(deque, groups))
+        left = sum(map(len, waiting))
+        lost: list[DubJob] = []
+        while left:
+            self._hand_out(waiting)
+            worker, given = self._next()
+            if worker.job is None:
+                self._take_up(worker, given)
+            elif isinstance(given, _Death):
+                left -= not given.preempted
+                yield from self._bury(worker, worker.job, given, waiting, lost)
+            else:
+                left -= 1
+                self._idle.append(worker)
+                yield given
+        return lost
+
+    def _hand_out(self, waiting: deque[deque[DubJob]]) -> None:
+        """Idle workers begin a job: of the group that they are at, or else of the next one."""
+        idle, self._idle = self._idle, []
+        for worker in idle:
+            if not worker.turn and waiting:
+                worker.turn = waiting.popleft()
+            if not worker.turn:
+                worker.job = None
+                self._idle.append(worker)
+                continue
+            worker.job, worker.begun_s = worker.turn.popleft(), time.monotonic()
+            worker.limit = worker.actor.limit_s.remote(worker.job)
+            self._waited_for[worker.actor.dub.remote(worker.job, worker.limit)] = worker
+
+    def _next(self) -> tuple[_Worker, Any]:
+        """Waits until a worker is ready, has done its job, or is dead; what it gives, or its _Death."""
+        import ray
+
+        while not (given := ray.wait(list(self._waited_for), timeout=TELL_EVERY_S)[0]):
+            if not any(worker.job for worker in self._waited_for.values()):
+                log.warning("The cluster has no room yet for any of %d workers; each is to have %s.", len(self._waited_for), self._pool)
+        worker = self._waited_for.pop(given[0])
+        return worker, _outcome(given[0])
+
+    def _take_up(self, worker: _Worker, given: Any) -> None:
+        """A worker has loaded its networks, or could not."""
+        if isinstance(given, _Death):
+            self._died_starting += 1
+            if self._died_starting == STARTS_IN_VAIN:
+                raise StoreError("Workers die before they begin a job; look at the cluster's memory and its logs, then run again.")
+            self._start_actor(self._start())
+        elif given:
+            raise DubmillError(given)
+        else:
+            self._died_starting = 0
+            self._idle.append(worker)
+
+    def _bury(self, worker: _Worker, job: DubJob, death: _Death, waiting: deque[deque[DubJob]], lost: list[DubJob]) -> Iterator[Row]:
+        """Another worker takes the place of one that is dead. Its job fails when it hung, is lost otherwise; the rest of its group is not."""
+        _kill(worker)  # of one that is only out of reach nobody waits for an answer any more
+        self._start_actor(self._start())
+        if worker.turn:
+            waiting.appendleft(worker.turn)
+        output = output_location(self._settings.out, job)
+        if not places.is_remote(output):
+            self._half_written.append(places.local_path(output))
+        if death.preempted:
+            waiting.append(deque([job]))
+        elif _has_hung(worker):
+            yield failed_row(job, self._settings, self._versions, Reason.TIME_LIMIT)
+        else:
+            lost.append(job)
+
+
+def _outcome(reference: Any) -> Any:
+    """What a call gave, or the _Death of its process. An error in it is raised."""
+    import ray
+    from ray.exceptions import RayActorError, RayError, RayTaskError
+
+    try:
+        return ray.get(reference)
+    except RayError as error:
+        if isinstance(error, RayTaskError) and not isinstance(error, RayActorError):  # the process lived to tell it
+            raise
+        return _Death(preempted=isinstance(error, RayActorError) and error.preempted)
+
+
+def _has_hung(worker: _Worker) -> bool:
+    """Whether a dead worker had its job for longer than the job's time limit, and so was ended for it."""
+    limit_s = _outcome(worker.limit)
+    return isinstance(limit_s, float) and time.monotonic() - worker.begun_s >= limit_s
+
+
+def _kill(worker: _Worker) -> None:
     import ray
 
-    pool = _pool(settings, len(jobs))
-    groups = list(grouped(jobs, min(most, math.ceil(len(jobs) / (pool.workers * GROUPS_A_WORKER)))))
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False  # the job has progress lines of its own
-    context.max_errored_blocks = -1  # a lost group is no end of the run
-    rows = ray.data.from_items(list(map(_packed, groups)), override_num_blocks=len(groups)).flat_map(
-        worker,
-        fn_constructor_args=(settings, pool.cores),
-        # One group at a time: those that wait at a worker would be lost with it.
-        compute=ray.data.ActorPoolStrategy(size=min(pool.workers, len(groups)), max_tasks_in_flight_per_actor=1),
-        num_cpus=pool.cores,
-        num_gpus=pool.gpu_share or None,
-        max_task_retries=more_tries,
-    )
-    return (json.loads(row["result"]) for row in rows.iter_rows())
+    ray.kill(worker.actor)
 
 
-def _pool(settings: BulkDubSettings, jobs: int) -> _Pool:
-    """The actors that the settings ask for; by default one a GPU, or one on CPU."""
-    import ray
+def pool_for(settings: BulkDubSettings, nodes: list[Resources], jobs: int) -> Pool:
+    """The actors that the settings ask for; by default one a GPU, or one on CPU.
 
-    nodes: list[Resources] = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    gpus = 0 if settings.device == "cpu" else int(sum(node.get("GPU", 0) for node in nodes))
-    workers = min(settings.workers or max(1, gpus), jobs)
-    gpu_share = min(1.0, gpus / workers)
-    return _Pool(workers, cores_a_worker(nodes, workers, gpu_share), gpu_share)
-
-
-def cores_a_worker(nodes: list[Resources], workers: int, gpu_share: float) -> int:
-    """The most CPU cores that each worker can have when all work at once; a worker lies on one node, with its share of a GPU."""
-    largest = int(max(node.get("CPU", 0) for node in nodes))
-    return max((cores for cores in range(1, largest + 1) if sum(_fitting(node, cores, gpu_share) for node in nodes) >= workers), default=1)
+    More of them than the cluster has room for make one that grows do so: a worker on a GPU has one of its own.
+    """
+    there = 0 if settings.device == "cpu" else int(sum(node.get("GPU", 0) for node in nodes))
+    will_come = settings.device == "cuda" and bool(os.environ.get(ADDRESS_VARIABLE))  # what was started here does not grow
+    gpus = 1 if there or will_come else 0
+    workers = min(settings.workers or max(1, there), jobs)
+    return Pool(workers, cores_a_worker(nodes, workers, gpus), gpus)
 
 
-def _fitting(node: Resources, cores: int, gpu_share: float) -> int:
+def cores_a_worker(nodes: list[Resources], workers: int, gpus: int) -> int:
+    """The most CPU cores that each worker can have when as many work at once as there is room for; a worker lies on one node, with its GPUs."""
+    largest = int(max((node.get("CPU", 0) for node in nodes), default=0))
+    with_room = max(1, min(workers, sum(_fitting(node, 1, gpus) for node in nodes)))
+    return max((cores for cores in range(1, largest + 1) if sum(_fitting(node, cores, gpus) for node in nodes) >= with_room), default=1)
+
+
+def _fitting(node: Resources, cores: int, gpus: int) -> int:
     """How many workers of that size a node holds."""
     by_cores = int(node.get("CPU", 0) // cores)
-    return min(by_cores, int(node.get("GPU", 0) / gpu_share + 1e-6)) if gpu_share else by_cores  # a share may be a rounded third
-
-
-def _packed(group: list[DubJob]) -> dict[str, str]:
-    """A group as a row of text: Ray's tables would turn empty fields into types of their own."""
-    return {"jobs": json.dumps([job.model_dump(mode="json") for job in group])}
+    return min(by_cores, int(node.get("GPU", 0) // gpus)) if gpus else by_cores
 
 
 if __name__ == "__main__":

@@ -1,65 +1,175 @@
 import json
-import os
+import shutil
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from ray_jobs.dub import cores_a_worker, run, spread
+from ray_jobs import dub
+from ray_jobs.cluster import connect
+from ray_jobs.dub import DubActor, Pool, Workers, cores_a_worker, pool_for, run
+from schemas.errors import DubmillError, StoreError
 from schemas.jobs import DubJob
 from schemas.settings import BulkDubSettings
-from tasks.dubbing.bulk import BulkPlan
-from tasks.dubbing.results import read_results
+from tasks.dubbing.results import Row, read_results
+from tasks.dubbing.stamp import read_dub_stamp
+from tasks.media.probe import probe
 from tasks.progress import silent
 from tests.footage import make_speech, make_talking_clip
-from tests.ray_jobs.exiting_worker import DEADLY, ExitingWorker
+from tests.ray_jobs.exiting_worker import DEADLY, HANGING, ONCE, DyingActor, ExitingActor, SayingActor
 from tests.tasks.dubbing.random_networks import write_random_networks
 
-
-def test_a_list_is_dubbed_on_ray_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    clip = make_talking_clip(tmp_path / "clip.mp4", seconds=0.4)
-    speech = make_speech(tmp_path / "speech.wav", seconds=0.3)
-    jobs = [{"job_id": f"good-{number}", "video": str(clip), "speech": str(speech), "out": f"{number}.mp4"} for number in range(3)]
-    jobs.append({"job_id": "missing", "video": "none.mp4", "speech": str(speech), "out": "none.mp4"})
-    (tmp_path / "jobs.jsonl").write_text("".join(json.dumps(job) + "\n" for job in jobs))
-    networks = write_random_networks(tmp_path / "networks")
-    settings = BulkDubSettings(**networks.model_dump(), jobs=str(tmp_path / "jobs.jsonl"), out=str(tmp_path / "dubs"), workers=1)
-    summary = run(settings, silent)
-    assert (summary.jobs, summary.done, summary.failed) == (4, 3, {"missing": 1})
-    rows = read_results(settings.out)
-    assert [rows[f"good-{number}"]["frames"] for number in range(3)] == [8, 8, 8]
-    assert all((tmp_path / "dubs" / f"{number}.mp4").is_file() for number in range(3))
-
-    (tmp_path / "jobs.jsonl").write_text("".join(json.dumps(job) + "\n" for job in jobs[:3]))
-    monkeypatch.setattr("ray_jobs.dub.connect", lambda: pytest.fail("a cluster was wanted for nothing"))
-    again = run(settings, silent)
-    assert (again.already_done, again.done, again.failed) == (3, 0, {})
+VERSIONS = {"landmark_generator": "1" * 16, "renderer": "2" * 16}
+REASONS = {"missing": "missing", "text": "not-media", "truncated": "damaged", "nobody": "no-face", "mute": "no-audio"}
+"""What becomes of a job whose video, or in the case of the mute one whose speech, is of that kind."""
 
 
-@pytest.mark.soak
-def test_a_job_that_kills_its_worker_is_alone_given_up(tmp_path: Path) -> None:
-    names = ["first", "second", DEADLY, "third", "fourth", "fifth", "sixth", "seventh", "eighth"]
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    """A Ray of this file's own, started once: no actors may be left from one test to the next."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("RAY_ADDRESS", raising=False)
+        with connect():
+            yield
+
+
+def saying_settings(out: Path, **changes: object) -> BulkDubSettings:
+    values = {"landmark_generator": "none", "renderer": "none", "jobs": "jobs.csv", "out": str(out), "workers": 1, "device": "cpu"}
+    return BulkDubSettings.model_validate(values | changes)
+
+
+def said(settings: BulkDubSettings, names: list[str], actor: type[DubActor] = SayingActor) -> list[Row]:
     jobs = tuple(DubJob(job_id=name, video="same.mp4", speech="s", out=f"{name}.mp4") for name in names)
-    settings = BulkDubSettings(landmark_generator="none", renderer="none", jobs="jobs.csv", out=str(tmp_path), workers=1, device="cpu")
-    versions = {"landmark_generator": "1" * 16, "renderer": "2" * 16}
-    rows = list(spread(settings, BulkPlan(jobs, len(jobs), {}, versions), ExitingWorker))
-    assert sorted(str(row["job_id"]) for row in rows) == sorted(names)
-    assert {row["job_id"] for row in rows if row["status"] == "done"} == set(names) - {DEADLY}
-    assert {row["detail"] for row in rows[:-1]} == {f"{os.cpu_count()} threads"}
-    assert (rows[-1]["job_id"], rows[-1]["reason"], rows[-1]["renderer"]) == (DEADLY, "worker-lost", "2" * 16)
+    with Workers(settings, VERSIONS, len(jobs), actor) as workers:
+        return list(workers(jobs))
+
+
+def begun(settings: BulkDubSettings) -> list[list[str]]:
+    """job_id and process of each beginning of a job, in order."""
+    return [line.split() for line in (Path(settings.out) / "begun").read_text().splitlines()]
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_worker_that_dies_loses_its_job_alone_and_that_is_tried_once_more_at_the_end(tmp_path: Path) -> None:
+    settings = saying_settings(tmp_path, workers=64)  # most of which find no room, and keep nobody waiting
+    names = ["first", "second", DEADLY, HANGING, "third", ONCE, "fourth", "fifth"]
+    rows = {str(row["job_id"]): row for row in said(settings, names)}
+    assert sorted(rows) == sorted(names)
+    assert {name for name, row in rows.items() if row["status"] == "done"} == set(names) - {DEADLY, HANGING}
+    assert (rows[DEADLY]["reason"], rows[DEADLY]["renderer"], rows[HANGING]["reason"]) == ("worker-lost", "2" * 16, "time-limit")
+    order = [name for name, _ in begun(settings)]
+    assert Counter(order) == Counter({name: 1 + (name in (DEADLY, ONCE)) for name in names})
+    assert set(order[-2:]) == {DEADLY, ONCE}
+
+
+@pytest.mark.usefixtures("cluster")
+def test_workers_that_cannot_begin_end_the_run_in_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="Workers die before they begin a job"):
+        said(saying_settings(tmp_path), ["a"], DyingActor)
+    with pytest.raises(DubmillError, match=r"^There is no renderer\.$"):
+        said(saying_settings(tmp_path, renderer="renderer"), ["a"])
+
+
+def make_inputs(folder: Path) -> dict[str, dict[str, str]]:
+    """Video and speech by kind of job."""
+    clips = {seed: make_talking_clip(folder / f"clip-{seed}.mp4", seconds=0.24, size=(160, 160), seed=seed) for seed in range(3)}
+    speech = make_speech(folder / "speech.wav", seconds=0.2)
+    whole = clips[0].read_bytes()
+    (folder / "truncated.mp4").write_bytes(whole[:600])
+    (folder / "text.mp4").write_text("no video")
+    make_talking_clip(folder / "nobody.mp4", seconds=0.2, size=(160, 160), hidden_frames=range(100))
+    make_talking_clip(folder / "mute.mp4", seconds=0.2, size=(160, 160), sound=False)
+    bad = {kind: {"video": str(folder / f"{kind}.mp4"), "speech": str(speech)} for kind in ("missing", "text", "truncated", "nobody")}
+    good = {f"good-{seed}": {"video": str(clip), "speech": str(speech)} for seed, clip in clips.items()}
+    return good | bad | {"mute": {"video": str(clips[0]), "speech": str(folder / "mute.mp4")}}
+
+
+def write_list(folder: Path, count: int, bad: int) -> dict[str, str | None]:
+    """Writes a job list; what is to become of each job: the reason why it fails, None for a good one."""
+    inputs = make_inputs(folder)
+    kinds = [list(REASONS)[number % len(REASONS)] for number in range(bad)]
+    special = [f"{kind}-{number:03}" for number, kind in enumerate(kinds)] + [
+        f"{DEADLY}-0",
+        f"{DEADLY}-1",
+        *(f"{ONCE}-{n}" for n in range(max(1, count // 50))),
+    ]
+    names = special + [f"good-{number:03}" for number in range(count - len(special))]
+    rows = [
+        {"job_id": name, "out": f"{name[-1]}/{name}.mp4", "priority": number % 2} | inputs.get(name.split("-")[0], inputs[f"good-{number % 3}"])
+        for number, name in enumerate(names)
+    ]
+    (folder / "jobs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return {name: "worker-lost" if DEADLY in name else REASONS.get(name.split("-")[0]) for name in names}
+
+
+@pytest.mark.usefixtures("cluster")
+@pytest.mark.parametrize(("count", "bad"), [(20, 5), pytest.param(200, 15, marks=pytest.mark.soak)])
+def test_every_job_of_a_list_ends_as_it_should_and_nothing_is_done_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int, bad: int) -> None:
+    expected = write_list(tmp_path, count, bad)
+    networks = write_random_networks(tmp_path / "networks").replaced(references=1, landmark_references=2)
+    settings = BulkDubSettings(**networks.model_dump(), jobs=str(tmp_path / "jobs.jsonl"), out=str(tmp_path / "dubs"), workers=2, canary=max(14, count // 4))
+    monkeypatch.setattr(dub, "DubActor", ExitingActor)
+    summary = run(settings, silent)
+
+    assert summary.failed == Counter(reason for reason in expected.values() if reason)
+    assert (summary.jobs, summary.done) == (count, count - bad - 2)
+    rows = read_results(settings.out)
+    assert {name: row["reason"] for name, row in rows.items()} == expected
+    beginnings = Counter(name for name, _ in begun(settings))
+    assert beginnings == Counter({name: 1 + (DEADLY in name or ONCE in name) for name in expected})
+    outputs = {path.name: path for path in Path(settings.out).rglob("*") if path.is_file() and path.parent.name != "results" and path.name != "begun"}
+    assert set(outputs) == {f"{name}.mp4" for name, reason in expected.items() if reason is None}
+    assert all(probe(path).has_video and probe(path).has_audio and read_dub_stamp(str(path))["synthetic"] for path in outputs.values())
+    assert {row["frames"] for row in rows.values() if row["status"] == "done"} == {5}
+
+    before = {path: path.stat().st_mtime_ns for path in outputs.values()}
+    shutil.copy(tmp_path / "jobs.jsonl", tmp_path / "all.jsonl")
+    good = [line for line in (tmp_path / "all.jsonl").read_text().splitlines() if expected[json.loads(line)["job_id"]] is None]
+    (tmp_path / "jobs.jsonl").write_text("\n".join(good))
+    monkeypatch.setattr(dub, "connect", lambda: pytest.fail("a cluster was wanted for nothing"))
+    again = run(settings, silent)
+    assert (again.already_done, again.done, again.failed) == (len(good), 0, {})
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+CPU_NODE, GPU_NODE = {"CPU": 8.0}, {"CPU": 16.0, "GPU": 2.0}
 
 
 @pytest.mark.parametrize(
-    ("nodes", "workers", "gpu_share", "cores"),
+    ("nodes", "workers", "gpus", "cores"),
     [
-        ([{"CPU": 8.0}], 1, 0.0, 8),
-        ([{"CPU": 8.0}], 3, 0.0, 2),
-        ([{"CPU": 8.0}, {"CPU": 8.0}], 1, 0.0, 8),  # a worker cannot lie on two nodes
-        ([{"CPU": 8.0}, {"CPU": 8.0}], 3, 0.0, 4),
-        ([{"CPU": 16.0}, {"CPU": 4.0}, {}], 2, 0.0, 8),
-        ([{"CPU": 2.0}], 5, 0.0, 1),
-        ([{"CPU": 64.0}, {"CPU": 8.0, "GPU": 2.0}], 2, 1.0, 4),  # the large node has no GPU
-        ([{"CPU": 12.0, "GPU": 1.0}], 3, 1 / 3, 4),
+        ([{"CPU": 8.0}], 1, 0, 8),
+        ([{"CPU": 8.0}], 3, 0, 2),
+        ([{"CPU": 8.0}, {"CPU": 8.0}], 1, 0, 8),  # a worker cannot lie on two nodes
+        ([{"CPU": 8.0}, {"CPU": 8.0}], 3, 0, 4),
+        ([{"CPU": 16.0}, {"CPU": 4.0}, {}], 2, 0, 8),
+        ([{"CPU": 2.0}], 5, 0, 1),
+        ([{"CPU": 64.0}, {"CPU": 8.0, "GPU": 2.0}], 2, 1, 4),  # the large node has no GPU
+        ([{"CPU": 16.0, "GPU": 2.0}], 9, 1, 8),  # seven wait for machines of that kind
+        ([{"CPU": 16.0}], 2, 1, 1),  # no machine of that kind is there yet
+        ([], 1, 0, 1),
     ],
 )
-def test_workers_share_the_cores_of_nodes(nodes: list[dict[str, float]], workers: int, gpu_share: float, cores: int) -> None:
-    assert cores_a_worker(nodes, workers, gpu_share) == cores
+def test_workers_share_the_cores_of_nodes(nodes: list[dict[str, float]], workers: int, gpus: int, cores: int) -> None:
+    assert cores_a_worker(nodes, workers, gpus) == cores
+
+
+@pytest.mark.parametrize(
+    ("nodes", "asked", "address", "pool"),
+    [
+        ([CPU_NODE], {}, "", Pool(1, 8, 0)),
+        ([CPU_NODE, GPU_NODE], {}, "", Pool(2, 8, 1)),
+        ([CPU_NODE, GPU_NODE], {"device": "cpu", "workers": 3}, "", Pool(3, 8, 0)),
+        ([CPU_NODE, GPU_NODE], {"workers": 6}, "", Pool(6, 8, 1)),
+        ([CPU_NODE], {"device": "cuda", "workers": 6}, "cluster", Pool(6, 1, 1)),
+        ([CPU_NODE], {"device": "cuda", "workers": 6}, "", Pool(6, 1, 0)),
+        ([CPU_NODE], {"workers": 600}, "", Pool(50, 1, 0)),
+    ],
+)
+def test_a_worker_has_a_gpu_of_its_own_and_more_of_them_let_the_cluster_grow(
+    nodes: list[dict[str, float]], asked: dict[str, object], address: str, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    settings = saying_settings(Path("dubs")).model_dump() | {"workers": None, "device": "auto"} | asked
+    assert pool_for(BulkDubSettings.model_validate(settings), nodes, 50) == pool
