@@ -84,22 +84,45 @@ class Edges:
     bottom: bool = False
 
 
-def paste_face(picture: Picture, generated: Picture, box: Box, contours: Contours, look: Look = Look(), share: float = 1.0) -> Picture:
-    """The picture (H, W, 3) with the generated face (S, S, 3) blended into its box; nothing outside the box changes.
+@dataclass(frozen=True)
+class NewFace:
+    """A generated face as it goes into its frame: float32 (h, w, 3), 0..255, and how much of it shows at each pixel, (h, w), 0..1.
 
-    share: how much of the dub is shown, 0 (the source) to 1; between them it is cross-faded.
+    h × w are the box's whole pixels.
     """
-    if share <= 0:
-        return picture
+
+    face: FloatArray
+    mask: FloatArray
+    box: Box
+
+    def pasted(self, picture: Picture, share: float = 1.0) -> Picture:
+        """The picture (H, W, 3) with the face blended into its box; nothing outside the box changes.
+
+        share: how much of the dub is shown, 0 (the source) to 1; between them it is cross-faded.
+        """
+        if share <= 0:
+            return picture
+        x0, y0, x1, y1 = self.box.pixels
+        pasted = picture.copy()
+        pasted[y0:y1, x0:x1] = _blended(picture[y0:y1, x0:x1], self.face, self.mask * np.float32(min(share, 1.0)))
+        return pasted
+
+
+def new_face(picture: Picture, generated: Picture, box: Box, contours: Contours, look: Look = Look()) -> NewFace:
+    """The generated face (S, S, 3) made to fit the picture (H, W, 3) that it goes into."""
     x0, y0, x1, y1 = box.pixels
     true_face = picture[y0:y1, x0:x1]
     if look.jaw is not None:
         contours = with_predicted_jaws(contours, true_face, generated, look.jaw)
     mask = seam_mask(contours, _edges(picture, (x0, y0, x1, y1)))
     face = finished_face(generated, true_face, seam_of(mask, contours), look)
-    pasted = picture.copy()
-    pasted[y0:y1, x0:x1] = _blended(true_face, resize_face(face, x1 - x0, y1 - y0), mask * np.float32(min(share, 1.0)))
-    return pasted
+    shown = cv2.resize(mask, (x1 - x0, y1 - y0), interpolation=cv2.INTER_LINEAR)
+    return NewFace(resize_face(face, x1 - x0, y1 - y0), np.asarray(shown, dtype=np.float32), box)
+
+
+def paste_face(picture: Picture, generated: Picture, box: Box, contours: Contours, look: Look = Look(), share: float = 1.0) -> Picture:
+    """The picture (H, W, 3) with the generated face (S, S, 3) in it: `new_face` and `NewFace.pasted` in one."""
+    return new_face(picture, generated, box, contours, look).pasted(picture, share) if share > 0 else picture
 
 
 def finished_face(generated: Picture, true_face: Picture, seam: FloatArray, look: Look) -> FloatArray:
@@ -123,9 +146,7 @@ def resize_face(face: FloatArray, width: int, height: int) -> FloatArray:
 
 
 def _blended(true_face: Picture, face: FloatArray, mask: FloatArray) -> Picture:
-    height, width = true_face.shape[:2]
-    shown = cv2.resize(mask, (width, height), interpolation=cv2.INTER_LINEAR)
-    blended = cv2.blendLinear(face, true_face.astype(np.float32), shown, 1 - shown)
+    blended = cv2.blendLinear(face, true_face.astype(np.float32), mask, 1 - mask)
     return cv2.convertScaleAbs(np.maximum(blended, 0, out=blended))  # rounds, and stops at 255
 
 

@@ -1,67 +1,64 @@
-"""Dubbing one video with one speech (contract: Dubbing; departures 1, 4, 5 and 6).
+"""Dubbing one video (contract: Dubbing; departures 1, 4, 5 and 6).
 
 Two passes in bounded memory: `template.analyse` looks at every frame and keeps landmarks and references; then the frames are
-decoded again, forth and back as long as the speech lasts, and each gets its new face on the way to the encoder.
+decoded again, for as long as the speech lasts, and each gets its new face on the way to the encoder. Decoding runs ahead and
+encoding behind, on threads of their own.
 """
 
+import functools
 import itertools
-import time
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import fsspec
-import numpy as np
 
 from schemas.errors import MediaError, SettingsError, StoreError
-from schemas.jobs import DubSummary
+from schemas.jobs import DubSummary, Segment
+from schemas.locations import without_secrets
 from schemas.reasons import Reason
 from schemas.settings import DubSettings
-from tasks.dubbing.composite import paste_face
-from tasks.dubbing.generate import Generator, Networks
+from tasks.dubbing.confidence import per_second, worst_moments
+from tasks.dubbing.footage import Footage, Picture, footage_of
+from tasks.dubbing.generate import Networks
+from tasks.dubbing.inputs import fetched
+from tasks.dubbing.part import Part, evidence_of, reasons_of
+from tasks.dubbing.patch import PatchWriter
+from tasks.dubbing.pipeline import Behind, ahead
 from tasks.dubbing.speech import Speech, read_speech
-from tasks.dubbing.spoken import SpokenVideo
 from tasks.dubbing.stamp import make_stamp
-from tasks.dubbing.template import Footage, Picture, Template, TemplateMemory, analyse, footage_of
-from tasks.dubbing.timeline import frames_of_speech
-from tasks.faces.crop import crop_face
-from tasks.media.encode import VideoWriter
+from tasks.dubbing.stopwatch import Stopwatch
+from tasks.dubbing.template import Template, TemplateMemory, analyse
+from tasks.dubbing.template_store import TemplateStore, template_key
+from tasks.dubbing.timeline import frames_of_speech, played_frames
+from tasks.dubbing.when_to_dub import NO_FACE, NOT_SPOKEN, stretches
+from tasks.media.colour import ColourTags, refuse_hdr
+from tasks.media.encode import VideoWriter, require_mp4_name
 from tasks.media.probe import probe
-from tasks.places import is_remote, local_copy, local_path
+from tasks.places import is_remote, local_path
 from tasks.progress import Progress, silent
 
 REFERENCES_FROM_S = 40
 """References are sought in at least this much of the video, also when the speech is shorter."""
+ROOM_FOR_PICTURES = 192 * 2**20
+"""Bytes of whole frames that are held at once for rendering; about as many are being decoded, and encoded."""
 
-Item = TypeVar("Item")
 
+@dataclass(frozen=True)
+class Inputs:
+    """What a dub is made of, on this machine. speeches: of the segments, or the one speech."""
 
-class Stopwatch:
-    """Seconds of work by stage."""
-
-    def __init__(self) -> None:
-        self.seconds: defaultdict[str, float] = defaultdict(float)
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Adds what happens inside to a stage."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] += time.perf_counter() - start
-
-    def each(self, name: str, items: Iterable[Item]) -> Iterator[Item]:
-        """The items, with the time that making them takes added to a stage."""
-        iterator = iter(items)
-        while True:
-            with self.stage(name):
-                item = next(iterator, None)
-            if item is None:
-                return
-            yield item
+    video: Path
+    name: str
+    """The video as it was given."""
+    footage: Footage
+    colour: ColourTags
+    speech: Path
+    soundtrack: Path
+    heard: Speech
+    """The speech that says how long the dub is."""
+    spoken: tuple[tuple[Segment | None, Speech], ...]
 
 
 def dub_video(
@@ -72,54 +69,48 @@ def dub_video(
     progress: Progress = silent,
     networks: Networks | None = None,
     memory: TemplateMemory | None = None,
+    segments: tuple[Segment, ...] = (),
 ) -> DubSummary:
     """Dubs a video (or a still picture) with a speech; all three are paths or URIs. `out` appears only when it is whole.
 
+    segments: several people, each with a speech of their own for a while; the output is then as long as `speech`, which it carries.
     `networks` and `memory` may be shared by dubs that follow each other. Everything is checked before any frame is rendered:
     MediaError for inputs that cannot be used (NO_FACE when no frame shows one), StoreError for an output that cannot be
     written, CheckpointError for checkpoints that do not fit, SettingsError when the output would replace an input.
     """
+    require_mp4_name(out)
     networks = networks or Networks.load(settings)
     with ExitStack() as stack:
-        video_path, speech_path = _fetched(stack, video), _fetched(stack, speech)
-        stack.enter_context(_named_as_given({str(video_path): video, str(speech_path): speech}))
-        footage, sound = open_footage(video_path, settings.fps), read_speech(speech_path)
-        _require_output(out, (video_path, speech_path))
-        stamp = make_stamp(video_path, speech_path, networks.versions)
-        dub = Dub(footage, sound, settings, networks, progress)
-        with VideoWriter(out, footage.width, footage.height, footage.fps, sound.sound, crf=settings.crf, metadata=stamp) as writer:
-            template = dub.analyse(video, memory or TemplateMemory())
-            dubbed_frames = dub.write_frames(writer, template)
-        return dub.summary(out, dubbed_frames)
+        inputs = read_inputs(stack, video, speech, settings, segments)
+        _require_output(out, (inputs.video, inputs.speech, inputs.soundtrack))
+        dub = Dub(inputs, settings, networks, progress, memory or TemplateMemory())
+        with dub.writer(out, settings) as writer, dub.patch(settings) or nullcontext() as patch:
+            parts = dub.parts(patch)
+            dub.write_frames(writer, parts)
+        return dub.summary(out, parts)
 
 
-def open_footage(path: Path, fps: str) -> Footage:
-    """A video or picture file as it is to be played. MediaError when it is missing, no media, or has no picture."""
+def read_inputs(stack: ExitStack, video: str, speech: str, settings: DubSettings, segments: tuple[Segment, ...] = ()) -> Inputs:
+    """Everything a dub reads, as local files until the stack closes. MediaError for what cannot be used."""
+    video_path, speech_path = fetched(stack, video), fetched(stack, speech)
+    soundtrack = fetched(stack, settings.soundtrack) if settings.soundtrack else speech_path
+    footage, colour = open_footage(video_path, settings)
+    heard = read_speech(speech_path)
+    spoken = tuple((segment, read_speech(fetched(stack, segment.speech))) for segment in segments)
+    return Inputs(video_path, video, footage, colour, speech_path, soundtrack, heard, spoken or ((None, heard),))
+
+
+def open_footage(path: Path, settings: DubSettings) -> tuple[Footage, ColourTags]:
+    """A video or picture file as it is to be played, and how its colours are coded.
+
+    MediaError when it is missing, no media, has no picture, or is HDR where the settings refuse that.
+    """
     info = probe(path)
     if not (info.has_video or info.is_picture):
         raise MediaError(Reason.NO_VIDEO, f"There is no picture in {path.name}; give a video or a still picture of a face.")
-    return footage_of(path, info, fps)
-
-
-def _fetched(stack: ExitStack, location: str) -> Path:
-    try:
-        return stack.enter_context(local_copy(location))
-    except FileNotFoundError as error:
-        raise MediaError(Reason.MISSING, f"{location} is not there.") from error
-    except OSError as error:
-        raise MediaError(Reason.UNREADABLE, f"{location} could not be read: {error}.") from error
-
-
-@contextmanager
-def _named_as_given(names: dict[str, str]) -> Iterator[None]:
-    """Errors about a local copy name what the user gave: a temporary file's name would tell nobody anything."""
-    try:
-        yield
-    except MediaError as error:
-        sentence = str(error)
-        for local, given in names.items():
-            sentence = sentence.replace(local, given)
-        raise MediaError(error.reason, sentence) from error
+    if settings.hdr == "refuse":
+        refuse_hdr(path, info.colour)
+    return footage_of(path, info, settings.fps), info.colour.to_write
 
 
 def _require_output(out: str, inputs: tuple[Path, ...]) -> None:
@@ -133,74 +124,144 @@ def _require_output(out: str, inputs: tuple[Path, ...]) -> None:
         filesystem.pipe_file(f"{path}.partial", b"")
         filesystem.rm_file(f"{path}.partial")
     except OSError as error:
-        raise StoreError(f"{out} cannot be written: {error}.") from error
+        raise StoreError(f"{without_secrets(out)} cannot be written: {error}.") from error
 
 
 class Dub:
     """One dub at work: what is played and said, by which networks, and how long each stage took."""
 
-    def __init__(self, footage: Footage, speech: Speech, settings: DubSettings, networks: Networks, progress: Progress) -> None:
+    def __init__(self, inputs: Inputs, settings: DubSettings, networks: Networks, progress: Progress, memory: TemplateMemory) -> None:
         """Raises MediaError when the speech is shorter than a frame."""
-        self.footage = footage
-        self.speech = speech
+        self.inputs = inputs
+        self.footage = inputs.footage
         self.settings = settings
         self.networks = networks
         self.progress = progress
+        self.memory = memory
         self.watch = Stopwatch()
-        self.frames = frames_of_speech(footage.fps, speech.duration_s)
-        self.generator = Generator(networks, settings.precision)
+        self.frames = frames_of_speech(self.footage.fps, inputs.heard.duration_s)
+        self.template_was_kept = False
         if self.frames < 1:
             raise MediaError(Reason.TOO_SHORT, "The speech is shorter than one video frame; give a longer one.")
 
-    def analyse(self, video: str, memory: TemplateMemory) -> Template:
-        """Pass one, unless the memory has its outcome; `video` names the footage there."""
-        settings, crop = self.settings, self.networks.crop
+    def writer(self, out: str, settings: DubSettings) -> VideoWriter:
+        """What the output is written with."""
+        of_its_own = self.inputs.soundtrack if self.inputs.soundtrack != self.inputs.speech else None
+        stamp = make_stamp(self.inputs.video, self.inputs.speech, self.networks.versions, consent=settings.consent, soundtrack=of_its_own)
+        # NVENC takes nothing from the CPU, where the pictures are, so it pays only beside networks that are on the GPU too.
+        encoder = "x264" if settings.encoder == "auto" and self.networks.device.type == "cpu" else settings.encoder
+        return VideoWriter(
+            out,
+            self.footage.width,
+            self.footage.height,
+            self.footage.fps,
+            crf=settings.crf,
+            metadata=stamp,
+            preset=settings.encoder_preset,
+            encoder=encoder,
+            soundtrack=self.inputs.soundtrack,
+            total_frames=self.frames,
+            colour=self.inputs.colour,
+        )
+
+    def patch(self, settings: DubSettings) -> PatchWriter | None:
+        """Where the faces go by themselves, if settings ask for that."""
+        return PatchWriter(settings.patch, self.footage.fps, self.footage.width, self.footage.height) if settings.patch else None
+
+    def parts(self, patch: PatchWriter | None = None) -> list[Part]:
+        """Pass one, unless its outcome is kept, and what the landmark generator makes of the speech."""
+        return [self._part(segment, speech, patch) for segment, speech in self.inputs.spoken]
+
+    def _part(self, segment: Segment | None, speech: Speech, patch: PatchWriter | None) -> Part:
+        settings = self.settings if segment is None else self.settings.replaced(face=segment.face)
+        template = self._template(settings)
+        played = played_frames(self.frames, template.frames, settings.loop)
+        return Part(self._frames_of(segment), template, speech.mel, self.footage.fps, played, settings, self.networks, self.watch, patch)
+
+    def _frames_of(self, segment: Segment | None) -> range:
+        """The output frames of a segment, or all. SettingsError for one that begins after the output's end."""
+        if segment is None:
+            return range(self.frames)
+        first, stop = (round(self.footage.fps * time) for time in (segment.start_s, segment.end_s))
+        if not first < min(stop, self.frames):
+            raise SettingsError(f"The segment from {segment.start_s:g} s to {segment.end_s:g} s holds no frame of the output.")
+        return range(first, min(stop, self.frames))
+
+    def _template(self, settings: DubSettings) -> Template:
+        """Pass one, or its outcome as this process or the store of templates remembers it."""
+        crop = self.networks.crop
         wanted = max(self.frames, round(REFERENCES_FROM_S * self.footage.fps))
-        key = (video, self.footage.fps, crop, settings.landmark_references, settings.references, settings.face, settings.smoothing)
+        made = False
+
+        def make() -> Template:
+            nonlocal made
+            made = True
+            return analyse(self.footage, wanted, crop, settings, self.progress)
+
+        def kept() -> Template:
+            if settings.templates is None:
+                return make()
+            key = template_key(self.inputs.video, settings, crop)
+            return TemplateStore(settings.templates).get(key, make, wanted, self.inputs.name)[0]
+
+        of = (self.inputs.name, self.footage.fps, crop, settings.landmark_references, settings.references, settings.face, settings.smoothing)
         with self.watch.stage("analyse"):
-            return memory.get(key, wanted, lambda: analyse(self.footage, wanted, crop, settings, self.progress))
+            template = self.memory.get(of, wanted, kept)
+        self.template_was_kept = not made
+        return template
 
-    def write_frames(self, writer: VideoWriter, template: Template) -> int:
-        """Pass two: writes every output frame; returns how many got a new face."""
-        with self.watch.stage("landmarks"):
-            spoken = SpokenVideo(template, self.speech.mel, self.footage.fps, self.frames, self.generator)
-        with self.watch.stage("render"):
-            self.generator.remember(template.references.faces, template.references.sketches)
-        pictures = enumerate(self.watch.each("decode", self.footage.played(template.frames, self.frames)))
-        while batch := list(itertools.islice(pictures, self.settings.batch_frames)):
-            for picture in self._dubbed(batch, spoken):
-                with self.watch.stage("encode"):
-                    writer.write(picture)
-            self.progress(batch[-1][0] + 1, self.frames, "frames dubbed")
-        return spoken.dubbed_frames
+    def write_frames(self, writer: VideoWriter, parts: list[Part]) -> None:
+        """Pass two: writes every output frame."""
+        at_once = self._frames_at_once(parts)
+        pictures = ahead(self.watch.each("decode", self._played(parts[0])), at_once)
+        done = 0
+        with Behind(self._timed(writer), at_once) as behind:
+            try:
+                for batch in _batches(enumerate(pictures), at_once):
+                    for _, picture in functools.reduce(lambda frames, part: part.dubbed(frames), parts, batch):
+                        behind.put(picture)
+                    done += len(batch)
+                    self.progress(done, self.frames, "frames dubbed")
+            finally:
+                pictures.close()
 
-    def _dubbed(self, batch: list[tuple[int, Picture]], spoken: SpokenVideo) -> list[Picture]:
-        """Consecutive output frames (number, picture), each with its new face; one without a face stays as it is."""
-        faces = self._faces([(frame, picture) for frame, picture in batch if spoken.speaks(frame)], spoken)
-        with self.watch.stage("composite"):
-            return [paste_face(picture, faces[frame], spoken.box(frame), spoken.contours(frame)) if frame in faces else picture for frame, picture in batch]
+    def _played(self, part: Part) -> Iterator[Picture]:
+        return self.footage.played(part.template.frames, self.frames, self.settings.loop)
 
-    def _faces(self, batch: list[tuple[int, Picture]], spoken: SpokenVideo) -> dict[int, Picture]:
-        """The generated faces of frames (number, picture), by number."""
-        if not batch:
-            return {}
-        size = self.networks.crop.size
-        frames = [frame for frame, _ in batch]
-        with self.watch.stage("sketch"):
-            crops = np.stack([crop_face(picture, spoken.box(frame), size) for frame, picture in batch])
-            sketches = np.stack([spoken.sketches(frame, size) for frame in frames])
-        with self.watch.stage("render"):
-            return dict(zip(frames, self.generator.render(crops, sketches, spoken.mels(frames)), strict=True))
+    def _timed(self, writer: VideoWriter) -> Callable[[Picture], None]:
+        def write(picture: Picture) -> None:
+            with self.watch.stage("encode"):
+                writer.write(picture)
 
-    def summary(self, out: str, dubbed_frames: int) -> DubSummary:
+        return write
+
+    def _frames_at_once(self, parts: list[Part]) -> int:
+        """As many as the networks compute together, and as there is room for."""
+        room = ROOM_FOR_PICTURES // (3 * self.footage.width * self.footage.height)
+        return max(1, min(room, *(part.frames_at_once for part in parts)))
+
+    def summary(self, out: str, parts: list[Part]) -> DubSummary:
         """What the dub ended with."""
+        fps = float(self.footage.fps)
+        known = evidence_of(parts, self.frames)
+        otherwise = NO_FACE if self.inputs.spoken[0][0] is None else NOT_SPOKEN
         return DubSummary(
             output=out,
             frames=self.frames,
-            dubbed_frames=dubbed_frames,
+            dubbed_frames=int((known.share > 0).sum()),
             duration_s=float(self.frames / self.footage.fps),
             fps=str(self.footage.fps),
             width=self.footage.width,
             height=self.footage.height,
             seconds_by_stage={stage: round(seconds, 3) for stage, seconds in self.watch.seconds.items()},
+            source_shown=stretches(reasons_of(parts, self.frames, otherwise), fps),
+            confidence=per_second(known, fps),
+            worst=worst_moments(known, fps),
+            template_was_kept=self.template_was_kept,
         )
+
+
+def _batches(numbered: Iterable[tuple[int, Picture]], at_once: int) -> Iterator[list[tuple[int, Picture]]]:
+    frames = iter(numbered)
+    while batch := list(itertools.islice(frames, at_once)):
+        yield batch

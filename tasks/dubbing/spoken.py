@@ -1,16 +1,20 @@
 """What the face shows at every frame of the output: head pose from the source, mouth and jaw from the speech."""
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from tasks.dubbing.composite import Contours
+from tasks.dubbing.frame_arrays import array_of
 from tasks.dubbing.generate import Generator
 from tasks.dubbing.template import Template
-from tasks.dubbing.timeline import Run, face_runs, interpolate, played_frames
+from tasks.dubbing.timeline import IndexArray, Run, face_runs, interpolate
+from tasks.dubbing.voice import at_rest, closed_content, spoken_share
 from tasks.faces import draw_sketch
 from tasks.faces.crop import Box
 from tasks.mel_windows import VIDEO_FPS, mel_windows, window_starts
@@ -18,25 +22,31 @@ from tasks.mel_windows import VIDEO_FPS, mel_windows, window_starts
 FloatArray = npt.NDArray[np.float32]
 
 
+STEPS_AT_ONCE = 1000
+"""Steps for which landmarks are generated together: 40 s, so that memory does not grow with the run."""
+REACH = 2
+"""Steps by which a window reaches beyond its middle."""
+
+
 @dataclass(frozen=True)
 class SpokenRun:
     """One unbroken run of n output frames with a face, and what it says.
 
-    pose (n, 2, 74) and sizes (n, 2) (height, width of the box): at the output frames.
-    content (steps, 2, 57): generated, at the steps of the 25-frames-a-second timeline.
+    source (n,): their frames in the template. content (steps, 2, 57): generated, at the steps of the 25-frames-a-second timeline.
     """
 
     run: Run
-    pose: FloatArray
-    sizes: FloatArray
+    template: Template
+    source: IndexArray
     content: FloatArray
 
     def sketches(self, frame: int, size: int) -> npt.NDArray[np.uint8]:
         """The five sketches (5, size, size, 3) around an output frame, 1/25 s apart."""
         times = self.run.step_windows(frame)
         positions = self.run.frame_positions(times)
-        faces = zip(interpolate(self.pose, positions), self._content_at(times), interpolate(self.sizes, positions), strict=True)
-        return np.stack([draw_sketch(pose, content, (float(height), float(width)), size) for pose, content, (height, width) in faces])
+        boxes = interpolate(self.template.boxes, positions, self.source)
+        faces = zip(interpolate(self.template.pose, positions, self.source), self._content_at(times), boxes, strict=True)
+        return np.stack([draw_sketch(pose, content, (y1 - y0, x1 - x0), size) for pose, content, (x0, y0, x1, y1) in faces])
 
     def content_of(self, frame: int) -> FloatArray:
         """Mouth and jaw (2, 57) at an output frame."""
@@ -47,31 +57,29 @@ class SpokenRun:
 
 
 class SpokenVideo:
-    """Every output frame's face: which source frame it is of, and what it says."""
+    """The face of every output frame: which source frame it is of, and what it says."""
 
-    def __init__(self, template: Template, mel: FloatArray, fps: Fraction, frames: int, generator: Generator) -> None:
+    def __init__(self, template: Template, mel: FloatArray, fps: Fraction, played: IndexArray, generator: Generator, *, rests: bool = True) -> None:
         """Runs the landmark generator over the speech for all runs of frames with a face.
 
-        mel (frames, 80) of the whole speech; fps and frames of the output.
+        mel (frames, 80): of the whole speech, which begins with the first output frame. played (F,): the source frame of each output frame;
+        rests: where nobody speaks the mouth comes to rest.
         """
         self.template = template
         self.mel = mel
         self.fps = fps
-        self.played = played_frames(frames, template.frames)
-        self._run_of = np.full(frames, -1, dtype=np.int32)
+        self.played = played
+        self._run_of = np.full(len(played), -1, dtype=np.int32)
         self._spoken: list[SpokenRun] = []
-        for run in face_runs(template.tracks[self.played], fps):
+        rest = Rest.of(template, mel, math.ceil(VIDEO_FPS * len(played) / fps) + 1) if rests else None
+        for run in face_runs(template.tracks[played], played, fps):
             self._run_of[run.first : run.last + 1] = len(self._spoken)
-            self._spoken.append(_speak(template, self.played[run.first : run.last + 1], run, mel, generator))
+            self._spoken.append(_speak(template, played[run.first : run.last + 1], run, mel, generator, rest))
 
     @property
-    def dubbed_frames(self) -> int:
-        """Frames with a face that speaks; the others show the source."""
-        return int((self._run_of >= 0).sum())
-
-    def speaks(self, frame: int) -> bool:
-        """Whether an output frame has a face."""
-        return bool(self._run_of[frame] >= 0)
+    def speaking(self) -> npt.NDArray[np.bool_]:
+        """Which output frames (F,) have a face."""
+        return self._run_of >= 0
 
     def box(self, frame: int) -> Box:
         """The face's box in the frame, source pixels."""
@@ -89,13 +97,41 @@ class SpokenVideo:
     def contours(self, frame: int) -> Contours:
         """The outlines by which the generated face is blended into an output frame."""
         source = self.played[frame]
-        content = self._spoken[self._run_of[frame]].content_of(frame)
-        return Contours(self.template.pose[source], self.template.content[source], content)
+        return Contours(self.template.pose[source], self.template.content[source], self.content(frame))
+
+    def content(self, frame: int) -> FloatArray:
+        """Mouth and jaw (2, 57) that are generated for an output frame, 0..1 of its box."""
+        return self._spoken[self._run_of[frame]].content_of(frame)
 
 
-def _speak(template: Template, source: npt.NDArray[np.int64], run: Run, mel: FloatArray, generator: Generator) -> SpokenRun:
-    pose, boxes, references = template.pose[source], template.boxes[source], template.references
-    sizes = np.stack([boxes[:, 3] - boxes[:, 1], boxes[:, 2] - boxes[:, 0]], axis=1).astype(np.float32)
-    pose_at_steps = interpolate(pose, run.frame_positions(np.array(run.steps)))
-    content = generator.speak(pose_at_steps, run.steps, mel, references.pose, references.content)
-    return SpokenRun(run, pose, sizes, content)
+@dataclass(frozen=True)
+class Rest:
+    """Where a speech leaves the mouth at rest, and how it looks then.
+
+    spoken (steps,): 0 at rest to 1, at 25 a second. closed (2, 57): of `voice.closed_content`.
+    """
+
+    spoken: FloatArray
+    closed: FloatArray
+
+    @classmethod
+    def of(cls, template: Template, mel: FloatArray, steps: int) -> Self:
+        """The person's own closed mouth, and the speech's silences over so many steps."""
+        return cls(spoken_share(mel, steps), closed_content(template.pose, template.content, template.detected))
+
+
+def _speak(template: Template, source: IndexArray, run: Run, mel: FloatArray, generator: Generator, rest: Rest | None) -> SpokenRun:
+    content = array_of(_spoken_pieces(template, source, run, mel, generator, rest), template.content.shape[1:], np.float32)
+    return SpokenRun(run, template, source, content)
+
+
+def _spoken_pieces(template: Template, source: IndexArray, run: Run, mel: FloatArray, generator: Generator, rest: Rest | None) -> Iterator[FloatArray]:
+    """The run's content (n, 2, 57) in order, piece by piece; each is generated with the steps around it, so that there is no seam."""
+    steps, references = run.steps, template.references
+    for first in range(0, len(steps), STEPS_AT_ONCE):
+        kept = steps[first : first + STEPS_AT_ONCE]
+        seen = steps[max(0, first - REACH) : first + STEPS_AT_ONCE + REACH]
+        pose = interpolate(template.pose, run.frame_positions(np.array(seen)), source)
+        content = generator.speak(pose, seen, mel, references.pose, references.content)
+        inner = slice(kept.start - seen.start, kept.stop - seen.start)
+        yield content[inner] if rest is None else at_rest(content[inner], pose[inner], rest.spoken[kept.start : kept.stop], rest.closed)

@@ -27,10 +27,16 @@ def frames_of_speech(fps: Fraction, speech_s: Fraction) -> int:
     return round(fps * speech_s)
 
 
-def played_frames(frames: int, source_frames: int) -> IndexArray:
-    """The source frame that each output frame shows, (frames,): forth and back, the turning frames shown once."""
+def played_frames(frames: int, source_frames: int, loop: str = "forth-and-back") -> IndexArray:
+    """The source frame that each output frame shows, (frames,), as the setting `loop` says.
+
+    forth-and-back: the turning frames are shown once. cut: from the first one again.
+    """
+    output = np.arange(frames, dtype=np.int64)
+    if loop == "cut":
+        return output % source_frames
     period = max(1, 2 * source_frames - 2)
-    position = np.arange(frames, dtype=np.int64) % period
+    position = output % period
     return np.minimum(position, period - position)
 
 
@@ -58,19 +64,23 @@ class Run:
         return np.clip(float(frame * per_frame) + WINDOW_OFFSETS, float(self.first * per_frame), float(self.last * per_frame))
 
 
-def face_runs(tracks: npt.NDArray[np.int32], fps: Fraction) -> list[Run]:
-    """Runs of output frames with a face, cut where the track changes. `tracks` (frames,): NO_TRACK without a face."""
+def face_runs(tracks: npt.NDArray[np.int32], played: IndexArray, fps: Fraction) -> list[Run]:
+    """Runs of output frames with a face, broken where the track changes, and where the source frame does not follow the one before.
+
+    tracks (frames,): NO_TRACK without a face. played (frames,): of `played_frames`.
+    """
     if len(tracks) == 0:
         return []
-    cuts = np.flatnonzero(np.diff(tracks)) + 1
-    firsts = [0, *cuts.tolist()]
-    lasts = [*(cuts - 1).tolist(), len(tracks) - 1]
+    breaks = np.flatnonzero((np.diff(tracks) != 0) | (np.abs(np.diff(played)) > 1)) + 1
+    firsts = [0, *breaks.tolist()]
+    lasts = [*(breaks - 1).tolist(), len(tracks) - 1]
     return [Run(first, last, fps) for first, last in zip(firsts, lasts, strict=True) if tracks[first] != NO_TRACK]
 
 
-def interpolate(values: FloatArray, positions: PositionArray) -> FloatArray:
-    """Values (n, ...) at fractional positions (m,) in 0..n-1, linearly: (m, ...)."""
+def interpolate(values: npt.NDArray[np.floating], positions: PositionArray, rows: IndexArray | None = None) -> FloatArray:
+    """Values (n, ...) at fractional positions (m,) in 0..n-1, linearly: (m, ...) float32. rows: only these of the values count, in their order."""
     low = np.floor(positions).astype(np.int64)
-    high = np.minimum(low + 1, len(values) - 1)
+    high = np.minimum(low + 1, len(values if rows is None else rows) - 1)
     share = (positions - low).astype(np.float32).reshape(-1, *[1] * (values.ndim - 1))
-    return values[low] * (1 - share) + values[high] * share
+    first, second = (values[places if rows is None else rows[places]].astype(np.float32) for places in (low, high))
+    return np.asarray(first * (1 - share) + second * share, dtype=np.float32)

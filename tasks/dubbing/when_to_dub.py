@@ -24,7 +24,7 @@ REASONS: tuple[str, ...] = get_args(SourceShown.model_fields["reason"].annotatio
 """Why the source is shown, by index."""
 DUBBED = -1
 """In the place of such an index: the dub is shown wholly."""
-NO_FACE, TURNED_AWAY, TOO_SMALL, COVERED = map(REASONS.index, ("no-face", "turned-away", "too-small", "covered"))
+NO_FACE, TURNED_AWAY, TOO_SMALL, COVERED, NOT_SPOKEN = map(REASONS.index, ("no-face", "turned-away", "too-small", "covered", "not-spoken"))
 FADE_S = 0.2
 """Length of a fade between source and dub: seen as neither a jump nor a double face."""
 SHORTEST_DUB_S = 0.12

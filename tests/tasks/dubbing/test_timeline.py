@@ -32,9 +32,21 @@ def test_a_short_video_is_played_forth_and_back(source: int, expected: list[int]
 
 def test_runs_end_where_the_face_or_the_track_does() -> None:
     tracks = np.array([-1, 0, 0, 0, 1, 1, -1, -1, 1], dtype=np.int32)
-    assert [(run.first, run.last) for run in face_runs(tracks, Fraction(25))] == [(1, 3), (4, 5), (8, 8)]
-    assert face_runs(tracks[:1], Fraction(25)) == []
-    assert face_runs(tracks[:0], Fraction(25)) == []
+    played = np.arange(9)
+    assert [(run.first, run.last) for run in face_runs(tracks, played, Fraction(25))] == [(1, 3), (4, 5), (8, 8)]
+    assert face_runs(tracks[:1], played[:1], Fraction(25)) == []
+    assert face_runs(tracks[:0], played[:0], Fraction(25)) == []
+
+
+def test_with_a_cut_the_video_begins_again_and_the_run_ends_there() -> None:
+    played = played_frames(8, 3, "cut")
+    assert played.tolist() == [0, 1, 2, 0, 1, 2, 0, 1]
+    assert [(run.first, run.last) for run in face_runs(np.zeros(8, dtype=np.int32), played, Fraction(25))] == [(0, 2), (3, 5), (6, 7)]
+
+
+def test_rows_that_are_chosen_are_interpolated_in_their_order() -> None:
+    values = np.array([[0.0], [10.0], [20.0]])
+    assert interpolate(values, np.array([0.0, 0.5, 2.0]), np.array([2, 1, 0])).ravel().tolist() == [20.0, 15.0, 0.0]
 
 
 def test_at_25_frames_a_second_steps_are_frames() -> None:

@@ -1,0 +1,138 @@
+"""One person's part in a dub: the output frames in which one face says one speech, and how they get their new pictures."""
+
+from fractions import Fraction
+
+import numpy as np
+import numpy.typing as npt
+
+from schemas.settings import DubSettings
+from tasks.dubbing.composite import Look, new_face
+from tasks.dubbing.confidence import Evidence, evidence
+from tasks.dubbing.footage import Picture
+from tasks.dubbing.generate import Generator, Networks
+from tasks.dubbing.patch import PatchWriter, with_alpha
+from tasks.dubbing.spoken import SpokenVideo
+from tasks.dubbing.stopwatch import Stopwatch
+from tasks.dubbing.template import Template
+from tasks.dubbing.timeline import IndexArray
+from tasks.dubbing.when_to_dub import DUBBED, FADE_S, NO_FACE, shown
+from tasks.faces.crop import crop_face, lip_opening
+
+FloatArray = npt.NDArray[np.float32]
+
+
+class Part:
+    """A face that says a speech in some of the output's frames; numbers of frames are those of the output."""
+
+    def __init__(
+        self,
+        frames: range,
+        template: Template,
+        mel: FloatArray,
+        fps: Fraction,
+        played: IndexArray,
+        settings: DubSettings,
+        networks: Networks,
+        watch: Stopwatch,
+        patch: PatchWriter | None = None,
+    ) -> None:
+        """mel (n, 80): of a speech that begins with the first of `frames`. played (F,): the source frame of every output frame.
+        patch: takes the faces by themselves, too.
+        """
+        self.frames = frames
+        self.template = template
+        self._size = networks.crop.size
+        self._look = Look.of(settings)
+        self._watch = watch
+        self._patch = patch
+        self._generator = generator_of(settings, networks)
+        self._fps = float(fps)
+        self._played = played[frames.start : frames.stop]
+        with watch.stage("landmarks"):
+            self._spoken = SpokenVideo(template, mel, fps, self._played, self._generator, rests=settings.rest_in_silence)
+        bearable = shown(template, settings, self._fps)
+        speaks = self._spoken.speaking
+        self.share = np.where(speaks, bearable.share[self._played], 0) * _ends_faded(frames, len(played), FADE_S * self._fps)
+        self.reasons = np.where(speaks, bearable.reasons[self._played], NO_FACE).astype(np.int8)
+        """Why the source shows, as in `when_to_dub`; DUBBED where it does not."""
+        with watch.stage("render"):
+            self._generator.remember(template.references.faces, template.references.sketches)
+
+    @property
+    def frames_at_once(self) -> int:
+        """Frames that are computed together."""
+        return self._generator.frames_at_once
+
+    def share_of(self, frame: int) -> float:
+        """How much of the dub an output frame shows, 0..1."""
+        return float(self.share[frame - self.frames.start]) if frame in self.frames else 0.0
+
+    def evidence(self) -> Evidence:
+        """What is known of how the part's frames look."""
+        openings = [lip_opening(self._spoken.content(frame)) if share > 0 else np.nan for frame, share in enumerate(self.share)]
+        return evidence(self.template, self._played, self.share, np.array(openings, dtype=np.float32), self._fps)
+
+    def dubbed(self, batch: list[tuple[int, Picture]]) -> list[tuple[int, Picture]]:
+        """Consecutive output frames (number, picture) with the part's face where it speaks; the others as they are."""
+        faces = self._faces([(frame, picture) for frame, picture in batch if self.share_of(frame) > 0])
+        with self._watch.stage("composite"):
+            return [(frame, self._pasted(frame, picture, faces[frame]) if frame in faces else picture) for frame, picture in batch]
+
+    def _pasted(self, frame: int, picture: Picture, face: Picture) -> Picture:
+        mine = frame - self.frames.start
+        box = self._spoken.box(mine)
+        new = new_face(picture, face, box, self._spoken.contours(mine), self._look)
+        if self._patch is not None:
+            self._patch.write(frame, with_alpha(new.face, new.mask * self.share_of(frame)), box)
+        return new.pasted(picture, self.share_of(frame))
+
+    def _faces(self, batch: list[tuple[int, Picture]]) -> dict[int, Picture]:
+        """The generated faces of frames (number, picture), by number."""
+        if not batch:
+            return {}
+        mine = [frame - self.frames.start for frame, _ in batch]
+        with self._watch.stage("sketch"):
+            crops = np.stack([crop_face(picture, self._spoken.box(frame), self._size) for frame, (_, picture) in zip(mine, batch, strict=True)])
+            sketches = np.stack([self._spoken.sketches(frame, self._size) for frame in mine])
+        with self._watch.stage("render"):
+            faces = self._generator.render(crops, sketches, self._spoken.mels(mine))
+        return dict(zip((frame for frame, _ in batch), faces, strict=True))
+
+
+def generator_of(settings: DubSettings, networks: Networks) -> Generator:
+    """The networks at work as settings ask for. SettingsError for what the device cannot do."""
+    return Generator(networks, settings.precision, compiled=settings.compile, memory_share=settings.memory_share, batch_frames=settings.batch_frames)
+
+
+def evidence_of(parts: list[Part], frames: int) -> Evidence:
+    """What is known of how all output frames look; where parts overlap, of the one that shows more of its dub."""
+    share = np.zeros(frames, dtype=np.float32)
+    trust: dict[str, FloatArray] = {}
+    for part in parts:
+        mine, known = slice(part.frames.start, part.frames.stop), part.evidence()
+        more = known.share >= share[mine]
+        share[mine] = np.where(more, known.share, share[mine])
+        for cause, values in known.trust.items():
+            whole = trust.setdefault(cause, np.ones(frames, dtype=np.float32))
+            whole[mine] = np.where(more, values, whole[mine])
+    return Evidence(share, trust)
+
+
+def reasons_of(parts: list[Part], frames: int, otherwise: int) -> npt.NDArray[np.int8]:
+    """Why each output frame (F,) shows the source somewhere, DUBBED where it does not; `otherwise` where no part speaks."""
+    reasons = np.full(frames, otherwise, dtype=np.int8)
+    for part in parts:
+        mine = reasons[part.frames.start : part.frames.stop]
+        mine[:] = np.where((mine == otherwise) | (part.reasons != DUBBED), part.reasons, mine)
+    return reasons
+
+
+def _ends_faded(frames: range, total: int, fade_frames: float) -> FloatArray:
+    """1 but near a part's ends that are not the output's own, where it fades from and to the source: (n,)."""
+    inside = np.arange(len(frames), dtype=np.float32) + 1
+    share = np.ones(len(frames), dtype=np.float32)
+    if frames.start > 0:
+        share = np.minimum(share, inside / max(1.0, fade_frames))
+    if frames.stop < total:
+        share = np.minimum(share, inside[::-1] / max(1.0, fade_frames))
+    return share
