@@ -1,0 +1,83 @@
+"""Whether a video can be dubbed, how well and at what cost, before anything is rendered: no networks, no GPU."""
+
+from contextlib import ExitStack
+from fractions import Fraction
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from schemas.errors import MediaError
+from schemas.jobs import CheckSummary
+from schemas.reasons import Reason
+from tasks.audio import SAMPLE_RATE, read_waveform
+from tasks.dubbing.findings import Finding, Limits, SpeechFacts, footage_findings, source_shown, speech_findings
+from tasks.dubbing.inputs import fetched
+from tasks.dubbing.looks import Look, looks_at
+from tasks.dubbing.timeline import frames_of_speech
+from tasks.media.probe import MediaInfo, probe
+from tasks.progress import Progress, silent
+
+GFLOP_A_REFERENCE, GFLOP_A_FRAME = 25.3, 76.0
+"""Of the published renderer at 128 pixels: for each frame 25.3 a reference and 76 besides. The landmark generator is under 1 % of it."""
+GRADES: tuple[Literal["good", "fair", "poor", "no"], ...] = ("good", "fair", "poor", "no")
+"""By severity."""
+
+
+def check_video(video: str, speech: str | None = None, limits: Limits | None = None, progress: Progress = silent) -> CheckSummary:
+    """How well a video (or still picture; path or URI) can be dubbed, with a speech where one is given.
+
+    Looks at the video twice a second, at 40 seconds of it at most. Times of `source_shown` are the video's; of a long one only what
+    was looked at is named. Raises MediaError: the reasons of `probe`, NO_VIDEO, NO_AUDIO (a speech without sound), TOO_SHORT.
+    """
+    limits = limits or Limits()
+    with ExitStack() as stack:
+        path = fetched(stack, video)
+        info = probe(path)
+        if not (info.has_video or info.is_picture):
+            raise MediaError(Reason.NO_VIDEO, f"There is no picture in {path}; give a video or a still picture of a face.")
+        heard = _heard(fetched(stack, speech)) if speech is not None else None
+        frames = _frames(info, heard)
+        looks = looks_at(path, info, heard.duration_s if heard else None, limits.crop, progress)
+    findings = list(footage_findings(looks, limits, float(info.fps), is_picture=info.is_picture))
+    if heard is not None:
+        findings += speech_findings(heard, None if info.is_picture else info.duration_s)
+    return _summary(info, frames, looks, findings, limits)
+
+
+def tflop_of(frames: int, references: int, size: int) -> float:
+    """Arithmetic of rendering frames at the published size, in TFLOP; four times as much at 256 pixels as at 128."""
+    return frames * (GFLOP_A_REFERENCE * references + GFLOP_A_FRAME) * (size / 128) ** 2 / 1000
+
+
+def _heard(path: Path) -> SpeechFacts:
+    if not probe(path).has_audio:
+        raise MediaError(Reason.NO_AUDIO, f"There is no sound in {path}; give a file with speech.")
+    return SpeechFacts.of(read_waveform(path))
+
+
+def _frames(info: MediaInfo, heard: SpeechFacts | None) -> int:
+    """Frames of the dub; without a speech those of the video, where it says how long it is."""
+    if heard is None:
+        return round(info.fps * Fraction(info.duration_s)) if info.duration_s else 0
+    frames = frames_of_speech(info.fps, Fraction(round(heard.duration_s * SAMPLE_RATE), SAMPLE_RATE))
+    if frames < 1:
+        raise MediaError(Reason.TOO_SHORT, "The speech is shorter than one video frame; give a longer one.")
+    return frames
+
+
+def _summary(info: MediaInfo, frames: int, looks: list[Look], findings: list[Finding], limits: Limits) -> CheckSummary:
+    duration_s = float(frames / info.fps)
+    shares = np.array([limits.share(look.face) for look in looks])
+    rendered = round(frames * float(np.mean(shares > 0)))
+    worst_first = sorted(findings, key=lambda finding: -finding.severity)
+    return CheckSummary(
+        grade=GRADES[max((finding.severity for finding in findings), default=0)],
+        reasons=tuple(finding.sentence for finding in worst_first),
+        duration_s=duration_s,
+        source_shown_s=duration_s * float(1 - shares.mean()),
+        source_shown=source_shown(looks, limits, info.duration_s or duration_s),
+        face_px=float(np.median([look.face.face_px for look in looks if look.face] or [0.0])),
+        frames=rendered,
+        tflop=tflop_of(rendered, limits.references, limits.crop.size),
+    )

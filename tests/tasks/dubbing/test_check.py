@@ -1,0 +1,104 @@
+"""Checks of footage that the tests make, of what cannot be checked, and of real hard clips."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import soundfile
+
+from schemas.errors import MediaError
+from schemas.reasons import Reason
+from schemas.settings import CropSettings
+from tasks.dubbing.check import check_video, tflop_of
+from tasks.dubbing.findings import Limits
+from tests.footage import make_speech, make_talking_clip, portrait
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_talking_clip(tmp_path_factory.mktemp("check") / "good clip.mp4", seconds=2.0, size=(512, 512))
+
+
+def test_good_footage_and_its_cost(good: Path, speech: Path) -> None:
+    summary = check_video(str(good), str(speech))
+    assert (summary.grade, summary.reasons) == ("good", ())
+    assert (summary.duration_s, summary.frames, summary.source_shown_s, summary.source_shown) == (0.48, 12, 0, ())
+    assert 120 < summary.face_px < 260
+    assert summary.tflop == pytest.approx(12 * (25.3 * 25 + 76) / 1000)
+    assert check_video(str(good)).frames == 50  # without a speech: the video's length
+
+
+def test_the_cost_is_that_of_the_references_and_the_size(good: Path) -> None:
+    assert tflop_of(1000, references=25, size=128) == pytest.approx(708.5)
+    assert tflop_of(1000, references=5, size=256) == pytest.approx(4 * 202.5)
+    few = check_video(str(good), limits=Limits(references=5, crop=CropSettings(size=256)))
+    assert few.tflop == pytest.approx(50 * 4 * 0.2025)
+
+
+def test_seconds_without_a_face_are_told_and_not_rendered(tmp_path: Path) -> None:
+    clip = make_talking_clip(tmp_path / "clip.mp4", seconds=3.0, size=(512, 512), hidden_frames=range(25, 50))
+    summary = check_video(str(clip))
+    assert summary.grade == "poor"
+    assert summary.source_shown_s == pytest.approx(1.0)
+    assert [(shown.start_s, shown.end_s, shown.reason) for shown in summary.source_shown] == [(1.0, 2.0, "no-face")]
+    assert summary.frames == 50
+    assert summary.reasons[0].startswith("33% of the dub would show the source")
+
+
+def test_the_gravest_reason_comes_first_and_sets_the_grade(tmp_path: Path, good: Path) -> None:
+    soundfile.write(tmp_path / "silent.wav", np.zeros(16000 * 3), 16000)
+    summary = check_video(str(good), str(tmp_path / "silent.wav"))
+    assert summary.grade == "no"
+    assert "No speech is heard" in summary.reasons[0]
+    make_speech(tmp_path / "long.wav", seconds=3.0)
+    assert check_video(str(good), str(tmp_path / "long.wav")).grade == "fair"
+
+
+def test_a_still_picture_is_checked(tmp_path: Path, speech: Path) -> None:
+    cv2.imwrite(str(tmp_path / "face.png"), portrait((512, 512)))
+    summary = check_video(str(tmp_path / "face.png"), str(speech))
+    assert (summary.grade, summary.frames) == ("good", 12)
+    assert check_video(str(tmp_path / "face.png")).frames == 0
+
+
+def test_what_cannot_be_checked_is_told_in_one_sentence(tmp_path: Path, good: Path, speech: Path) -> None:
+    (tmp_path / "text.mp4").write_text("no video at all")
+    soundfile.write(tmp_path / "blink.wav", np.zeros(100), 16000)
+    mute = make_talking_clip(tmp_path / "mute.mp4", seconds=0.2, sound=False)
+    for video, sound, reason in [
+        (tmp_path / "absent.mp4", speech, Reason.MISSING),
+        (tmp_path / "text.mp4", speech, Reason.NOT_MEDIA),
+        (speech, speech, Reason.NO_VIDEO),
+        (good, tmp_path / "absent.wav", Reason.MISSING),
+        (good, mute, Reason.NO_AUDIO),
+        (good, tmp_path / "blink.wav", Reason.TOO_SHORT),
+    ]:
+        with pytest.raises(MediaError) as raised:
+            check_video(str(video), str(sound))
+        assert raised.value.reason == reason
+        assert str(raised.value).count(".\n") == 0
+        assert str(raised.value).endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("name", "grades"),
+    [
+        ("x03_no_face_cartoon.mp4", {"no"}),
+        ("x08_vfr_talking.mp4", {"good"}),
+        ("x11_tiny_face_talk.mp4", {"poor", "no"}),
+        ("x14_15fps.mp4", {"fair"}),
+    ],
+)
+def test_real_hard_clips_get_the_grade_that_a_viewer_would_give(shared: Path, name: str, grades: set[str]) -> None:
+    assert check_video(str(shared / "data/hard" / name)).grade in grades
+
+
+@pytest.mark.soak
+def test_no_hard_clip_ends_in_anything_but_a_grade_or_a_sentence(shared: Path) -> None:
+    for path in sorted((shared / "data/hard").iterdir()):
+        if path.name == "x20_truncated.mp4":
+            with pytest.raises(MediaError, match="damaged"):
+                check_video(str(path))
+        else:
+            assert check_video(str(path)).grade in ("good", "fair", "poor", "no")
