@@ -36,8 +36,8 @@ SEEK_BACK_S = (0, 5, 30)
 LONGEST_GAP_S = 600
 """A longer jump in a stream's times is a broken clock, not a still picture: the stream ends there."""
 
-PIECE_BYTES = 512 * 2**20
-"""Memory for a piece of video that is read backwards, as it is decoded: 170 pictures of 1080p, 40 of 2160p."""
+PIECE_BYTES = 256 * 2**20
+"""Memory for a piece of video that is read backwards, as it is decoded: 85 pictures of 1080p, 21 of 2160p."""
 PIECE_FRAMES = 300
 
 
@@ -78,7 +78,7 @@ def read_frames(path: str | Path, fps: Fraction | int, start_frame: int = 0, sto
 def read_frames_backwards(path: str | Path, fps: Fraction | int, start_frame: int, stop_frame: int, threads: int | None = None) -> Iterator[Frame]:
     """The frames of `read_frames`, from `stop_frame` - 1 down to `start_frame`; those beyond the end are left out.
 
-    Works piece by piece, each of whole groups of pictures where they fit into 300 frames and 512 MB. A longer group is decoded anew from
+    Works piece by piece, each of whole groups of pictures where they fit into 300 frames and 256 MB. A longer group is decoded anew from
     its key frame for each piece of it: memory stays bounded, and a group of n pieces costs (n + 1) / 2 times its decoding.
     Containers without an index (MPEG program streams, AVI) are decoded from their beginning for each piece.
     """
