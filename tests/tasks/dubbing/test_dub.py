@@ -1,3 +1,4 @@
+import json
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 from schemas.errors import DubmillError, MediaError, SettingsError, StoreError
+from schemas.jobs import Segment
 from schemas.reasons import Reason
 from schemas.settings import DubSettings
 from tasks.dubbing.dub import dub_video
@@ -71,6 +73,71 @@ def test_frames_without_a_face_show_the_source(tmp_path: Path, settings: DubSett
         assert (difference(picture, original[index]) < 1) == (3 <= index < 10)
 
 
+def test_what_was_not_dubbed_is_said_with_its_reason(tmp_path: Path, settings: DubSettings, networks: Networks, speech: Path) -> None:
+    source = make_talking_clip(tmp_path / "gap.mp4", seconds=0.6, hidden_frames=range(3, 10))
+    summary = dub_video(str(source), str(speech), str(tmp_path / "dub.mp4"), settings, networks=networks)
+    reasons = {stretch.reason for stretch in summary.source_shown}
+    assert reasons == {"no-face"}
+    assert summary.source_shown[0].start_s <= 0.12
+    assert (len(summary.confidence), summary.worst[0].second) == (1, 0)
+
+
+def test_with_a_cut_the_video_begins_again(tmp_path: Path, settings: DubSettings, networks: Networks) -> None:
+    source = make_talking_clip(tmp_path / "short.mp4", seconds=0.4)
+    out = tmp_path / "dub.mp4"
+    dub_video(str(source), str(make_speech(tmp_path / "speech.wav", seconds=0.8)), str(out), settings.replaced(loop="cut"), networks=networks)
+    shown, original = pictures(out), pictures(source)
+    for frame in (0, 9, 10, 19):
+        assert difference(shown[frame][:40], original[frame % 10][:40]) < 3
+
+
+def test_two_people_say_their_own_speeches_for_a_while(tmp_path: Path, settings: DubSettings, networks: Networks) -> None:
+    source = make_talking_clip(tmp_path / "clip.mp4", seconds=1.2)
+    whole, said = make_speech(tmp_path / "whole.wav", seconds=1.2), make_speech(tmp_path / "said.wav", seconds=0.4)
+    segment = Segment(start_s=0.4, end_s=0.8, speech=str(said))
+    out = tmp_path / "dub.mp4"
+    summary = dub_video(str(source), str(whole), str(out), settings, networks=networks, segments=(segment,))
+    assert (summary.frames, summary.dubbed_frames) == (30, 10)
+    assert [(stretch.start_s, stretch.end_s) for stretch in summary.source_shown if stretch.reason == "not-spoken"] == [(0.0, 0.4), (0.8, 1.2)]
+    shown, original = pictures(out), pictures(source)
+    changed = [difference(picture, before) > 1 for picture, before in zip(shown, original, strict=True)]
+    assert not any(changed[:10] + changed[20:])
+    assert all(changed[13:17])
+    with pytest.raises(SettingsError, match="holds no frame"):
+        late = segment.replaced(start_s=2.0, end_s=3.0)
+        dub_video(str(source), str(whole), str(tmp_path / "late.mp4"), settings, networks=networks, segments=(late,))
+
+
+def test_the_second_dub_of_a_video_skips_the_first_pass(
+    tmp_path: Path, settings: DubSettings, clip: Path, speech: Path, networks: Networks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = settings.replaced(templates=str(tmp_path / "templates"))
+    first = dub_video(str(clip), str(speech), str(tmp_path / "first.mp4"), kept, networks=networks)
+    monkeypatch.setattr("tasks.dubbing.dub.analyse", lambda *_: pytest.fail("the video was looked at again"))
+    second = dub_video(str(clip), str(speech), str(tmp_path / "second.mp4"), kept, networks=networks)
+    assert (first.template_was_kept, second.template_was_kept) == (False, True)
+    assert all(np.array_equal(*pair) for pair in zip(pictures(tmp_path / "first.mp4"), pictures(tmp_path / "second.mp4"), strict=True))
+
+
+def test_an_editor_gets_the_faces_by_themselves(tmp_path: Path, settings: DubSettings, networks: Networks, clip: Path, speech: Path) -> None:
+    dub_video(str(clip), str(speech), str(tmp_path / "dub.mp4"), settings.replaced(patch=str(tmp_path / "patch")), networks=networks)
+    index = json.loads((tmp_path / "patch" / "patch.json").read_text())
+    row = index["frames"][5]
+    face = cv2.imread(str(tmp_path / "patch" / row["file"]), cv2.IMREAD_UNCHANGED).astype(float)
+    x0, y0, x1, y1 = row["box"]
+    alpha = face[:, :, 3:] / 255
+    source, dubbed = pictures(clip)[5][y0:y1, x0:x1], pictures(tmp_path / "dub.mp4")[5][y0:y1, x0:x1]
+    assert difference(alpha * face[:, :, :3] + (1 - alpha) * source, dubbed) < 4
+
+
+def test_another_soundtrack_never_moves_the_lips(tmp_path: Path, settings: DubSettings, networks: Networks, clip: Path, speech: Path) -> None:
+    music = make_speech(tmp_path / "music.wav", seconds=2.0)
+    for name, soundtrack in (("plain", None), ("with music", str(music))):
+        dub_video(str(clip), str(speech), str(tmp_path / f"{name}.mp4"), settings.replaced(soundtrack=soundtrack), networks=networks)
+    assert all(np.array_equal(*pair) for pair in zip(pictures(tmp_path / "plain.mp4"), pictures(tmp_path / "with music.mp4"), strict=True))
+    assert "soundtrack_sha256" in read_dub_stamp(tmp_path / "with music.mp4")
+
+
 def test_a_dub_says_what_it_is(tmp_path: Path, settings: DubSettings, networks: Networks, clip: Path, speech: Path) -> None:
     out = tmp_path / "dub.mp4"
     dub_video(str(clip), str(speech), str(out), settings, networks=networks)
@@ -117,9 +184,12 @@ def test_an_output_that_cannot_be_written_is_said_before_any_work(
 ) -> None:
     monkeypatch.setattr("tasks.dubbing.dub.analyse", lambda *_: pytest.fail("work was begun"))
     (tmp_path / "a file").write_text("")
-    for out in (tmp_path, tmp_path / "a file" / "dub.mp4"):
+    (tmp_path / "folder.mp4").mkdir()
+    for out in (tmp_path / "folder.mp4", tmp_path / "a file" / "dub.mp4"):
         with pytest.raises(StoreError):
             dub_video(str(clip), str(speech), str(out), settings, networks=networks)
+    with pytest.raises(SettingsError, match="ends in .mp4"):
+        dub_video(str(clip), str(speech), str(tmp_path / "dub.avi"), settings, networks=networks)
     with pytest.raises(SettingsError, match="also an input"):
         dub_video(str(clip), str(speech), str(clip), settings, networks=networks)
 
@@ -130,7 +200,7 @@ def test_a_dub_that_breaks_leaves_nothing(
     def broken(*_: object) -> None:
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr("tasks.dubbing.dub.paste_face", broken)
+    monkeypatch.setattr("tasks.dubbing.part.new_face", broken)
     with pytest.raises(RuntimeError):
         dub_video(str(clip), str(speech), str(tmp_path / "dub.mp4"), settings, networks=networks)
     assert list(tmp_path.iterdir()) == []
