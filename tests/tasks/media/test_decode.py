@@ -3,6 +3,7 @@
 import gc
 import struct
 import subprocess
+import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -119,6 +120,31 @@ def test_reading_backwards_holds_no_more_than_a_piece(tmp_path: Path, monkeypatc
     monkeypatch.setattr(decode, "_read_decoded", counted)
     assert numbers_of(read_frames_backwards(path, 25, 0, 56)) == list(range(55, -1, -1))
     assert max(held) == 8
+
+
+BACKWARDS_IN_LITTLE_MEMORY = """
+import gc, resource, sys
+from tasks.media import decode
+
+gc.disable()
+decode.PIECE_FRAMES = 40
+def peak_mb():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+frames = decode.read_frames_backwards(sys.argv[1], 25, 0, 1000)
+for _ in range(80):
+    next(frames)
+before = peak_mb()
+for _ in frames:
+    pass
+print(round(peak_mb() - before))
+"""
+
+
+def test_memory_does_not_grow_backwards(tmp_path: Path) -> None:
+    """Two pieces give the peak; the others may not add their 18 MB each."""
+    path = write_pictures(tmp_path / "v.mp4", [number / 5 for number in range(56)], size=(640, 480), x264_params="keyint=40", preset="ultrafast")
+    told = subprocess.run([sys.executable, "-c", BACKWARDS_IN_LITTLE_MEMORY, str(path)], capture_output=True, text=True, check=True)
+    assert int(told.stdout) < 40
 
 
 def test_a_seek_reads_less_than_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
