@@ -1,41 +1,195 @@
-"""The DAG `bulk_dubbing`: a list of (video, speech) pairs to dubbed videos."""
+"""The DAG `bulk_dubbing`: lists of (video, speech) pairs to dubbed videos."""
 
-from airflow.sdk import DAG
+import hashlib
+import logging
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+import fsspec
+from airflow.providers.standard.operators.empty import EmptyOperator
+from airflow.sdk import DAG, Asset, Param, task
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
 from dags.defaults import RESULTS_FOLDER, START_DATE, TASK_DEFAULTS, settings_param
 from dags.operators.ray_job import RayJobOperator
-from schemas.settings import BulkDubSettings
+from schemas.errors import SettingsError
+from schemas.locations import reachable
+from schemas.settings import BulkDubSettings, check_settings, read_settings
 
+log = logging.getLogger(__name__)
+
+DUBS = Asset("dubs")
+"""Dubbed videos; each event carries the counts of one run. It also remembers which lists were done."""
+LIST_KINDS = frozenset({".csv", ".jsonl", ".parquet"})
 CONCURRENT_LISTS = 4
 """Job lists dubbed at a time; Ray shares its machines out among them."""
+QUIET_S = 60.0
+"""A local list that was changed less long ago may still be being written: it is left for the next run."""
+BY_HAND = "manual"
+"""The type of such a run in Airflow."""
+AT_WORK = ("running", "queued")
+"""States of a run that may still end what it began."""
+COUNTS = ("jobs", "already_done", "done")
+"""Numbers of a job's summary that are added up over the lists of a run."""
 
 DOCUMENTATION = """
-### A list of videos and speeches in, dubbed videos out
-Runs the Ray job `ray_jobs.dub`: reads the job list that the settings name, dubs each pair, and writes a row of results for
-each, done or failed with a reason. Jobs that an earlier run finished are not done again.
+### Lists of videos and speeches in, dubbed videos out
+Runs the Ray job `ray_jobs.dub` once for each job list: it dubs each pair, and writes a row of results for each, done or failed
+with a reason. Jobs that an earlier run finished are not done again.
 
-* **Schedule:** none; runs by hand or over Airflow's API.
-* **Parameter `settings`:** the YAML file of `dubmill bulk-dub --settings`: job list, `out`, both checkpoints.
-* **Returns** the counts: jobs, already done, done, failed by reason, and where the result tables are.
-* **When it fails:** the task's log ends with the job's last lines. One bad pair never fails the run.
+* **`jobs` of the settings** is one list (.csv, .jsonl, .parquet), or a folder or s3:// prefix into which lists are dropped. Each
+  list of a folder gets a folder of its own name below `out`: `out/monday.csv/`.
+* **Schedule:** none unless the environment variable `DUBMILL_BULK_SCHEDULE` gives one, for example `*/5 * * * *`.
+* **`find_lists`** gives the lists that are new or were changed since they were done. A list that another run is at is left to it,
+  one that failed is tried again, and a local one that was changed within the last minute is left for the next run, lest it be half
+  written. A run by hand waits for nothing, and takes a single list in any case.
+* **`dub`** is mapped over the lists, 4 at a time. A list that is refused fails alone.
+* **`note`** remembers the lists that were done and updates the asset `dubs` with the counts of the run: lists, jobs, already done,
+  done, failed by reason, and the folders of the result tables.
+* **Parameters:** `settings`, the YAML file of `dubmill bulk-dub --settings`; `again`, whether lists that were done are begun again,
+  which tries their failed jobs anew.
+* **When it fails:** the log of the failed `dub` ends with its job's last lines, and `every_list` shows the run as failed. One bad
+  pair never fails a list.
 """
+
+
+@dataclass(frozen=True)
+class JobList:
+    """A list as it was found. version: changes with its content. changed_s: when it last changed, in seconds of the epoch; 0 where it comes whole."""
+
+    location: str
+    version: str
+    changed_s: float = 0.0
+
+    @property
+    def key(self) -> str:
+        """Under which it is remembered."""
+        return f"list-{hashlib.sha256(self.location.encode()).hexdigest()[:32]}"
+
+
+@task(inlets=[DUBS])  # type: ignore[untyped-decorator]  # Airflow is not in the environment that checks types
+def find_lists(settings: str, *, params: Any = None, dag_run: Any = None, ti: Any = None, asset_state_store: Any = None) -> list[dict[str, Any]]:
+    """The settings that differ from one Ray job to the next: of each list that is to be begun, its place and its output folder."""
+    checked = _checked(settings)
+    memory = asset_state_store[DUBS]
+    is_one = is_list(checked.jobs)
+    by_hand = dag_run.run_type == BY_HAND
+
+    def is_at_work(run_id: str) -> bool:
+        return run_id != dag_run.run_id and ti.get_dagrun_state(dag_id=dag_run.dag_id, run_id=run_id) in AT_WORK
+
+    begun = []
+    for found in [JobList(checked.jobs, "")] if is_one and by_hand else lists_at(checked.jobs):
+        anew = params["again"] or (is_one and by_hand)
+        if is_due(found, memory.get(found.key) or {}, is_at_work, anew=anew, now_s=None if by_hand else time.time()):
+            memory.set(found.key, {"version": found.version, "run_id": dag_run.run_id, "done": False})
+            begun.append({"jobs": found.location, "out": checked.out if is_one else f"{checked.out.rstrip('/')}/{_name(found.location)}"})
+    log.info("%d lists are begun: %s", len(begun), ", ".join(overrides["jobs"] for overrides in begun))
+    return begun
+
+
+def is_due(found: JobList, known: dict[str, Any], is_at_work: Callable[[str], bool], *, anew: bool, now_s: float | None) -> bool:
+    """Whether a list is to be begun. known: what is remembered of it. now_s: None when nobody waits until it was left alone for a while."""
+    if now_s is not None and now_s - found.changed_s < QUIET_S:
+        log.info("%s was changed just now and is left for the next run.", found.location)
+        return False
+    if known.get("version") != found.version or anew:
+        return True
+    return not known["done"] and not is_at_work(known["run_id"])
+
+
+def is_list(location: str) -> bool:
+    """Whether a location is one list rather than a folder of them."""
+    return PurePosixPath(location).suffix.lower() in LIST_KINDS
+
+
+def lists_at(location: str) -> list[JobList]:
+    """The list at a location, or all directly under it by name; none when nothing is there. Raises AirflowException to be tried again."""
+    try:
+        with reachable(location, SettingsError):
+            filesystem, path = fsspec.core.url_to_fs(location)
+            filesystem.invalidate_cache()
+            entries = filesystem.ls(path, detail=True) if filesystem.exists(path) else []
+    except (OSError, SettingsError) as error:
+        raise AirflowException(f"{location} cannot be looked through: {error}") from error
+    files = [entry for entry in entries if entry["type"] == "file" and is_list(entry["name"]) and not _name(entry["name"]).startswith(".")]
+    place = location.rstrip("/")
+    names = sorted((_name(entry["name"]), entry) for entry in files)
+    return [_found(place if is_list(location) else f"{place}/{name}", entry) for name, entry in names]
+
+
+def _found(location: str, entry: dict[str, Any]) -> JobList:
+    version = next((str(entry[name]) for name in ("ETag", "etag", "mtime", "LastModified") if entry.get(name)), "")
+    return JobList(location, f"{entry['size']}-{version}", float(entry.get("mtime") or 0.0))
+
+
+def _name(location: str) -> str:
+    return PurePosixPath(location).name
+
+
+def _checked(location: str) -> BulkDubSettings:
+    try:
+        return check_settings(BulkDubSettings, read_settings(location))
+    except SettingsError as error:
+        raise AirflowFailException(f"{location}: {error}") from error
+
+
+@task(inlets=[DUBS], outlets=[DUBS], trigger_rule="all_done_min_one_success")  # type: ignore[untyped-decorator]
+def note(begun: list[dict[str, Any]], dubbed: Iterable[dict[str, Any]], *, outlet_events: Any = None, asset_state_store: Any = None) -> dict[str, Any]:
+    """Remembers the lists that were done, and tells the counts of the run as an event of the asset; no event where no job was left to do."""
+    summaries = list(dubbed)
+    memory = asset_state_store[DUBS]
+    outs = {summary["out"] for summary in summaries}
+    for overrides in begun:
+        key = JobList(overrides["jobs"], "").key
+        if overrides["out"] in outs and (known := memory.get(key)):
+            memory.set(key, {**known, "done": True})
+    counts = summed(summaries)
+    if not counts["done"] and not counts["failed"]:
+        raise AirflowSkipException(f"All {counts['jobs']} jobs were done before.")
+    outlet_events[DUBS].extra = counts
+    return counts
+
+
+def summed(summaries: list[dict[str, Any]]) -> dict[str, Any]:
+    """The counts of several lists added up, and where their result tables are."""
+    failed: Counter[str] = Counter()
+    for summary in summaries:
+        failed.update(summary["failed"])
+    counts = {name: sum(summary[name] for summary in summaries) for name in COUNTS}
+    return {"lists": len(summaries), **counts, "failed": dict(sorted(failed.items())), "results": [summary["results"] for summary in summaries]}
+
 
 with DAG(
     "bulk_dubbing",
-    description="A list of videos and speeches to dubbed videos",
-    schedule=None,
+    description="Lists of videos and speeches to dubbed videos",
+    schedule=os.environ.get("DUBMILL_BULK_SCHEDULE") or None,
     start_date=START_DATE,
     catchup=False,
     max_active_runs=CONCURRENT_LISTS,
     default_args=TASK_DEFAULTS,
-    params={"settings": settings_param("bulk_dubbing")},
+    params={
+        "settings": settings_param("bulk_dubbing"),
+        "again": Param(default=False, type="boolean", title="Again", description="Lists that were done are begun again: what failed is tried anew."),
+    },
     tags=["dubmill", "dubbing"],
     doc_md=DOCUMENTATION,
 ) as dag:
-    RayJobOperator(
+    lists = find_lists("{{ params.settings }}")
+    dub = RayJobOperator.partial(
         task_id="dub",
         job="dub",
         settings="{{ params.settings }}",
         settings_class=BulkDubSettings,
         results=RESULTS_FOLDER,
-    )
+        max_active_tis_per_dagrun=CONCURRENT_LISTS,
+        map_index_template="{{ task.overrides['jobs'] }}",
+    ).expand(overrides=lists)
+    note(lists, dub.output)
+    # `note` runs although a list failed, and a run is what its last tasks are: without this one it would show no failure.
+    dub >> EmptyOperator(task_id="every_list")
