@@ -6,6 +6,8 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
 from enum import StrEnum
 from json import dumps as json_text
 from pathlib import Path
@@ -45,10 +47,12 @@ app = typer.Typer(
 corpus = typer.Typer(no_args_is_help=True, help="Look at a corpus store, check it, choose clips from it.")
 train = typer.Typer(no_args_is_help=True, help="Train one of the two networks on a corpus store.")
 checkpoint = typer.Typer(no_args_is_help=True, help="Import published weights; say what a checkpoint holds.")
+template = typer.Typer(no_args_is_help=True, help="What is kept of a video between dubs.")
 report = typer.Typer(no_args_is_help=True, help="Write one self-contained HTML page.")
 app.add_typer(corpus, name="corpus")
 app.add_typer(train, name="train")
 app.add_typer(checkpoint, name="checkpoint")
+app.add_typer(template, name="template")
 app.add_typer(report, name="report")
 
 SettingsFile = Annotated[
@@ -59,6 +63,7 @@ SettingsFile = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the summary as JSON on standard output.")]
 Ray = Annotated[str, typer.Option("--ray", help="none: in this process; local: a Ray of its own on this machine; http://HOST:8265: a cluster's job API.")]
+Templates = Annotated[str, typer.Argument(help="Folder or s3:// prefix that keeps them.")]
 Store = Annotated[str, typer.Argument(help="Folder or s3:// prefix of the corpus store.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would go, and delete nothing.")]
 
@@ -127,16 +132,19 @@ def _text(value: object) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def _say_header(header: Settings, as_json: bool) -> None:
-    """What a checkpoint says of itself, with the settings in it as words."""
-    values = header.model_dump(mode="json")
+def _say_in_words(summary: Settings, as_json: bool) -> None:
+    """A summary, with what is nested in it as words."""
+    values = summary.model_dump(mode="json")
     _say(values if as_json else {name: _words(value) for name, value in values.items()}, as_json)
 
 
 def _words(value: object) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name} {_words(of)}" for name, of in value.items()) or "none"
-    return "; ".join(map(_words, value)) or "none" if isinstance(value, list) else _text(value)
+    if not isinstance(value, list):
+        return _text(value)
+    more = [f"and {len(value) - MOST_SHOWN} more (--json shows them)"] if len(value) > MOST_SHOWN else []
+    return "; ".join([*map(_words, value[:MOST_SHOWN]), *more]) or "none"
 
 
 def _run(job: str, here: str, settings: Settings, ray: str, title: str) -> Any:
@@ -376,14 +384,14 @@ def _train(job: str, here: str, settings: Settings, ray: str, as_json: bool) -> 
 
 
 @contextmanager
-def _stopping(how_to_go_on: str) -> Iterator[None]:
-    """Ctrl-C and SIGTERM end the work with a sentence that says how far it came, and with the exit code of the signal."""
+def _stopping(how_to_go_on: str, otherwise: str = "Stopped before the first step") -> Iterator[None]:
+    """Ctrl-C and SIGTERM end the work with a sentence that says how far it came (`otherwise`: where it does not know), and with the exit code of the signal."""
     try:
         with interrupted_by_signals():
             yield
     except Interruption as interruption:
         if prints_here():
-            _complain(f"{interruption.sentence or 'Stopped before the first step'}; {how_to_go_on}.")
+            _complain(f"{interruption.sentence or otherwise}; {how_to_go_on}.")
         raise typer.Exit(interruption.exit_code) from interruption
 
 
@@ -447,7 +455,7 @@ def checkpoint_import(
     """Published weights to a dubmill checkpoint; a renderer's VGG-19 features are kept beside it."""
     from models.iplap import import_iplap
 
-    _say_header(import_iplap(published, kind.value, out), json)
+    _say_in_words(import_iplap(published, kind.value, out), json)
 
 
 @checkpoint.command("info", epilog="Example: dubmill checkpoint info landmarks.safetensors")
@@ -456,7 +464,25 @@ def checkpoint_info(location: Annotated[str, typer.Argument(help="A .safetensors
     from models.checkpoint import read_header
     from tasks.published import weights_in_use
 
-    _say_header(read_header(weights_in_use(location)), json)
+    _say_in_words(read_header(weights_in_use(location)), json)
+
+
+@app.command(epilog="Example: dubmill check presenter.mp4 speech.wav")
+def check(
+    video: Annotated[str, typer.Argument(help="A video of a face, or a still picture.")],
+    speech: Annotated[str | None, typer.Argument(help="The speech that it is to say.")] = None,
+    landmark_generator: Annotated[str, typer.Option(help="Checkpoint of the landmark generator, for its crop; default: the default crop.")] = "",
+    renderer: Annotated[str, typer.Option(help="Checkpoint of the renderer.")] = "",
+    settings: SettingsFile = None,
+    json: Json = False,
+) -> None:
+    """Can this be dubbed, how well, and at what cost? Needs no networks and no GPU."""
+    from tasks.dubbing.check import check_video, limits_of
+
+    limits = limits_of(_settings(DubSettings, settings, landmark_generator=landmark_generator, renderer=renderer))
+    with show_progress("check") as progress:
+        summary = check_video(video, speech, limits, progress)
+    _say_in_words(summary, json)
 
 
 @app.command(epilog="Example: dubmill dub presenter.mp4 speech.wav --out dubbed.mp4 --landmark-generator landmarks.safetensors --renderer renderer.safetensors")
@@ -464,21 +490,73 @@ def dub(
     video: Annotated[str, typer.Argument(help="A video of a face, or a still picture.")],
     speech: Annotated[str, typer.Argument(help="The speech that the mouth is to say.")],
     out: Annotated[str, typer.Option(help="The .mp4 file to write.")],
-    landmark_generator: Annotated[str | None, typer.Option(help="Checkpoint of the landmark generator.")] = None,
-    renderer: Annotated[str | None, typer.Option(help="Checkpoint of the renderer.")] = None,
-    references: Annotated[int | None, typer.Option(help="Reference pictures.")] = None,
-    fps: Annotated[str | None, typer.Option(help="source or 25.")] = None,
-    precision: Annotated[str | None, typer.Option(help="fp32 or bf16.")] = None,
+    landmark_generator: Annotated[str | None, _option(DubSettings, "landmark_generator", "Checkpoint of the landmark generator.")] = None,
+    renderer: Annotated[str | None, _option(DubSettings, "renderer", "Checkpoint of the renderer.")] = None,
+    references: Annotated[int | None, _option(DubSettings, "references", "Reference pictures.")] = None,
+    fps: Annotated[str | None, _option(DubSettings, "fps", "source or 25.")] = None,
+    loop: Annotated[str | None, _option(DubSettings, "loop", "Speech longer than the video: forth-and-back or cut.")] = None,
+    face: Annotated[str | None, _option(DubSettings, "face", "largest, speaking, left, right, a number, or a picture of the person.")] = None,
+    soundtrack: Annotated[str | None, _option(DubSettings, "soundtrack", "The sound that the output carries; default: the speech.")] = None,
+    precision: Annotated[str | None, _option(DubSettings, "precision", "fp32, bf16 or fp16.")] = None,
+    templates: Annotated[str | None, _option(DubSettings, "templates", "Folder or prefix that keeps what depends on the video alone.")] = None,
+    patch: Annotated[str | None, _option(DubSettings, "patch", "Folder for the faces alone, with alpha, for editors.")] = None,
     settings: SettingsFile = None,
     json: Json = False,
 ) -> None:
     """One video and one speech to one dubbed video."""
     from tasks.dubbing.dub import dub_video
 
-    wanted = _settings(DubSettings, settings, landmark_generator=landmark_generator, renderer=renderer, references=references, fps=fps, precision=precision)
-    with show_progress("dub") as progress:
-        summary = dub_video(video, speech, out, wanted, progress)
-    _say(summary, json)
+    given = {"references": references, "fps": fps, "loop": loop, "face": face, "soundtrack": soundtrack, "precision": precision}
+    given |= {"landmark_generator": landmark_generator, "renderer": renderer, "templates": templates, "patch": patch}
+    with _stopping("nothing was written", "Stopped"), show_progress("dub") as progress:
+        summary = dub_video(video, speech, out, _settings(DubSettings, settings, **given), progress)
+    _say_in_words(summary, json)
+
+
+@template.command("warm", epilog="Example: dubmill template warm templates/ presenter.mp4 --settings dub.yaml")
+def template_warm(
+    location: Templates,
+    videos: Annotated[list[str], typer.Argument(help="Videos.")],
+    landmark_generator: Annotated[str | None, _option(DubSettings, "landmark_generator", "Checkpoint of the landmark generator.")] = None,
+    renderer: Annotated[str | None, _option(DubSettings, "renderer", "Checkpoint of the renderer.")] = None,
+    settings: SettingsFile = None,
+    json: Json = False,
+) -> None:
+    """Look at videos now, so that their dubs need not."""
+    from tasks.dubbing.warm import warm_template
+
+    wanted = _settings(DubSettings, settings, landmark_generator=landmark_generator, renderer=renderer, templates=location)
+    with show_progress("template") as progress:
+        _say({video: warm_template(video, wanted, progress) for video in videos}, json)
+
+
+@template.command("list", epilog="Example: dubmill template list templates/")
+def template_list(location: Templates, json: Json = False) -> None:
+    """What is kept, the last used first."""
+    from tasks.dubbing.template_store import TemplateStore
+
+    kept = TemplateStore(location).list()
+    if json:
+        print(json_text([asdict(one) for one in kept]))
+        return
+    for one in kept:
+        used = datetime.fromtimestamp(one.used_s, UTC).strftime("%Y-%m-%d %H:%M") if one.used_s else "never"
+        print(f"{one.key}  {one.bytes / 1e6:.1f} MB  {one.frames} frames  used {used} UTC  {one.name}")
+
+
+@template.command("drop", epilog="Example: dubmill template drop templates/ presenter.mp4")
+def template_drop(
+    location: Templates,
+    names: Annotated[list[str] | None, typer.Argument(help="Keys, beginnings of keys, or videos as they were given.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
+    json: Json = False,
+) -> None:
+    """Take templates away."""
+    from tasks.dubbing.template_store import TemplateStore
+
+    if not names and not everything:
+        raise SettingsError("Say which templates to drop, or give --all.")
+    _say({"dropped": list(TemplateStore(location).drop(None if everything else names))}, json)
 
 
 @app.command("bulk-dub", epilog="Example: dubmill bulk-dub jobs.csv --out dubs/ --landmark-generator landmarks.safetensors --renderer renderer.safetensors")

@@ -10,6 +10,7 @@ import numpy as np
 from schemas.errors import MediaError
 from schemas.jobs import CheckSummary
 from schemas.reasons import Reason
+from schemas.settings import CropSettings, DubSettings
 from tasks.audio import SAMPLE_RATE, read_waveform
 from tasks.dubbing.findings import Finding, Limits, SpeechFacts, footage_findings, source_shown, speech_findings
 from tasks.dubbing.inputs import fetched
@@ -43,6 +44,18 @@ def check_video(video: str, speech: str | None = None, limits: Limits | None = N
     if heard is not None:
         findings += speech_findings(heard, None if info.is_picture else info.duration_s)
     return _summary(info, frames, looks, findings, limits)
+
+
+def limits_of(settings: DubSettings) -> Limits:
+    """What a dub with these settings would be made with. The crop is that of the checkpoints, of which only the headers are read, or the default one
+    where the settings name none. CheckpointError for those that cannot be used.
+    """
+    if not settings.renderer:
+        return Limits.of(settings, CropSettings())
+    from tasks.dubbing.generate import check_headers  # brings torch, which a check without checkpoints does not need
+    from tasks.published import with_weights_in_use
+
+    return Limits.of(settings, check_headers(with_weights_in_use(settings)))
 
 
 def tflop_of(frames: int, references: int, size: int) -> float:
