@@ -12,9 +12,8 @@ import numpy.typing as npt
 
 from schemas.errors import MediaError
 from schemas.reasons import Reason
-from tasks.audio import mel_spectrogram, read_sound, read_waveform
+from tasks.audio import mel_spectrogram, read_waveform
 from tasks.media.container import open_container
-from tasks.media.encode import Sound
 from tasks.media.probe import probe
 from tasks.media.sound import SoundReader
 
@@ -26,11 +25,6 @@ class Speech:
     path: Path
     duration_s: Fraction
     mel: npt.NDArray[np.float32]
-
-    @property
-    def sound(self) -> Sound:
-        """All of its sound at its own rate and channels, read anew."""
-        return read_sound(self.path)
 
 
 def read_speech(path: Path) -> Speech:

@@ -127,11 +127,11 @@ import gc, resource, sys
 from tasks.media import decode
 
 gc.disable()
-decode.PIECE_FRAMES = 40
+decode.PIECE_FRAMES = 8
 def peak_mb():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 frames = decode.read_frames_backwards(sys.argv[1], 25, 0, 1000)
-for _ in range(80):
+for _ in range(16):
     next(frames)
 before = peak_mb()
 for _ in frames:
@@ -141,8 +141,8 @@ print(round(peak_mb() - before))
 
 
 def test_memory_does_not_grow_backwards(tmp_path: Path) -> None:
-    """Two pieces give the peak; the others may not add their 18 MB each."""
-    path = write_pictures(tmp_path / "v.mp4", [number / 5 for number in range(56)], size=(640, 480), x264_params="keyint=40", preset="ultrafast")
+    """The first two pieces give the peak; the other five may not add their 15 MB each, also while the garbage collector rests."""
+    path = write_pictures(tmp_path / "v.mp4", steady(56, 25), size=(1280, 960), x264_params="keyint=40", preset="ultrafast")
     told = subprocess.run([sys.executable, "-c", BACKWARDS_IN_LITTLE_MEMORY, str(path)], capture_output=True, text=True, check=True)
     assert int(told.stdout) < 40
 
