@@ -118,9 +118,9 @@ class ToneMap:
     """Brings HDR pictures to BT.709, by a look-up table in ffmpeg."""
 
     def __init__(self, transfer: int, width: int, height: int) -> None:
-        """transfer: PQ or HLG; all pictures are of one size."""
+        """transfer: PQ or HLG; all pictures are of one size. Planes, since swscale's rgb48le comes out wrong with full chroma."""
         self._graph = Graph()
-        self._source = self._graph.add_buffer(width=width, height=height, format=VideoFormat("rgb48le"), time_base=Fraction(1))
+        self._source = self._graph.add_buffer(width=width, height=height, format=VideoFormat("gbrp16le"), time_base=Fraction(1))
         with tempfile.TemporaryDirectory(prefix="dubmill-") as folder:
             cube = Path(folder) / "tone-map.cube"
             cube.write_text(_cube(transfer))
@@ -131,7 +131,7 @@ class ToneMap:
             self._graph.configure()
 
     def mapped(self, frame: VideoFrame) -> npt.NDArray[np.uint8]:
-        """An rgb48le frame as (H, W, 3) uint8 BGR."""
+        """A gbrp16le frame as (H, W, 3) uint8 BGR."""
         frame.pts = 0
         self._source.push(frame)
         levels = cv2.convertScaleAbs(cast(VideoFrame, self._sink.pull()).to_ndarray(), alpha=255 / 65535)

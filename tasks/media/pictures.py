@@ -67,13 +67,13 @@ class BgrPictures:
         """(H, W, 3) uint8 BGR; frames of another size than the stream's first are scaled to it."""
         self._size = self._size or (frame.width, frame.height)
         width, height = self._size
-        pixels = "rgb48le" if frame.color_trc in HDR_NAMES else "bgr24"
+        pixels = "gbrp16le" if frame.color_trc in HDR_NAMES else "bgr24"
         converted = self._reformatter.reformat(frame, width, height, format=pixels, src_colorspace=assumed_matrix(frame), interpolation=SCALING, threads=1)
         if self._orientation is None:
             # Asked once, and of the copy: a frame whose side data was looked at lives on until the garbage collector runs, and with a
             # decoded one all the memory that its decoder keeps for frames.
             self._orientation = orientation_of(converted)
-        return self._orientation.upright(self._tone_mapped(converted, int(frame.color_trc)) if pixels == "rgb48le" else converted.to_ndarray())
+        return self._orientation.upright(self._tone_mapped(converted, int(frame.color_trc)) if pixels == "gbrp16le" else converted.to_ndarray())
 
     def _tone_mapped(self, wide: VideoFrame, transfer: int) -> Picture:
         if transfer not in self._tone_maps:

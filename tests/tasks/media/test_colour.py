@@ -6,6 +6,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
 from schemas.errors import MediaError
 from schemas.reasons import Reason
@@ -26,20 +27,24 @@ def grey(signal: float, transfer: int) -> float:
     return float(tone_mapped(np.full((1, 3), signal), transfer).mean())
 
 
-def write_grey(path: Path, signal: float, colour: ColourTags) -> Path:
-    """Five ten-bit frames of a grey."""
+def write_hdr(path: Path, signal: np.ndarray, colour: ColourTags) -> Path:
+    """Five ten-bit frames of an HDR signal (48, 64, 3), red green blue."""
+    wide = av.VideoFrame.from_ndarray(np.rint(signal * 65535).astype(np.uint16), format="rgb48le")
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx265", rate=25, options={"x265-params": "log-level=none", "crf": "4"})
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p10le"
         stream.color_range, stream.colorspace, stream.color_primaries, stream.color_trc = 1, colour.matrix, colour.primaries, colour.transfer
         for number in range(5):
-            levels = np.full((72, 64), 512, np.uint16)
-            levels[:48] = round(64 + 876 * signal)
-            frame = av.VideoFrame.from_ndarray(levels, format="yuv420p10le")
+            frame = VideoReformatter().reformat(wide, format="yuv420p10le", dst_colorspace=Colorspace.BT2020, dst_color_range=ColorRange.MPEG)
+            frame.colorspace, frame.color_primaries, frame.color_trc = colour.matrix, colour.primaries, colour.transfer
             frame.pts, frame.time_base = number, Fraction(1, 25)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return path
+
+
+def grey_picture(signal: float) -> np.ndarray:
+    return np.full((48, 64, 3), signal)
 
 
 def test_up_to_the_knee_light_is_kept() -> None:
@@ -75,7 +80,7 @@ def test_hues_stay() -> None:
 @pytest.mark.parametrize("transfer", [PQ, HLG])
 def test_the_table_is_the_curve(transfer: int) -> None:
     signal = np.repeat(np.linspace(0, 1, 256), 3).reshape(16, 16, 3)
-    frame = av.VideoFrame.from_ndarray(np.rint(signal * 65535).astype(np.uint16), format="rgb48le")
+    frame = av.VideoFrame.from_ndarray(np.rint(signal * 65535).astype(np.uint16), format="gbrp16le")
     mapped = ToneMap(transfer, 16, 16).mapped(frame)[:, :, ::-1]
     expected = tone_mapped(signal.reshape(-1, 3), transfer).reshape(16, 16, 3) * 255
     assert np.abs(mapped - expected)[signal > 0.05].max() < 1.6
@@ -83,7 +88,7 @@ def test_the_table_is_the_curve(transfer: int) -> None:
 
 @pytest.mark.parametrize(("kind", "signal", "level"), [("PQ", pq(100), 190), ("PQ", pq(1000), 255), ("HLG", 0.5, 143), ("HLG", 0.75, 233)])
 def test_hdr_video_is_read_as_bt709(tmp_path: Path, kind: str, signal: float, level: int) -> None:
-    path = write_grey(tmp_path / "v.mp4", signal, HDR[kind])
+    path = write_hdr(tmp_path / "v.mp4", grey_picture(signal), HDR[kind])
     pictures = [frame.picture for frame in read_frames(path, 25)]
     assert len(pictures) == 5
     assert np.abs(pictures[2].astype(int) - level).max() <= 3
@@ -91,8 +96,18 @@ def test_hdr_video_is_read_as_bt709(tmp_path: Path, kind: str, signal: float, le
     assert probe(path).colour.to_write == BT709_TAGS
 
 
+@pytest.mark.parametrize("kind", ["PQ", "HLG"])
+def test_colours_of_hdr_video_are_right(tmp_path: Path, kind: str) -> None:
+    patches = np.random.default_rng(0).uniform(0.25, 0.6, (3, 4, 3))
+    signal = patches.repeat(16, axis=0).repeat(16, axis=1)
+    picture = next(read_frames(write_hdr(tmp_path / "v.mp4", signal, HDR[kind]), 25)).picture[8::16, 8::16, ::-1]
+    expected = tone_mapped(patches.reshape(-1, 3), HDR[kind].transfer).reshape(3, 4, 3) * 255
+    assert np.abs(picture - expected).mean() < 3
+    assert np.abs(picture - expected).max() < 16
+
+
 def test_hdr_can_be_refused(tmp_path: Path) -> None:
-    info = probe(write_grey(tmp_path / "v.mp4", 0.5, HDR["HLG"]))
+    info = probe(write_hdr(tmp_path / "v.mp4", grey_picture(0.5), HDR["HLG"]))
     with pytest.raises(MediaError, match="HLG") as caught:
         refuse_hdr("v.mp4", info.colour)
     assert caught.value.reason is Reason.BAD_SETTINGS
