@@ -1,5 +1,6 @@
 """Arrays with a row a frame that may be of hours: they grow in a temporary file and are mapped from it, so that memory does not grow."""
 
+import mmap
 import os
 import tempfile
 from collections.abc import Iterable
@@ -58,3 +59,15 @@ def array_of(pieces: Iterable[Rows], row: tuple[int, ...], dtype: npt.DTypeLike)
     for piece in pieces:
         rows.append(piece)
     return rows.array()
+
+
+def let_go(array: Rows) -> None:
+    """Takes the pages of a mapped array, or of what it is a view of, out of this process's memory; they are read again when they are asked for.
+
+    Nothing happens to arrays that are held. For whoever goes through hours of frames: now and then.
+    """
+    base: Any = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    if isinstance(base, mmap.mmap):
+        base.madvise(mmap.MADV_DONTNEED)

@@ -25,7 +25,7 @@ from schemas.locations import without_secrets
 from schemas.settings import CropSettings, DubSettings, TemplateSettings
 from tasks import places
 from tasks.dubbing.face_choice import is_picture_of_person
-from tasks.dubbing.frame_arrays import array_of
+from tasks.dubbing.frame_arrays import array_of, let_go
 from tasks.dubbing.template import References, Template
 from tasks.file_hash import file_hash
 
@@ -37,8 +37,8 @@ SHAPED_BY = ("fps", "face", "references", "landmark_references", "smoothing")
 """The settings of a dub that shape its template, besides the crop."""
 KEY_PART = 16
 """Hex digits of each half of a key: 64 bits."""
-READ_AT_ONCE = 2**20
-"""Bytes of an array read at a time."""
+PIECE_BYTES = 2**20
+"""Bytes of an array read or written at a time."""
 BYTES_A_GB = 10**9
 SECONDS_A_DAY = 86400.0
 LEFTOVERS_STAY_S = SECONDS_A_DAY
@@ -131,11 +131,13 @@ class TemplateStore:
 
     def _write(self, key: str, template: Template, made_for: int, name: str) -> None:
         about = {"format": FORMAT, "frames": template.frames, "made_for": made_for}
-        arrays = {array: getattr(template, array) for array in ARRAYS}
-        parts = {part: getattr(template.references, field) for part, field in PARTS.items()}
+        arrays: dict[str, Array] = {ABOUT: np.frombuffer(json.dumps(about).encode(), dtype=np.uint8)}
+        arrays |= {name: getattr(template, name) for name in ARRAYS}
+        arrays |= {part: getattr(template.references, name) for part, name in PARTS.items()}
         self._note_use(key, name, template.frames)  # first: what has no last use is the first to go
-        with places.writing(self._place(key, ".npz")) as path:
-            np.savez(path, **{ABOUT: np.frombuffer(json.dumps(about).encode(), dtype=np.uint8)}, **arrays, **parts)
+        with places.writing(self._place(key, ".npz")) as path, zipfile.ZipFile(path, "w") as archive:
+            for name, array in arrays.items():
+                _put(archive, name, array)
 
     def _note_use(self, key: str, name: str, frames: int) -> None:
         note = {"name": name, "frames": frames, "used_s": time.time()}
@@ -187,17 +189,35 @@ def _template(archive: zipfile.ZipFile, frames: int) -> Template:
     return Template(references=references, **arrays)
 
 
+def _put(archive: zipfile.ZipFile, name: str, array: Array) -> None:
+    """An array into the archive as `numpy.savez` has it, a piece at a time, so that of one that is mapped little is in memory at once."""
+    header = {"descr": np.lib.format.dtype_to_descr(array.dtype), "fortran_order": False, "shape": array.shape}  # type: ignore[no-untyped-call]
+    rows_at_once = _rows_at_once(array.shape, array.dtype)
+    with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+        np.lib.format.write_array_header_1_0(member, header)  # type: ignore[no-untyped-call]
+        for first in range(0, len(array), rows_at_once):
+            member.write(array[first : first + rows_at_once].tobytes())
+            let_go(array)
+
+
 def _array(archive: zipfile.ZipFile, name: str) -> Array:
     """An array of the archive, held or mapped from a temporary file as its size asks; its checksum is that of the archive."""
     with archive.open(f"{name}.npy") as member:
         shape, dtype = _header(member)
-        row_bytes = int(np.prod(shape[1:], dtype=np.int64)) * dtype.itemsize
-        rows_at_once = max(1, READ_AT_ONCE // max(1, row_bytes))
-        pieces = iter(lambda: member.read(rows_at_once * row_bytes), b"")
+        piece_bytes = _rows_at_once(shape, dtype) * _row_bytes(shape, dtype)
+        pieces = iter(lambda: member.read(piece_bytes), b"")
         whole = array_of((np.frombuffer(piece, dtype=dtype).reshape(-1, *shape[1:]) for piece in pieces), shape[1:], dtype)
     if whole.shape != shape:
         raise ValueError(f"{name} is cut short")
     return whole
+
+
+def _row_bytes(shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
+    return int(np.prod(shape[1:], dtype=np.int64)) * dtype.itemsize
+
+
+def _rows_at_once(shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
+    return max(1, PIECE_BYTES // max(1, _row_bytes(shape, dtype)))
 
 
 def _header(member: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:

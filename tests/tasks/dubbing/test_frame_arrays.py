@@ -5,7 +5,7 @@ import pytest
 
 from schemas.errors import StoreError
 from tasks.dubbing import frame_arrays
-from tasks.dubbing.frame_arrays import GrowingArray, array_of
+from tasks.dubbing.frame_arrays import GrowingArray, array_of, let_go
 
 
 @pytest.mark.parametrize("held_bytes", [0, 10**9])
@@ -36,3 +36,13 @@ def test_a_full_disk_is_told_in_a_sentence() -> None:
     rows._file = Path("/dev/full").open("wb", buffering=0)  # noqa: SIM115
     with pytest.raises(StoreError, match="no room for temporary files"):
         rows.append(np.zeros((1, 2)))
+
+
+@pytest.mark.parametrize("held_bytes", [0, 10**9])
+def test_what_was_let_go_of_is_still_there(held_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frame_arrays, "HELD_BYTES", held_bytes)
+    rows = np.random.default_rng(0).random((5000, 8))
+    view = array_of([rows], (8,), np.float64)[:, 2:4]
+    for _ in range(2):
+        np.testing.assert_array_equal(view, rows[:, 2:4])
+        let_go(view)
