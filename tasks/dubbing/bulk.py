@@ -9,7 +9,6 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import Any
 
 from schemas.errors import DubmillError, MediaError, SettingsError, StoreError
 from schemas.jobs import BulkDubSummary, DubJob, DubSummary
@@ -129,8 +128,7 @@ class JobWorker:
 
     def _dub(self, job: DubJob, limit_s: float) -> DubSummary:
         out, settings = output_location(self.settings.out, job), settings_of(job, self.settings)
-        segments: dict[str, Any] = {"segments": job.segments} if job.segments else {}
-        return dub_video(job.video, job.speech, out, settings, in_time(limit_s), networks=self.networks, memory=self.memory, **segments)
+        return dub_video(job.video, job.speech, out, settings, in_time(limit_s), self.networks, self.memory, job.segments)
 
     def _failed(self, job: DubJob, reason: Reason, detail: str) -> Row:
         return failed_row(job, self.settings, self.networks.versions, reason, detail)

@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from schemas.errors import CheckpointError, DubmillError, MediaError, SettingsError
-from schemas.jobs import DubJob, DubSummary, Moment, SourceShown
+from schemas.jobs import DubJob, DubSummary, Moment, Segment, SourceShown
 from schemas.reasons import Reason
 from schemas.settings import BulkDubSettings, DubSettings
 from schemas.tables import DUB_RESULTS
@@ -112,15 +112,12 @@ def test_a_row_says_when_the_source_shows_and_where_to_look_first(bulk: BulkDubS
     assert json.loads(str(row["worst"])) == [{"second": 0, "confidence": 0.25, "why": "no face"}]
 
 
-def test_segments_reach_the_dub_only_where_there_are_some(bulk: BulkDubSettings, monkeypatch: pytest.MonkeyPatch) -> None:
-    given: list[dict[str, object]] = []
-    monkeypatch.setattr(bulk_module, "dub_video", lambda *_, **named: given.append(named) or SUMMARY)
-    worker = JobWorker(bulk)
-    job = DubJob(job_id="a", video="v", speech="s", out="o")
-    worker(job)
-    worker(job.replaced(segments=[{"start_s": 0, "end_s": 1, "speech": "s"}]))
-    assert ["segments" in named for named in given] == [False, True]
-    assert given[1]["segments"][0].end_s == 1  # type: ignore[index]
+def test_segments_reach_the_dub(bulk: BulkDubSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    segments = (Segment(start_s=0, end_s=1, speech="s"),)
+    given: list[object] = []
+    monkeypatch.setattr(bulk_module, "dub_video", lambda *values: given.extend(values) or SUMMARY)
+    JobWorker(bulk)(DubJob(job_id="a", video="v", speech="s", out="o", segments=segments))
+    assert segments in given
 
 
 def canary_list(bulk: BulkDubSettings, tmp_path: Path, jobs: int, canary: int) -> BulkDubSettings:
