@@ -47,9 +47,14 @@ def read_waveform(path: str | Path, start_s: float | None = None) -> Waveform:
     zeros and overlaps are cut; None: begins with its first sample, one sample after the other as the original does.
     Raises MediaError: MISSING, UNREADABLE, NOT_MEDIA, DAMAGED, NO_AUDIO (no sound track, or not a sample in it).
     """
+    return _joined(waveform_blocks(path, start_s))
+
+
+def waveform_blocks(path: str | Path, start_s: float | None = None) -> Iterator[Waveform]:
+    """The waveform of `read_waveform` in pieces, one after the other, for sounds of hours. Raises MediaError as that does."""
     with open_container(path) as container:
         sound = SoundReader(path, container, "s16", start_s)
-        return _joined(_resampled(sound.blocks(), sound.rate))
+        yield from _resampled(sound.blocks(), sound.rate)
 
 
 def read_sound(path: str | Path, start_s: float | None = None, stop_s: float | None = None) -> Sound:
@@ -67,16 +72,19 @@ def read_sound(path: str | Path, start_s: float | None = None, stop_s: float | N
 
 def mel_spectrogram(waveform: Waveform) -> npt.NDArray[np.float32]:
     """The mel spectrogram (frames, 80) float32 in -4..4 of a 16 kHz waveform (n,), frames = 1 + n // 200 (contract: Audio)."""
+    return np.concatenate(list(mel_blocks(waveform)))
+
+
+def mel_blocks(waveform: Waveform) -> Iterator[npt.NDArray[np.float32]]:
+    """The mel spectrogram in pieces (n, 80), for sounds of hours."""
     frames = 1 + len(waveform) // MEL.hop
-    mel = np.empty((frames, MEL.bands), dtype=np.float32)
     for begin in range(0, frames, MEL_BLOCK):
         end = min(frames, begin + MEL_BLOCK)
         # Centred: a frame's window begins half a window before its time.
         samples = _emphasised(waveform, begin * MEL.hop - MEL.window // 2, (end - 1) * MEL.hop + MEL.window // 2)
         windows = np.lib.stride_tricks.sliding_window_view(samples, MEL.window)[:: MEL.hop]
         magnitude = np.abs(np.fft.rfft(windows * _hann(), axis=1))
-        mel[begin:end] = _normalised(magnitude @ _mel_bank().T)
-    return mel
+        yield _normalised(magnitude @ _mel_bank().T).astype(np.float32)
 
 
 def loudness_db(waveform: Waveform) -> float:

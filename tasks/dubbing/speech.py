@@ -12,7 +12,9 @@ import numpy.typing as npt
 
 from schemas.errors import MediaError
 from schemas.reasons import Reason
-from tasks.audio import mel_spectrogram, read_waveform
+from schemas.settings import MelSettings
+from tasks.audio import mel_blocks, waveform_blocks
+from tasks.dubbing.frame_arrays import array_of
 from tasks.media.container import open_container
 from tasks.media.probe import probe
 from tasks.media.sound import SoundReader
@@ -20,7 +22,7 @@ from tasks.media.sound import SoundReader
 
 @dataclass(frozen=True)
 class Speech:
-    """A speech: its file; its exact length in seconds; mel (frames, 80) float32, 80 frames a second."""
+    """A speech: its file; its exact length in seconds; mel (frames, 80) float32, 80 frames a second, in a temporary file where it is long."""
 
     path: Path
     duration_s: Fraction
@@ -32,7 +34,8 @@ def read_speech(path: Path) -> Speech:
     info = probe(path)
     if not info.has_audio:
         raise MediaError(Reason.NO_AUDIO, f"There is no sound in {path.name}; give a file with speech.")
-    return Speech(path, sound_duration_s(path), mel_spectrogram(read_waveform(path)))
+    waveform = array_of(waveform_blocks(path), (), np.float32)
+    return Speech(path, sound_duration_s(path), array_of(mel_blocks(waveform), (MelSettings().bands,), np.float32))
 
 
 def sound_duration_s(path: Path) -> Fraction:

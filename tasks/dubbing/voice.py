@@ -85,8 +85,7 @@ def spoken_share(mel: FloatArray, steps: int) -> FloatArray:
     """
     if not len(mel):
         return np.zeros(steps, dtype=np.float32)
-    silence = np.full((CLOSES_LATE + GLIDE, mel.shape[1]), SILENCE, dtype=np.float32)
-    spoken = speaking(np.concatenate([mel, silence]))
+    spoken = np.pad(speaking(mel), (0, CLOSES_LATE + GLIDE))
     share = _glide(_widened(spoken, OPENS_EARLY, CLOSES_LATE))
     middles = (np.arange(steps) + 0.5) * MEL_FPS / VIDEO_FPS
     return np.interp(middles, np.arange(len(share)), share).astype(np.float32)
