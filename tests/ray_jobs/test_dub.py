@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator
@@ -52,8 +53,9 @@ def begun(settings: BulkDubSettings) -> list[list[str]]:
 
 @pytest.mark.usefixtures("cluster")
 def test_a_worker_that_dies_loses_its_job_alone_and_that_is_tried_once_more_at_the_end(tmp_path: Path) -> None:
-    settings = saying_settings(tmp_path, workers=64)  # most of which find no room, and keep nobody waiting
-    names = ["first", "second", DEADLY, HANGING, "third", ONCE, "fourth", "fifth"]
+    settings = saying_settings(tmp_path, workers=(os.cpu_count() or 1) + 1)  # one of which finds no room, and keeps nobody waiting
+    pairs = 4 * (settings.workers or 1)  # a worker takes a pair, and what it has not begun when it dies is another's
+    names = ["first", "second", DEADLY, HANGING, ONCE, "third", *map(str, range(2 * pairs - 6))]
     rows = {str(row["job_id"]): row for row in said(settings, names)}
     assert sorted(rows) == sorted(names)
     assert {name for name, row in rows.items() if row["status"] == "done"} == set(names) - {DEADLY, HANGING}
