@@ -22,6 +22,29 @@ class Interruption(KeyboardInterrupt):
         return "; ".join(getattr(self, "__notes__", ()))
 
 
+class _Hold:
+    """How many `held_back` the main thread is within, and the signal that waits for their end."""
+
+    depth = 0
+    waiting: int | None = None
+
+
+@contextmanager
+def held_back() -> Iterator[None]:
+    """Within it no Interruption is raised; one that came is raised at its end. For the main thread, in calls that must not be left halfway.
+
+    Python's locks are such: a queue that a thread waits for, left within `put`, may wake nobody ever after.
+    """
+    _Hold.depth += 1
+    try:
+        yield
+    finally:
+        _Hold.depth -= 1
+        if _Hold.depth == 0 and _Hold.waiting is not None:
+            number, _Hold.waiting = _Hold.waiting, None
+            raise Interruption(number)
+
+
 @contextmanager
 def interrupted_by_signals() -> Iterator[None]:
     """Within it Ctrl-C and SIGTERM raise Interruption in the main thread.
@@ -33,7 +56,10 @@ def interrupted_by_signals() -> Iterator[None]:
     def interrupt(number: int, _: object) -> None:
         for each in SIGNALS:
             signal.signal(each, signal.SIG_DFL if each == number else signal.SIG_IGN)
-        raise Interruption(number)
+        if _Hold.depth:
+            _Hold.waiting = number
+        else:
+            raise Interruption(number)
 
     before = [signal.signal(number, interrupt) for number in SIGNALS]
     try:

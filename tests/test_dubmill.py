@@ -91,7 +91,7 @@ def test_a_checkpoint_says_in_words_what_it_is(tmp_path: Path) -> None:
     save_checkpoint(str(location), LandmarkGenerator(header.architecture), header)
     run = dubmill("checkpoint", "info", location)
     assert run.returncode == 0, run.stderr
-    assert "crop: padding 0.08, anchor all-points, size 128" in run.stdout.splitlines()
+    assert "crop: padding 0.08, anchor upper-face, size 128" in run.stdout.splitlines()
     assert "perceptual weights: none" in run.stdout.splitlines()
     assert "ancestors: version 0a1b, origin imported, step 3, snapshot none; version 2c3d, origin trained, step 7, snapshot first" in run.stdout.splitlines()
     assert not re.search(r"[{}']|None", run.stdout)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 
 from tasks import places
+from tasks.interruption import held_back
 from tasks.mel_windows import VIDEO_FPS
 from tasks.training.state import state_location
 from tasks.training.validation import Picture, Preview
@@ -22,21 +23,24 @@ COLOURS = 64
 
 
 class Boards:
-    """Writes to TensorBoard's files, or, without a writer, nowhere."""
+    """Writes to TensorBoard's files, or, without a writer, nowhere. TensorBoard's own thread waits for a queue, so nothing is left halfway."""
 
     def __init__(self, writer: "SummaryWriter | None") -> None:
         self._writer = writer
 
     def add_scalars(self, split: str, values: Mapping[str, float], step: int) -> None:
         """A point of each curve, named <split>/<name>."""
-        if self._writer is not None:
+        if self._writer is None:
+            return
+        with held_back():
             for name, value in values.items():
                 self._writer.add_scalar(f"{split}/{name}", value, step)
 
     def add_picture(self, picture: Picture, step: int) -> None:
         """A picture (H, W, 3) uint8 BGR."""
         if self._writer is not None:
-            self._writer.add_image(PICTURE, cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), step, dataformats="HWC")
+            with held_back():
+                self._writer.add_image(PICTURE, cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), step, dataformats="HWC")
 
     def add_preview(self, preview: Preview, step: int) -> None:
         """A short clip as an animated GIF, without its sound; nothing where Pillow is not installed."""
@@ -47,12 +51,14 @@ class Boards:
         height, width = preview.frames.shape[1:3]
         image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=animated_gif(preview))
         file_writer: Any = self._writer.file_writer
-        file_writer.add_summary(Summary(value=[Summary.Value(tag=PREVIEW, image=image)]), step)
+        with held_back():
+            file_writer.add_summary(Summary(value=[Summary.Value(tag=PREVIEW, image=image)]), step)
 
     def close(self) -> None:
         """Writes what is left."""
         if self._writer is not None:
-            self._writer.close()
+            with held_back():
+                self._writer.close()
 
 
 def open_boards(out: str, next_step: int) -> Boards:

@@ -136,7 +136,8 @@ def test_an_unwritable_place(small_renderer: Renderer, renderer_header: Checkpoi
 
 def test_another_crop_is_refused(renderer_header: CheckpointHeader) -> None:
     require_same_format(renderer_header, CropSettings(padding=0.1), MelSettings(), "the corpus")
-    with pytest.raises(CheckpointError, match=r"^The renderer was trained with crop padding 0\.1, but the corpus has padding iplap-dub\.$"):
+    sentence = r"^The renderer was trained with crop padding 0\.1, anchor upper-face, but the corpus has padding iplap-dub, anchor all-points\.$"
+    with pytest.raises(CheckpointError, match=sentence):
         require_same_format(renderer_header, CropSettings(padding="iplap-dub"), MelSettings(), "the corpus")
     with pytest.raises(CheckpointError, match=r"size 128, but the landmark generator has size 256"):
         require_same_format(renderer_header, CropSettings(padding=0.1, size=256), MelSettings(), "the landmark generator")

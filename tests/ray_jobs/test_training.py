@@ -110,7 +110,7 @@ def test_a_named_run_goes_on_from_its_own_state_whatever_resume_says(
     assert not goes_on(1, resume=True)
     monkeypatch.delenv(RUN_VARIABLE)
     assert goes_on(2, resume=True)
-    with pytest.raises(SettingsError, match="holds a run of 1 steps already"):
+    with pytest.raises(SettingsError, match="holds a run of 1 step already"):
         goes_on(1, resume=False)
 
 

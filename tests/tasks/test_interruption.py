@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from tasks.interruption import Interruption, interrupted_by_signals
+from tasks.interruption import Interruption, held_back, interrupted_by_signals
 
 
 @pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -31,6 +31,25 @@ def test_the_other_signal_does_not_disturb_the_cleaning_up() -> None:
         interrupted_work()
     assert cleaned_up
     assert stopped.value.exit_code == 130
+
+
+def test_what_must_not_be_left_halfway_is_finished_first() -> None:
+    done = []
+
+    def work() -> None:
+        with held_back():
+            with held_back():
+                signal.raise_signal(signal.SIGTERM)
+                done.append("inner")
+            done.append("outer")
+        done.append("never")
+
+    with pytest.raises(Interruption) as stopped, interrupted_by_signals():
+        work()
+    assert done == ["inner", "outer"]
+    assert stopped.value.exit_code == 143
+    with held_back():
+        done.append("nothing waits any more")
 
 
 def test_what_was_noted() -> None:

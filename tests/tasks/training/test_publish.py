@@ -251,7 +251,7 @@ def test_networks_of_different_crops_are_not_compared_and_the_former_stays(shelf
     former = shelf.publish(runs(1), 0.03)
     weights = f"{former.location}/{KIND}.safetensors"
     network = load_landmark_generator(weights)
-    save_checkpoint(weights, network, read_header(weights).replaced(crop=CropSettings(anchor="upper-face")))
+    save_checkpoint(weights, network, read_header(weights).replaced(crop=CropSettings(anchor="all-points")))
     summary = shelf.publish(runs(2), 0.001)
     assert not summary.published
     assert "cannot be compared on one corpus" in summary.sentence
