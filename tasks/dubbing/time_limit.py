@@ -31,7 +31,7 @@ def in_time(limit_s: float) -> Progress:
     """
     ends_at = time.monotonic() + limit_s
 
-    def tell(done: int, total: int | None = None, note: str = "") -> None:
+    def tell(*_: object, **__: object) -> None:
         if time.monotonic() > ends_at:
             raise MediaError(Reason.TIME_LIMIT, f"It took longer than its time limit of {limit_s:g} s; raise time_limit_factor, or cut the speech into pieces.")
 

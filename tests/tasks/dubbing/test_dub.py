@@ -103,8 +103,8 @@ def test_two_people_say_their_own_speeches_for_a_while(tmp_path: Path, settings:
     changed = [difference(picture, before) > 1 for picture, before in zip(shown, original, strict=True)]
     assert not any(changed[:10] + changed[20:])
     assert all(changed[13:17])
+    late = segment.replaced(start_s=2.0, end_s=3.0)
     with pytest.raises(SettingsError, match="holds no frame"):
-        late = segment.replaced(start_s=2.0, end_s=3.0)
         dub_video(str(source), str(whole), str(tmp_path / "late.mp4"), settings, networks=networks, segments=(late,))
 
 
@@ -188,7 +188,7 @@ def test_an_output_that_cannot_be_written_is_said_before_any_work(
     for out in (tmp_path / "folder.mp4", tmp_path / "a file" / "dub.mp4"):
         with pytest.raises(StoreError):
             dub_video(str(clip), str(speech), str(out), settings, networks=networks)
-    with pytest.raises(SettingsError, match="ends in .mp4"):
+    with pytest.raises(SettingsError, match=r"ends in \.mp4"):
         dub_video(str(clip), str(speech), str(tmp_path / "dub.avi"), settings, networks=networks)
     with pytest.raises(SettingsError, match="also an input"):
         dub_video(str(clip), str(speech), str(clip), settings, networks=networks)
