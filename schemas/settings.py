@@ -345,6 +345,10 @@ OutputRate = Annotated[Literal["source", "25"], BeforeValidator(_rate_as_text)]
 """Frame rate of an output: the source's, or the 25 that the networks work at."""
 
 
+KEEPING = frozenset({"templates", "templates_max_gb", "templates_max_age_days"})
+"""Settings of a dub that say what is kept for others, and change nothing of the dub itself."""
+
+
 class DubSettings(Settings):
     """`dubmill dub`: one video and one speech to one dubbed video."""
 
@@ -390,11 +394,13 @@ class DubSettings(Settings):
     templates: str | None = Field(
         default=None, description="folder or prefix where what depends on the video alone is kept for the next dub", json_schema_extra=LOCATION
     )
+    templates_max_gb: float = Field(default=20.0, gt=0, description="gigabytes kept there; the longest unused go first")
+    templates_max_age_days: float = Field(default=30.0, gt=0, description="days since its last use after which a template goes")
     consent: str | None = Field(default=None, description="reference of the consent to this dub, written into the output")
 
 
 class TemplateSettings(Settings):
-    """`dubmill template`: what is kept of videos between dubs."""
+    """How much is kept of videos between dubs."""
 
     max_gb: float = Field(default=20.0, gt=0, description="gigabytes kept; the longest unused go first")
     max_age_days: float = Field(default=30.0, gt=0, description="days since the last use after which a template goes")
@@ -403,10 +409,12 @@ class TemplateSettings(Settings):
 class BulkDubSettings(DubSettings):
     """`dubmill bulk-dub`: a list of jobs."""
 
-    jobs: str = Field(description="CSV, JSONL or Parquet with job_id, video, speech, out", json_schema_extra=LOCATION)
+    jobs: str = Field(
+        description="CSV, JSONL or Parquet with job_id, video, speech, out; for the DAG also a folder or prefix of such lists", json_schema_extra=LOCATION
+    )
     out: str = Field(description="folder or s3:// prefix for outputs and results", json_schema_extra=LOCATION)
-    workers: int | None = Field(default=None, ge=1, description="actors; default: one a GPU, or one on CPU")
-    canary: int = Field(default=0, ge=0, description="jobs done first; if more than half of them fail, the rest is not begun; 0: none")
+    workers: int | None = Field(default=None, ge=1, description="actors; default: one a GPU, or one on CPU; more than there is room for let a cluster grow")
+    canary: int = Field(default=50, ge=0, description="jobs done first; if more than half of them fail, the rest is not begun; 0: none")
     time_limit_factor: float = Field(default=600.0, gt=0, description="longest time for a job, in seconds for each second of its speech; at least ten minutes")
 
 

@@ -11,13 +11,13 @@ from typing import TypeVar
 
 from schemas.errors import SettingsError, StoreError
 from schemas.jobs import DubJob
-from schemas.settings import BulkDubSettings, DubSettings
+from schemas.settings import KEEPING, BulkDubSettings, DubSettings
 from tasks import places
 from tasks.dubbing.generate import check_headers, checkpoint_versions
 from tasks.dubbing.job_list import output_location, patch_location, read_job_list
 from tasks.dubbing.results import Row, read_results
 
-SHAPING = frozenset(DubSettings.model_fields) - {"landmark_generator", "renderer", "device", "batch_frames", "memory_share", "compile", "templates"}
+SHAPING = frozenset(DubSettings.model_fields) - {"landmark_generator", "renderer", "device", "batch_frames", "memory_share", "compile", *KEEPING}
 """Settings that change what an output shows, and where its patches lie; the networks count by their versions, wherever they lie."""
 NEEDED = ("job_id", "video", "speech", "output", "status", "reason", "detail", "landmark_generator", "renderer", "fingerprint")
 """Columns of earlier results that a plan reads: the others, lists among them, are most of a long table."""

@@ -30,7 +30,7 @@ from tasks.dubbing.speech import Speech, read_speech
 from tasks.dubbing.stamp import make_stamp
 from tasks.dubbing.stopwatch import Stopwatch
 from tasks.dubbing.template import Template, TemplateMemory, analyse
-from tasks.dubbing.template_store import TemplateStore, template_key
+from tasks.dubbing.template_store import template_key, templates_of
 from tasks.dubbing.timeline import frames_of_speech, played_frames
 from tasks.dubbing.when_to_dub import NO_FACE, NOT_SPOKEN, stretches
 from tasks.media.colour import ColourTags, refuse_hdr
@@ -41,6 +41,8 @@ from tasks.progress import Progress, silent
 
 REFERENCES_FROM_S = 40
 """References are sought in at least this much of the video, also when the speech is shorter."""
+LET_GO_EVERY = 1000
+"""Output frames after which what was read of the landmarks' temporary files leaves memory."""
 ROOM_FOR_PICTURES = 192 * 2**20
 """Bytes of whole frames that are held at once for rendering; about as many are being decoded, and encoded."""
 
@@ -199,10 +201,10 @@ class Dub:
             return analyse(self.footage, wanted, crop, settings, self.progress)
 
         def kept() -> Template:
-            if settings.templates is None:
+            store = templates_of(settings)
+            if store is None:
                 return make()
-            key = template_key(self.inputs.video, settings, crop)
-            return TemplateStore(settings.templates).get(key, make, wanted, self.inputs.name)[0]
+            return store.get(template_key(self.inputs.video, settings, crop), make, wanted, self.inputs.name)[0]
 
         of = (self.inputs.name, self.footage.fps, crop, settings.landmark_references, settings.references, settings.face, settings.smoothing)
         with self.watch.stage("analyse"):
@@ -221,6 +223,9 @@ class Dub:
                     for _, picture in functools.reduce(lambda frames, part: part.dubbed(frames), parts, batch):
                         behind.put(picture)
                     done += len(batch)
+                    if done % LET_GO_EVERY < len(batch):
+                        for part in parts:
+                            part.let_go()
                     self.progress(done, self.frames, "frames dubbed")
             finally:
                 pictures.close()

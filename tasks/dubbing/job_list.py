@@ -16,7 +16,7 @@ from pydantic import JsonValue
 from schemas.errors import SettingsError
 from schemas.jobs import DubJob, Segment
 from schemas.locations import absolute_location
-from schemas.settings import DubSettings, check_settings
+from schemas.settings import KEEPING, DubSettings, check_settings
 from tasks import places
 from tasks.dubbing.results import FOLDER
 
@@ -26,7 +26,7 @@ OUT_URI = "s3://"
 """How an `out` begins that is not relative to the run's."""
 REQUIRED = tuple(name for name, field in DubJob.model_fields.items() if field.is_required())
 OF_THE_JOB = frozenset(DubJob.model_fields) - {"settings"}
-OF_THE_RUN = frozenset({"landmark_generator", "renderer", "device", "templates"})
+OF_THE_RUN = frozenset({"landmark_generator", "renderer", "device", *KEEPING})
 """Settings that no row may have of its own: workers load the networks once, for all jobs, and share what is kept of videos."""
 OF_A_ROW = frozenset(DubSettings.model_fields) - OF_THE_RUN
 """Settings of a single dub that may be columns."""

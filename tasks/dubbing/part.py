@@ -9,6 +9,7 @@ from schemas.settings import DubSettings
 from tasks.dubbing.composite import Look, new_face
 from tasks.dubbing.confidence import Evidence, evidence
 from tasks.dubbing.footage import Picture
+from tasks.dubbing.frame_arrays import let_go
 from tasks.dubbing.generate import Generator, Networks
 from tasks.dubbing.patch import PatchWriter, with_alpha
 from tasks.dubbing.spoken import SpokenVideo
@@ -71,6 +72,11 @@ class Part:
         """What is known of how the part's frames look."""
         openings = [lip_opening(self._spoken.content(frame)) if share > 0 else np.nan for frame, share in enumerate(self.share)]
         return evidence(self.template, self._played, self.share, np.array(openings, dtype=np.float32), self._fps)
+
+    def let_go(self) -> None:
+        """Takes out of memory what was read of temporary files."""
+        for array in (self.template.pose, self.template.content, self._spoken.mel):
+            let_go(array)
 
     def dubbed(self, batch: list[tuple[int, Picture]]) -> list[tuple[int, Picture]]:
         """Consecutive output frames (number, picture) with the part's face where it speaks; the others as they are."""

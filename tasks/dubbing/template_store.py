@@ -228,3 +228,10 @@ def _header(member: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
     if by_columns or dtype.hasobject or not shape:
         raise ValueError("it holds something else than rows of numbers")
     return shape, dtype
+
+
+def templates_of(settings: DubSettings) -> TemplateStore | None:
+    """The templates that a dub's settings keep; None where they keep none."""
+    if settings.templates is None:
+        return None
+    return TemplateStore(settings.templates, TemplateSettings(max_gb=settings.templates_max_gb, max_age_days=settings.templates_max_age_days))

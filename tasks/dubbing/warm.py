@@ -9,7 +9,7 @@ from tasks.dubbing.dub import open_footage
 from tasks.dubbing.generate import check_headers
 from tasks.dubbing.inputs import fetched
 from tasks.dubbing.template import analyse
-from tasks.dubbing.template_store import TemplateStore, template_key
+from tasks.dubbing.template_store import template_key, templates_of
 from tasks.progress import Progress, silent
 from tasks.published import with_weights_in_use
 
@@ -23,12 +23,13 @@ def warm_template(video: str, settings: DubSettings, progress: Progress = silent
     One that is kept already only counts as used. Of the checkpoints only the headers are read, for the crop.
     Raises SettingsError without a place for templates, MediaError for the video, CheckpointError for the checkpoints.
     """
-    if settings.templates is None:
+    store = templates_of(settings)
+    if store is None:
         raise SettingsError("There is no place for templates in the settings; give `templates`.")
     crop = check_headers(with_weights_in_use(settings))
     with ExitStack() as stack:
         path = fetched(stack, video)
         footage, _ = open_footage(path, settings)
         key = template_key(path, settings, crop)
-        TemplateStore(settings.templates).get(key, lambda: analyse(footage, WHOLE, crop, settings, progress), WHOLE, video)
+        store.get(key, lambda: analyse(footage, WHOLE, crop, settings, progress), WHOLE, video)
     return key
