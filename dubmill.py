@@ -471,15 +471,16 @@ def checkpoint_info(location: Annotated[str, typer.Argument(help="A .safetensors
 def check(
     video: Annotated[str, typer.Argument(help="A video of a face, or a still picture.")],
     speech: Annotated[str | None, typer.Argument(help="The speech that it is to say.")] = None,
-    landmark_generator: Annotated[str, typer.Option(help="Checkpoint of the landmark generator, for its crop; default: the default crop.")] = "",
-    renderer: Annotated[str, typer.Option(help="Checkpoint of the renderer.")] = "",
+    landmark_generator: Annotated[str | None, typer.Option(help="Checkpoint of the landmark generator, for its crop; default: the default crop.")] = None,
+    renderer: Annotated[str | None, typer.Option(help="Checkpoint of the renderer.")] = None,
     settings: SettingsFile = None,
     json: Json = False,
 ) -> None:
     """Can this be dubbed, how well, and at what cost? Needs no networks and no GPU."""
     from tasks.dubbing.check import check_video, limits_of
 
-    limits = limits_of(_settings(DubSettings, settings, landmark_generator=landmark_generator, renderer=renderer))
+    given = {"landmark_generator": "", "renderer": ""} | (read_settings(settings) if settings else {})
+    limits = limits_of(check_settings(DubSettings, given).replaced(landmark_generator=landmark_generator, renderer=renderer))
     with show_progress("check") as progress:
         summary = check_video(video, speech, limits, progress)
     _say_in_words(summary, json)

@@ -85,8 +85,8 @@ def find_lists(settings: str, *, params: Any = None, dag_run: Any = None, ti: An
 
     begun = []
     for found in [JobList(checked.jobs, "")] if is_one and by_hand else lists_at(checked.jobs):
-        anew = params["again"] or (is_one and by_hand)
-        if is_due(found, memory.get(found.key) or {}, is_at_work, anew=anew, now_s=None if by_hand else time.time()):
+        anew = params["again"]
+        if (is_one and by_hand) or is_due(found, memory.get(found.key) or {}, is_at_work, anew=anew, now_s=None if by_hand else time.time()):
             memory.set(found.key, {"version": found.version, "run_id": dag_run.run_id, "done": False})
             begun.append({"jobs": found.location, "out": checked.out if is_one else f"{checked.out.rstrip('/')}/{_name(found.location)}"})
     log.info("%d lists are begun: %s", len(begun), ", ".join(overrides["jobs"] for overrides in begun))
@@ -98,9 +98,9 @@ def is_due(found: JobList, known: dict[str, Any], is_at_work: Callable[[str], bo
     if now_s is not None and now_s - found.changed_s < QUIET_S:
         log.info("%s was changed just now and is left for the next run.", found.location)
         return False
-    if known.get("version") != found.version or anew:
-        return True
-    return not known["done"] and not is_at_work(known["run_id"])
+    if known and not known["done"] and is_at_work(known["run_id"]):  # also of a list that has changed meanwhile: two would do its jobs twice
+        return False
+    return anew or known.get("version") != found.version or not known["done"]
 
 
 def is_list(location: str) -> bool:
@@ -140,14 +140,16 @@ def _checked(location: str) -> BulkDubSettings:
 
 
 @task(inlets=[DUBS], outlets=[DUBS], trigger_rule="all_done_min_one_success")  # type: ignore[untyped-decorator]
-def note(begun: list[dict[str, Any]], dubbed: Iterable[dict[str, Any]], *, outlet_events: Any = None, asset_state_store: Any = None) -> dict[str, Any]:
+def note(
+    begun: list[dict[str, Any]], dubbed: Iterable[dict[str, Any]], *, dag_run: Any = None, outlet_events: Any = None, asset_state_store: Any = None
+) -> dict[str, Any]:
     """Remembers the lists that were done, and tells the counts of the run as an event of the asset; no event where no job was left to do."""
     summaries = list(dubbed)
     memory = asset_state_store[DUBS]
     outs = {summary["out"] for summary in summaries}
     for overrides in begun:
         key = JobList(overrides["jobs"], "").key
-        if overrides["out"] in outs and (known := memory.get(key)):
+        if overrides["out"] in outs and (known := memory.get(key)) and known["run_id"] == dag_run.run_id:
             memory.set(key, {**known, "done": True})
     counts = summed(summaries)
     if not counts["done"] and not counts["failed"]:

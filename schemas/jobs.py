@@ -14,7 +14,7 @@ class Segment(Settings):
 
     start_s: float = Field(ge=0)
     end_s: float = Field(gt=0)
-    speech: str = Field(min_length=1, description="heard and spoken from start_s on; what is longer than the stretch is cut off")
+    speech: str = Field(min_length=1, description="spoken from start_s on, up to end_s; heard is what the file carries")
     face: str = Field(default="largest", min_length=1, description="as the setting `face`")
 
 

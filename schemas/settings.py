@@ -345,6 +345,15 @@ OutputRate = Annotated[Literal["source", "25"], BeforeValidator(_rate_as_text)]
 """Frame rate of an output: the source's, or the 25 that the networks work at."""
 
 
+FACE_WORDS = ("largest", "speaking", "left", "right")
+"""What the setting `face` may be besides a number and a picture."""
+
+
+def names_a_picture(face: str) -> bool:
+    """Whether the setting `face` names a picture of the person, and not a place or a rule."""
+    return face not in FACE_WORDS and not face.isdecimal()
+
+
 KEEPING = frozenset({"templates", "templates_max_gb", "templates_max_age_days"})
 """Settings of a dub that say what is kept for others, and change nothing of the dub itself."""
 
@@ -361,6 +370,7 @@ class DubSettings(Settings):
     face: str = Field(
         default="largest",
         min_length=1,
+        coerce_numbers_to_str=True,
         description="largest, speaking, left, right, a number from 0 (left to right), or a picture of the person",
     )
     references: int = Field(default=25, ge=1, le=100, description="reference pictures for the renderer: 25, 10, 5 or 3 trade looks for speed")
@@ -396,7 +406,11 @@ class DubSettings(Settings):
     )
     templates_max_gb: float = Field(default=20.0, gt=0, description="gigabytes kept there; the longest unused go first")
     templates_max_age_days: float = Field(default=30.0, gt=0, description="days since its last use after which a template goes")
-    consent: str | None = Field(default=None, description="reference of the consent to this dub, written into the output")
+    consent: str | None = Field(default=None, coerce_numbers_to_str=True, description="reference of the consent to this dub, written into the output")
+
+    def locations(self) -> dict[str, tuple[str, ...]]:
+        """As of all settings; a picture of the person is a place, too."""
+        return super().locations() | ({"face": (self.face,)} if names_a_picture(self.face) else {})
 
 
 class TemplateSettings(Settings):

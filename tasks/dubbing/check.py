@@ -50,7 +50,7 @@ def limits_of(settings: DubSettings) -> Limits:
     """What a dub with these settings would be made with. The crop is that of the checkpoints, of which only the headers are read, or the default one
     where the settings name none. CheckpointError for those that cannot be used.
     """
-    if not settings.renderer:
+    if not (settings.renderer and settings.landmark_generator):
         return Limits.of(settings, CropSettings())
     from tasks.dubbing.generate import check_headers  # brings torch, which a check without checkpoints does not need
     from tasks.published import with_weights_in_use

@@ -16,14 +16,15 @@ import fsspec
 
 from schemas.errors import MediaError, SettingsError, StoreError
 from schemas.jobs import DubSummary, Segment
-from schemas.locations import without_secrets
+from schemas.locations import reachable, without_secrets
 from schemas.reasons import Reason
 from schemas.settings import DubSettings
+from tasks.dubbing.composite import Look
 from tasks.dubbing.confidence import per_second, worst_moments
 from tasks.dubbing.footage import Footage, Picture, footage_of
-from tasks.dubbing.generate import Networks
+from tasks.dubbing.generate import Generator, Networks
 from tasks.dubbing.inputs import fetched
-from tasks.dubbing.part import Part, evidence_of, reasons_of
+from tasks.dubbing.part import Part, evidence_of, generator_of, reasons_of
 from tasks.dubbing.patch import PatchWriter
 from tasks.dubbing.pipeline import Behind, ahead
 from tasks.dubbing.speech import Speech, read_speech
@@ -84,7 +85,7 @@ def dub_video(
     networks = networks or Networks.load(settings)
     with ExitStack() as stack:
         inputs = read_inputs(stack, video, speech, settings, segments)
-        _require_output(out, (inputs.video, inputs.speech, inputs.soundtrack))
+        _require_output(out, (inputs.video, inputs.speech, inputs.soundtrack, *(speech.path for _, speech in inputs.spoken)))
         dub = Dub(inputs, settings, networks, progress, memory or TemplateMemory())
         with dub.writer(out, settings) as writer, dub.patch(settings) or nullcontext() as patch:
             parts = dub.parts(patch)
@@ -97,6 +98,8 @@ def read_inputs(stack: ExitStack, video: str, speech: str, settings: DubSettings
     video_path, speech_path = fetched(stack, video), fetched(stack, speech)
     soundtrack = fetched(stack, settings.soundtrack) if settings.soundtrack else speech_path
     footage, colour = open_footage(video_path, settings)
+    if not probe(soundtrack).has_audio and settings.soundtrack:
+        raise MediaError(Reason.NO_AUDIO, f"There is no sound in {soundtrack.name}; give another soundtrack.")
     heard = read_speech(speech_path)
     spoken = tuple((segment, read_speech(fetched(stack, segment.speech))) for segment in segments)
     return Inputs(video_path, video, footage, colour, speech_path, soundtrack, heard, spoken or ((None, heard),))
@@ -121,10 +124,11 @@ def _require_output(out: str, inputs: tuple[Path, ...]) -> None:
         if any(local_path(out).resolve() == path.resolve() for path in inputs):
             raise SettingsError(f"The output {out} is also an input; give the output another name.")
         return
-    filesystem, path = fsspec.core.url_to_fs(out)
     try:
-        filesystem.pipe_file(f"{path}.partial", b"")
-        filesystem.rm_file(f"{path}.partial")
+        with reachable(out, StoreError):
+            filesystem, path = fsspec.core.url_to_fs(out)
+            filesystem.pipe_file(f"{path}.partial", b"")
+            filesystem.rm_file(f"{path}.partial")
     except OSError as error:
         raise StoreError(f"{without_secrets(out)} cannot be written: {error}.") from error
 
@@ -142,9 +146,13 @@ class Dub:
         self.memory = memory
         self.watch = Stopwatch()
         self.frames = frames_of_speech(self.footage.fps, inputs.heard.duration_s)
-        self.template_was_kept = False
+        self.template_was_kept = True
         if self.frames < 1:
             raise MediaError(Reason.TOO_SHORT, "The speech is shorter than one video frame; give a longer one.")
+        self._ranges = [self._frames_of(segment) for segment, _ in inputs.spoken]
+        self._look = Look.of(settings)
+        generator_of(settings, networks)  # what the device cannot do is told before pass one, which may take long
+        self._faces: dict[str, tuple[Template, Generator]] = {}
 
     def writer(self, out: str, settings: DubSettings) -> VideoWriter:
         """What the output is written with."""
@@ -172,13 +180,24 @@ class Dub:
 
     def parts(self, patch: PatchWriter | None = None) -> list[Part]:
         """Pass one, unless its outcome is kept, and what the landmark generator makes of the speech."""
-        return [self._part(segment, speech, patch) for segment, speech in self.inputs.spoken]
+        spoken = zip(self._ranges, self.inputs.spoken, strict=True)
+        return [self._part(number, frames, segment, speech, patch) for number, (frames, (segment, speech)) in enumerate(spoken)]
 
-    def _part(self, segment: Segment | None, speech: Speech, patch: PatchWriter | None) -> Part:
+    def _part(self, number: int, frames: range, segment: Segment | None, speech: Speech, patch: PatchWriter | None) -> Part:
         settings = self.settings if segment is None else self.settings.replaced(face=segment.face)
-        template = self._template(settings)
+        template, generator = self._face(settings)
         played = played_frames(self.frames, template.frames, settings.loop)
-        return Part(self._frames_of(segment), template, speech.mel, self.footage.fps, played, settings, self.networks, self.watch, patch)
+        size = self.networks.crop.size
+        return Part(number, frames, template, speech.mel, self.footage.fps, played, settings, generator, size, self._look, self.watch, patch)
+
+    def _face(self, settings: DubSettings) -> tuple[Template, Generator]:
+        """A person, and the networks that know the person's references: once for all segments in which this one speaks."""
+        if settings.face not in self._faces:
+            template, generator = self._template(settings), generator_of(settings, self.networks)
+            with self.watch.stage("render"):
+                generator.remember(template.references.faces, template.references.sketches)
+            self._faces[settings.face] = template, generator
+        return self._faces[settings.face]
 
     def _frames_of(self, segment: Segment | None) -> range:
         """The output frames of a segment, or all. SettingsError for one that begins after the output's end."""
@@ -209,7 +228,7 @@ class Dub:
         of = (self.inputs.name, self.footage.fps, crop, settings.landmark_references, settings.references, settings.face, settings.smoothing)
         with self.watch.stage("analyse"):
             template = self.memory.get(of, wanted, kept)
-        self.template_was_kept = not made
+        self.template_was_kept &= not made
         return template
 
     def write_frames(self, writer: VideoWriter, parts: list[Part]) -> None:

@@ -20,8 +20,7 @@ FloatArray = npt.NDArray[np.float32]
 Numbers = npt.NDArray[np.float64]
 
 PLACES = {"left": 0, "right": -1}
-WORDS = ("largest", "speaking", *PLACES)
-"""What `face` may be besides a number and a picture."""
+"""Of the faces from left to right."""
 MOST_PERSONS = 6
 """Persons among whom the largest or the speaking one is sought: those with the largest faces."""
 SAME_PLACE_OVERLAP = 0.3
@@ -54,11 +53,6 @@ class FollowedFace:
     def middle_px(self) -> float:
         """Its mean place from left to right, in source pixels."""
         return self.across / self.frames
-
-
-def is_picture_of_person(choice: str) -> bool:
-    """Whether the setting `face` names a picture, and not a place or a rule."""
-    return choice not in WORDS and not choice.isdecimal()
 
 
 def person_of(faces: Sequence[FollowedFace], choice: str, follows_sound: Callable[[FollowedFace], float], pictured: Callable[[], Look], name: str) -> list[int]:

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from schemas.errors import MediaError
+from schemas.errors import MediaError, StoreError
+from schemas.locations import without_secrets
 from schemas.reasons import Reason
 from tasks.places import local_copy
 
@@ -14,9 +15,9 @@ def fetched(stack: ExitStack, location: str) -> Path:
     try:
         path = stack.enter_context(local_copy(location))
     except FileNotFoundError as error:
-        raise MediaError(Reason.MISSING, f"{location} is not there.") from error
-    except OSError as error:
-        raise MediaError(Reason.UNREADABLE, f"{location} could not be read: {error}.") from error
+        raise MediaError(Reason.MISSING, f"{without_secrets(location)} is not there.") from error
+    except (OSError, StoreError) as error:
+        raise MediaError(Reason.UNREADABLE, without_secrets(f"{location} could not be read: {str(error).rstrip('.')}.")) from error
     stack.enter_context(named_as_given(str(path), location))
     return path
 

@@ -16,7 +16,7 @@ from pydantic import JsonValue
 from schemas.errors import SettingsError
 from schemas.jobs import DubJob, Segment
 from schemas.locations import absolute_location
-from schemas.settings import KEEPING, DubSettings, check_settings
+from schemas.settings import KEEPING, DubSettings, check_settings, names_a_picture
 from tasks import places
 from tasks.dubbing.results import FOLDER
 
@@ -32,8 +32,6 @@ OF_A_ROW = frozenset(DubSettings.model_fields) - OF_THE_RUN
 """Settings of a single dub that may be columns."""
 READ = ("video", "speech", "soundtrack", "jaw_predictor")
 """Columns that name what is read: relative to the list's own folder."""
-CHOICES_OF_FACE = frozenset({"largest", "speaking", "left", "right"})
-"""Words that name a face; what is neither one of them nor a number is a picture of the person."""
 TEXTS = frozenset({"face", "consent"})
 """Settings that are text also where a list has a number."""
 TOO_MANY = "columns too many"
@@ -206,7 +204,7 @@ def _located(name: str, value: JsonValue, folder: str) -> JsonValue:
 
 
 def _face(face: str, folder: str) -> str:
-    return face if face in CHOICES_OF_FACE or face.isdecimal() else _from_folder(folder, face)
+    return _from_folder(folder, face) if names_a_picture(face) else face
 
 
 def _as_text(value: object) -> object:

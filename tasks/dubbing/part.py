@@ -16,7 +16,7 @@ from tasks.dubbing.spoken import SpokenVideo
 from tasks.dubbing.stopwatch import Stopwatch
 from tasks.dubbing.template import Template
 from tasks.dubbing.timeline import IndexArray
-from tasks.dubbing.when_to_dub import DUBBED, FADE_S, NO_FACE, shown
+from tasks.dubbing.when_to_dub import DUBBED, FADE_S, NO_FACE, NOT_SPOKEN, shown
 from tasks.faces.crop import crop_face, lip_opening
 
 FloatArray = npt.NDArray[np.float32]
@@ -27,26 +27,30 @@ class Part:
 
     def __init__(
         self,
+        number: int,
         frames: range,
         template: Template,
         mel: FloatArray,
         fps: Fraction,
         played: IndexArray,
         settings: DubSettings,
-        networks: Networks,
+        generator: Generator,
+        size: int,
+        look: Look,
         watch: Stopwatch,
         patch: PatchWriter | None = None,
     ) -> None:
-        """mel (n, 80): of a speech that begins with the first of `frames`. played (F,): the source frame of every output frame.
-        patch: takes the faces by themselves, too.
+        """number: of the part in its dub. mel (n, 80): of a speech that begins with the first of `frames`. played (F,): the source frame of every
+        output frame. generator: knows the template's references; size: pixels of the networks' faces. patch: takes the faces by themselves, too.
         """
         self.frames = frames
         self.template = template
-        self._size = networks.crop.size
-        self._look = Look.of(settings)
+        self._number = number
+        self._size = size
+        self._look = look
         self._watch = watch
         self._patch = patch
-        self._generator = generator_of(settings, networks)
+        self._generator = generator
         self._fps = float(fps)
         self._played = played[frames.start : frames.stop]
         with watch.stage("landmarks"):
@@ -56,8 +60,7 @@ class Part:
         self.share = np.where(speaks, bearable.share[self._played], 0) * _ends_faded(frames, len(played), FADE_S * self._fps)
         self.reasons = np.where(speaks, bearable.reasons[self._played], NO_FACE).astype(np.int8)
         """Why the source shows, as in `when_to_dub`; DUBBED where it does not."""
-        with watch.stage("render"):
-            self._generator.remember(template.references.faces, template.references.sketches)
+        self.reasons[(self.share < 1) & (self.reasons == DUBBED)] = NOT_SPOKEN
 
     @property
     def frames_at_once(self) -> int:
@@ -89,7 +92,7 @@ class Part:
         box = self._spoken.box(mine)
         new = new_face(picture, face, box, self._spoken.contours(mine), self._look)
         if self._patch is not None:
-            self._patch.write(frame, with_alpha(new.face, new.mask * self.share_of(frame)), box)
+            self._patch.write(frame, with_alpha(new.face, new.mask * self.share_of(frame)), box, self._number)
         return new.pasted(picture, self.share_of(frame))
 
     def _faces(self, batch: list[tuple[int, Picture]]) -> dict[int, Picture]:

@@ -1,6 +1,7 @@
 """The new faces alone, for editors who lay them over the graded picture themselves: a PNG with alpha for each frame, and where it goes."""
 
 import json
+import re
 from array import array
 from fractions import Fraction
 from types import TracebackType
@@ -11,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tasks.faces.crop import Box
-from tasks.places import join, remove, write_bytes
+from tasks.places import join, read_bytes, remove, write_bytes
 
 Picture = npt.NDArray[np.uint8]
 FloatArray = npt.NDArray[np.float32]
@@ -19,9 +20,10 @@ FloatArray = npt.NDArray[np.float32]
 INDEX = "patch.json"
 DIGITS = 6
 """Of the frame's number in a file's name: names sort as frames up to eleven hours at 25 a second, which is what editors import by."""
+NAMED = re.compile(r"\d{6,}(-\d+)?\.png")
 COMPRESSION = 3
 """Of PNG, 0..9: more takes longer than rendering and saves little."""
-NUMBERS_A_FRAME = 5
+NUMBERS_A_FACE = 6
 
 
 def with_alpha(face: FloatArray, mask: FloatArray) -> Picture:
@@ -34,35 +36,47 @@ class PatchWriter:
 
     patch.json: fps (exact, "30000/1001"), width and height of the video, and frames: a list of {frame, file, box}, the box being
     x0, y0, x1, y1 in the video's pixels, x1 and y1 outside, as large as the picture. It is there only when all pictures are.
-    Frames that show the source alone have no picture. Each file appears whole. Raises StoreError when the place cannot be written.
+    Frames that show the source alone have no picture, and where several people
+    are dubbed at once the others' names end in -1, -2 and so on. Each file appears whole. Raises StoreError when the place cannot be written.
     """
 
     def __init__(self, location: str, fps: Fraction, width: int, height: int) -> None:
         self.location = location
         self._video = {"fps": str(Fraction(fps)), "width": width, "height": height}
-        self._boxes = array("l")  # five numbers a frame: an hour is under 4 MB
+        self._boxes = array("l")  # six numbers a face: an hour of one is under 5 MB
 
     def __enter__(self) -> Self:
-        remove(join(self.location, INDEX))  # of an earlier dub
+        self._remove_earlier()
         return self
+
+    def _remove_earlier(self) -> None:
+        """Takes away what an earlier dub left here, as its index says: editors import whole folders by name."""
+        try:
+            earlier = [row["file"] for row in json.loads(read_bytes(join(self.location, INDEX)))["frames"]]
+        except (OSError, ValueError, KeyError, TypeError):
+            return
+        for name in earlier:
+            if NAMED.fullmatch(str(name)):
+                remove(join(self.location, str(name)))
+        remove(join(self.location, INDEX))
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if error is None:
             write_bytes(join(self.location, INDEX), json.dumps({**self._video, "frames": self._index()}).encode())
 
-    def write(self, frame: int, face: Picture, box: Box) -> None:
-        """Writes the face (h, w, 4) uint8 BGRA of an output frame, h × w being the box in whole pixels."""
+    def write(self, frame: int, face: Picture, box: Box, part: int = 0) -> None:
+        """Writes the face (h, w, 4) uint8 BGRA of an output frame, h × w being the box in whole pixels; part: which of several speakers."""
         x0, y0, x1, y1 = box.pixels
         if face.shape != (y1 - y0, x1 - x0, 4) or face.dtype != np.uint8:
             raise ValueError(f"a face of {face.shape} {face.dtype} does not fill a box of {x1 - x0} x {y1 - y0} pixels with alpha")
         _, coded = cv2.imencode(".png", face, [cv2.IMWRITE_PNG_COMPRESSION, COMPRESSION])
-        write_bytes(join(self.location, _name(frame)), coded.tobytes())
-        self._boxes.extend((frame, x0, y0, x1, y1))
+        write_bytes(join(self.location, _name(frame, part)), coded.tobytes())
+        self._boxes.extend((frame, part, x0, y0, x1, y1))
 
     def _index(self) -> list[dict[str, object]]:
-        rows = np.array(self._boxes, dtype=np.int64).reshape(-1, NUMBERS_A_FRAME).tolist()
-        return [{"frame": frame, "file": _name(frame), "box": box} for frame, *box in rows]
+        rows = np.array(self._boxes, dtype=np.int64).reshape(-1, NUMBERS_A_FACE).tolist()
+        return [{"frame": frame, "file": _name(frame, part), "box": box} for frame, part, *box in sorted(rows)]
 
 
-def _name(frame: int) -> str:
-    return f"{frame:0{DIGITS}d}.png"
+def _name(frame: int, part: int) -> str:
+    return f"{frame:0{DIGITS}d}{f'-{part}' if part else ''}.png"

@@ -15,7 +15,7 @@ from schemas.face_points import CONTENT_POSITIONS, POSE_POSITIONS
 from schemas.locations import without_secrets
 from schemas.reasons import Reason
 from schemas.settings import CropSettings, CuttingSettings, DubSettings
-from tasks.audio import read_waveform
+from tasks.audio import waveform_blocks
 from tasks.corpus.scenes import cut_finder
 from tasks.dubbing.appearance import Look, look_of
 from tasks.dubbing.face_choice import FollowedFace, lips_follow, person_of
@@ -160,7 +160,8 @@ class _Sound:
         """How well a face's lips go with it, -1..1; 0 where there is no sound."""
         if self._waveform is None:
             info = probe(self._footage.path)
-            self._waveform = read_waveform(self._footage.path, info.start_s) if info.has_audio else np.zeros(0, dtype=np.float32)
+            heard = waveform_blocks(self._footage.path, info.start_s) if info.has_audio else iter(())
+            self._waveform = array_of(heard, (), np.float32)
         openings = self._followed.openings(self._followed.rows([face.track]))
         fps = float(self._footage.fps)
         return lips_follow(openings, face.first / fps, fps, self._waveform)

@@ -22,9 +22,8 @@ import numpy.typing as npt
 
 from schemas.errors import StoreError
 from schemas.locations import without_secrets
-from schemas.settings import CropSettings, DubSettings, TemplateSettings
+from schemas.settings import CropSettings, DubSettings, TemplateSettings, names_a_picture
 from tasks import places
-from tasks.dubbing.face_choice import is_picture_of_person
 from tasks.dubbing.frame_arrays import array_of, let_go
 from tasks.dubbing.template import References, Template
 from tasks.file_hash import file_hash
@@ -66,7 +65,7 @@ class KeptTemplate:
 def template_key(video_path: str | Path, settings: DubSettings, crop: CropSettings) -> str:
     """What names a template: hash of the video's content, dash, hash of all that shapes a template. FileNotFoundError without the video."""
     shaped: dict[str, Any] = {name: getattr(settings, name) for name in SHAPED_BY} | {"crop": crop.model_dump(mode="json"), "format": FORMAT}
-    if is_picture_of_person(settings.face):
+    if names_a_picture(settings.face):
         with places.local_copy(settings.face) as picture:
             shaped["face"] = file_hash(picture) if picture.is_file() else settings.face
     digest = hashlib.sha256(json.dumps(shaped, sort_keys=True).encode()).hexdigest()

@@ -2,7 +2,7 @@
 
 import time
 
-from schemas.errors import MediaError
+from schemas.errors import DubmillError, MediaError
 from schemas.reasons import Reason
 from tasks.media.probe import probe
 from tasks.places import local_copy
@@ -20,7 +20,7 @@ def time_limit_s(speech: str, factor: float) -> float:
     try:
         with local_copy(speech) as path:
             return max(LEAST_S, factor * (probe(path).duration_s or 0.0))
-    except (MediaError, OSError):
+    except (DubmillError, OSError):
         return LEAST_S
 
 

@@ -170,6 +170,7 @@ LATER_S = 1000.0 + QUIET_S
         ({"version": "v1", "run_id": "r", "done": True}, False, True, LATER_S, True),
         ({"version": "v0", "run_id": "r", "done": True}, False, False, LATER_S, True),
         ({"version": "v1", "run_id": "r", "done": False}, True, False, LATER_S, False),  # another run is at it
+        ({"version": "v0", "run_id": "r", "done": False}, True, True, LATER_S, False),  # changed, while another run is at it
         ({"version": "v1", "run_id": "r", "done": False}, False, False, LATER_S, True),  # that run has failed
     ],
 )

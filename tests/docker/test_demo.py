@@ -40,8 +40,9 @@ def test_all_four_dag_runs_succeeded_in_airflows_database(made: dict[str, Any]) 
         runs = connection.execute("SELECT dag_id, state FROM dag_run ORDER BY dag_id").fetchall()
         events = connection.execute("SELECT a.name, e.extra FROM asset_event e JOIN asset a ON a.id = e.asset_id ORDER BY a.name").fetchall()
     assert runs == [(dag_id, "success") for dag_id in DAGS]
-    assert [name for name, _ in events] == ["corpus", "landmark-generator", "renderer"]
+    assert [name for name, _ in events] == ["corpus", "dubs", "landmark-generator", "renderer"]
     assert json.loads(events[0][1])["clips"] >= 2
+    assert json.loads(events[1][1])["done"] == 1
 
 
 def test_there_are_a_corpus_and_two_checkpoints(made: dict[str, Any]) -> None:

@@ -52,7 +52,7 @@ def test_float32_equals_the_plain_forward(preset: str, references: int, inputs: 
     network = like_a_trained(LandmarkGenerator(PRESETS[preset]))  # type: ignore[index]
     expected = plain(network, inputs, references)
     assert expected.shape == (6, 2, 57)
-    assert expected.std(dim=0).min() > 1e-3, "windows differ"
+    assert expected.std(dim=0).min() > 2e-4, "windows differ"
     torch.testing.assert_close(fast(FastLandmarkGenerator.of(network), inputs, references), expected, atol=1e-4, rtol=0)
 
 

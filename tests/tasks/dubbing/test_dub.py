@@ -14,6 +14,7 @@ from schemas.settings import DubSettings
 from tasks.dubbing.dub import dub_video
 from tasks.dubbing.generate import Networks
 from tasks.dubbing.stamp import read_dub_stamp
+from tasks.dubbing.template import analyse
 from tasks.dubbing.timeline import played_frames
 from tasks.media.decode import read_frames
 from tasks.media.probe import probe
@@ -98,7 +99,10 @@ def test_two_people_say_their_own_speeches_for_a_while(tmp_path: Path, settings:
     out = tmp_path / "dub.mp4"
     summary = dub_video(str(source), str(whole), str(out), settings, networks=networks, segments=(segment,))
     assert (summary.frames, summary.dubbed_frames) == (30, 10)
-    assert [(stretch.start_s, stretch.end_s) for stretch in summary.source_shown if stretch.reason == "not-spoken"] == [(0.0, 0.4), (0.8, 1.2)]
+    assert [(stretch.start_s, stretch.end_s) for stretch in summary.source_shown if stretch.reason == "not-spoken"] == [
+        (0.0, 0.56),
+        (0.64, 1.2),
+    ]  # with the fades
     shown, original = pictures(out), pictures(source)
     changed = [difference(picture, before) > 1 for picture, before in zip(shown, original, strict=True)]
     assert not any(changed[:10] + changed[20:])
@@ -106,6 +110,40 @@ def test_two_people_say_their_own_speeches_for_a_while(tmp_path: Path, settings:
     late = segment.replaced(start_s=2.0, end_s=3.0)
     with pytest.raises(SettingsError, match="holds no frame"):
         dub_video(str(source), str(whole), str(tmp_path / "late.mp4"), settings, networks=networks, segments=(late,))
+
+
+def test_people_who_speak_at_once_are_looked_for_once_each_and_have_patches_of_their_own(
+    tmp_path: Path, settings: DubSettings, networks: Networks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, said = make_talking_clip(tmp_path / "clip.mp4", seconds=0.8), str(make_speech(tmp_path / "said.wav", seconds=0.8))
+    looked = []
+    monkeypatch.setattr("tasks.dubbing.dub.analyse", lambda *given: looked.append(given[3].face) or analyse(*given))
+    spans = ((0.0, 0.4, "largest"), (0.2, 0.8, "left"), (0.6, 0.8, "largest"))
+    segments = tuple(Segment(start_s=start, end_s=end, speech=said, face=face) for start, end, face in spans)
+    patched = settings.replaced(patch=str(tmp_path / "patch"))
+    dub_video(str(source), said, str(tmp_path / "dub.mp4"), patched, networks=networks, segments=segments)
+    assert looked == ["largest", "left"]
+    frames = json.loads((tmp_path / "patch" / "patch.json").read_text())["frames"]
+    assert [row["file"] for row in frames if row["frame"] in (2, 7, 12)] == ["000002.png", "000007.png", "000007-1.png", "000012-1.png"]
+    assert all((tmp_path / "patch" / row["file"]).is_file() for row in frames)
+    dub_video(str(source), str(make_speech(tmp_path / "short.wav", seconds=0.2)), str(tmp_path / "short.mp4"), patched, networks=networks)
+    assert len(list((tmp_path / "patch").glob("*.png"))) == 5
+
+
+def test_what_cannot_be_done_is_said_before_the_video_is_looked_at(
+    tmp_path: Path, settings: DubSettings, networks: Networks, clip: Path, speech: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.dubbing.dub.analyse", lambda *_: pytest.fail("work was begun"))
+    wrong = (
+        ({"precision": "fp16"}, SettingsError),
+        ({"jaw_predictor": str(speech)}, SettingsError),
+        ({"soundtrack": str(tmp_path / "none.wav")}, MediaError),
+        ({"soundtrack": "nosuch://bucket/music.wav"}, MediaError),
+    )
+    for change, error in wrong:
+        with pytest.raises(error):
+            dub_video(str(clip), str(speech), str(tmp_path / "dub.mp4"), settings.replaced(**change), networks=networks)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_second_dub_of_a_video_skips_the_first_pass(
