@@ -6,8 +6,8 @@ SHELL := bash
 
 DATA := .venv/bin/python
 CONTROL := .venv-airflow/bin/python
-# Files of tests side by side, one a core; each test has one thread of its own. In their order: the demo, which takes longest, comes early.
-PARALLEL := --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
+# Files of tests side by side, one a core; each test has one thread of its own.
+PARALLEL := --numprocesses=auto --maxprocesses=4 --dist=loadfile
 LOCAL_SCRIPTS := docker/local/services.py docker/local/dag_runs.py docker/local/up.py docker/local/demo.py
 
 # Your own footage and speech for the demo: make demo CLIPS=folder SPEECH=file
