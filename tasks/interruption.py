@@ -53,7 +53,7 @@ def interrupted_by_signals() -> Iterator[None]:
     terminal torchrun sends its workers SIGTERM too. Must be entered in the main thread.
     """
 
-    def interrupt(number: int, _: object) -> None:
+    def _interrupt(number: int, _: object) -> None:
         for each in SIGNALS:
             signal.signal(each, signal.SIG_DFL if each == number else signal.SIG_IGN)
         if _Hold.depth:
@@ -61,7 +61,7 @@ def interrupted_by_signals() -> Iterator[None]:
         else:
             raise Interruption(number)
 
-    before = [signal.signal(number, interrupt) for number in SIGNALS]
+    before = [signal.signal(number, _interrupt) for number in SIGNALS]
     try:
         yield
     finally:

@@ -48,7 +48,11 @@ def lips_follow(segment: Segment, waveform: FloatArray) -> float:
     opening = np.array([frame.lip_opening for frame in segment.frames])
     if len(opening) < FEWEST_FRAMES:
         return 0.0
-    loudness = loudness_a_frame(waveform, segment.start_frame, len(opening))
+    return best_correlation(opening, loudness_a_frame(waveform, segment.start_frame, len(opening)))
+
+
+def best_correlation(opening: Numbers, loudness: Numbers) -> float:
+    """Best correlation of lip openings (n,) and loudness (n,), both at 25 a second, over shifts of a few frames: -1..1, 0 where either does not vary."""
     return max(_correlation(*_shifted(opening, loudness, shift)) for shift in range(-LARGEST_SHIFT_FRAMES, LARGEST_SHIFT_FRAMES + 1))
 
 

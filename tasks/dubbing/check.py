@@ -14,7 +14,7 @@ from schemas.settings import CropSettings, DubSettings
 from tasks.audio import SAMPLE_RATE, read_waveform
 from tasks.dubbing.findings import Finding, Limits, SpeechFacts, footage_findings, source_shown, speech_findings
 from tasks.dubbing.inputs import fetched
-from tasks.dubbing.looks import Look, looks_at
+from tasks.dubbing.looks import Glance, looks_at
 from tasks.dubbing.timeline import frames_of_speech
 from tasks.media.probe import MediaInfo, probe
 from tasks.progress import Progress, silent
@@ -79,7 +79,7 @@ def _frames(info: MediaInfo, heard: SpeechFacts | None) -> int:
     return frames
 
 
-def _summary(info: MediaInfo, frames: int, looks: list[Look], findings: list[Finding], limits: Limits) -> CheckSummary:
+def _summary(info: MediaInfo, frames: int, looks: list[Glance], findings: list[Finding], limits: Limits) -> CheckSummary:
     duration_s = float(frames / info.fps)
     shares = np.array([limits.share(look.face) for look in looks])
     rendered = round(frames * float(np.mean(shares > 0)))

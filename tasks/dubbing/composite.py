@@ -58,7 +58,7 @@ class Contours:
 
 
 @dataclass(frozen=True)
-class Look:
+class Finish:
     """How a generated face is made to look before and where it meets the source."""
 
     match_colour: bool = True
@@ -69,7 +69,7 @@ class Look:
 
     @classmethod
     def of(cls, settings: DubSettings) -> Self:
-        """The look that settings ask for. SettingsError when their jaw predictor is none."""
+        """The finish that settings ask for. SettingsError when their jaw predictor is none."""
         jaw = load_jaw_predictor(settings.jaw_predictor) if settings.jaw_predictor else None
         return cls(settings.match_colour, settings.sharpening, jaw)
 
@@ -108,27 +108,21 @@ class NewFace:
         return pasted
 
 
-def new_face(picture: Picture, generated: Picture, box: Box, contours: Contours, look: Look = Look()) -> NewFace:
+def new_face(picture: Picture, generated: Picture, box: Box, contours: Contours, finish: Finish = Finish()) -> NewFace:
     """The generated face (S, S, 3) made to fit the picture (H, W, 3) that it goes into."""
     x0, y0, x1, y1 = box.pixels
     true_face = picture[y0:y1, x0:x1]
-    if look.jaw is not None:
-        contours = with_predicted_jaws(contours, true_face, generated, look.jaw)
+    if finish.jaw is not None:
+        contours = with_predicted_jaws(contours, true_face, generated, finish.jaw)
     mask = seam_mask(contours, _edges(picture, (x0, y0, x1, y1)))
-    face = finished_face(generated, true_face, seam_of(mask, contours), look)
-    shown = cv2.resize(mask, (x1 - x0, y1 - y0), interpolation=cv2.INTER_LINEAR)
-    return NewFace(resize_face(face, x1 - x0, y1 - y0), np.asarray(shown, dtype=np.float32), box)
+    face = finished_face(generated, true_face, seam_of(mask, contours), finish)
+    return NewFace(resize_face(face, x1 - x0, y1 - y0), enlarged(mask, x1 - x0, y1 - y0), box)
 
 
-def paste_face(picture: Picture, generated: Picture, box: Box, contours: Contours, look: Look = Look(), share: float = 1.0) -> Picture:
-    """The picture (H, W, 3) with the generated face (S, S, 3) in it: `new_face` and `NewFace.pasted` in one."""
-    return new_face(picture, generated, box, contours, look).pasted(picture, share) if share > 0 else picture
-
-
-def finished_face(generated: Picture, true_face: Picture, seam: FloatArray, look: Look) -> FloatArray:
+def finished_face(generated: Picture, true_face: Picture, seam: FloatArray, finish: Finish) -> FloatArray:
     """The generated face (S, S, 3), sharpened and in the colours of the true one: float32, not rounded, and not yet enlarged."""
-    face = sharpened(generated, look.sharpening)
-    return match_colour(face, true_face, seam) if look.match_colour else face
+    face = sharpened(generated, finish.sharpening)
+    return match_colour(face, true_face, seam) if finish.match_colour else face
 
 
 def sharpened(generated: Picture, strength: float) -> FloatArray:
@@ -166,9 +160,9 @@ def with_predicted_jaws(contours: Contours, true_face: Picture, generated: Pictu
     return replace(contours, source_content=source_content, content=content)
 
 
-def blend_mask(contours: Contours, width: int, height: int, edges: Edges = Edges()) -> FloatArray:
-    """`seam_mask` at the size of the box: (height, width), 0..1."""
-    return np.asarray(cv2.resize(seam_mask(contours, edges), (width, height), interpolation=cv2.INTER_LINEAR), dtype=np.float32)
+def enlarged(mask: FloatArray, width: int, height: int) -> FloatArray:
+    """A mask of `seam_mask` at the size of the box: (height, width), 0..1."""
+    return np.asarray(cv2.resize(mask, (width, height), interpolation=cv2.INTER_LINEAR), dtype=np.float32)
 
 
 def seam_mask(contours: Contours, edges: Edges = Edges()) -> FloatArray:

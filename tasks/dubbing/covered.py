@@ -97,8 +97,3 @@ def visibility(looks: FloatArray, usual: FloatArray) -> FloatArray:
     strangeness = np.clip((change - STRANGE_FROM) / (STRANGE_WHOLLY - STRANGE_FROM), 0, 1).mean(axis=1)
     visible = 1 - np.clip((strangeness - VISIBLE_TO) / (COVERED_FROM - VISIBLE_TO), 0, 1)
     return np.nan_to_num(visible, nan=1.0).astype(np.float32)
-
-
-def mouth_visibility(picture: Picture, points: Points, usual: FloatArray) -> float:
-    """How visible the mouth of one frame is, 0..1: `mouth_look` against the person's `usual_look`."""
-    return float(visibility(mouth_look(picture, points)[None], usual)[0])

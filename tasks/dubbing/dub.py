@@ -19,7 +19,7 @@ from schemas.jobs import DubSummary, Segment
 from schemas.locations import reachable, without_secrets
 from schemas.reasons import Reason
 from schemas.settings import DubSettings
-from tasks.dubbing.composite import Look
+from tasks.dubbing.composite import Finish
 from tasks.dubbing.confidence import per_second, worst_moments
 from tasks.dubbing.footage import Footage, Picture, footage_of
 from tasks.dubbing.generate import Generator, Networks
@@ -98,7 +98,7 @@ def read_inputs(stack: ExitStack, video: str, speech: str, settings: DubSettings
     video_path, speech_path = fetched(stack, video), fetched(stack, speech)
     soundtrack = fetched(stack, settings.soundtrack) if settings.soundtrack else speech_path
     footage, colour = open_footage(video_path, settings)
-    if not probe(soundtrack).has_audio and settings.soundtrack:
+    if settings.soundtrack and not probe(soundtrack).has_audio:
         raise MediaError(Reason.NO_AUDIO, f"There is no sound in {soundtrack.name}; give another soundtrack.")
     heard = read_speech(speech_path)
     spoken = tuple((segment, read_speech(fetched(stack, segment.speech))) for segment in segments)
@@ -150,14 +150,15 @@ class Dub:
         if self.frames < 1:
             raise MediaError(Reason.TOO_SHORT, "The speech is shorter than one video frame; give a longer one.")
         self._ranges = [self._frames_of(segment) for segment, _ in inputs.spoken]
-        self._look = Look.of(settings)
+        self._finish = Finish.of(settings)
         generator_of(settings, networks)  # what the device cannot do is told before pass one, which may take long
         self._faces: dict[str, tuple[Template, Generator]] = {}
 
     def writer(self, out: str, settings: DubSettings) -> VideoWriter:
         """What the output is written with."""
         of_its_own = self.inputs.soundtrack if self.inputs.soundtrack != self.inputs.speech else None
-        stamp = make_stamp(self.inputs.video, self.inputs.speech, self.networks.versions, consent=settings.consent, soundtrack=of_its_own)
+        inputs, versions, snapshots = self.inputs, self.networks.versions, self.networks.snapshots
+        stamp = make_stamp(inputs.video, inputs.speech, versions, consent=settings.consent, soundtrack=of_its_own, snapshots=snapshots)
         # NVENC takes nothing from the CPU, where the pictures are, so it pays only beside networks that are on the GPU too.
         encoder = "x264" if settings.encoder == "auto" and self.networks.device.type == "cpu" else settings.encoder
         return VideoWriter(
@@ -188,7 +189,7 @@ class Dub:
         template, generator = self._face(settings)
         played = played_frames(self.frames, template.frames, settings.loop)
         size = self.networks.crop.size
-        return Part(number, frames, template, speech.mel, self.footage.fps, played, settings, generator, size, self._look, self.watch, patch)
+        return Part(number, frames, template, speech.mel, self.footage.fps, played, settings, generator, size, self._finish, self.watch, patch)
 
     def _face(self, settings: DubSettings) -> tuple[Template, Generator]:
         """A person, and the networks that know the person's references: once for all segments in which this one speaks."""

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from schemas.errors import MediaError
 from schemas.reasons import Reason
 from tasks.audio import SAMPLE_RATE
-from tasks.corpus.speaking import FEWEST_FRAMES, LARGEST_SHIFT_FRAMES, LIPS_CORRELATE, loudness_a_frame
+from tasks.corpus.speaking import FEWEST_FRAMES, LIPS_CORRELATE, best_correlation, loudness_a_frame
 from tasks.dubbing.appearance import SAME_PERSON, Look, likeness
 from tasks.faces.crop import Box
 
@@ -80,14 +80,7 @@ def lips_follow(openings: FloatArray, first_s: float, fps: float, waveform: Floa
         return 0.0
     opening = np.interp(np.arange(frames) / 25, np.arange(len(openings)) / fps, openings.astype(np.float64))
     loudness = loudness_a_frame(waveform[first * SAMPLE_RATE // 25 :], 0, frames)
-    inner = slice(LARGEST_SHIFT_FRAMES, frames - LARGEST_SHIFT_FRAMES)
-    shifted = (np.roll(loudness, shift)[inner] for shift in range(-LARGEST_SHIFT_FRAMES, LARGEST_SHIFT_FRAMES + 1))
-    return max(_correlation(opening[inner], other) for other in shifted)
-
-
-def _correlation(first: Numbers, second: Numbers) -> float:
-    spread = float(first.std() * second.std())
-    return float(((first - first.mean()) * (second - second.mean())).mean()) / spread if spread > 0 else 0.0
+    return best_correlation(opening, loudness)
 
 
 def _tracks(person: Sequence[FollowedFace]) -> list[int]:

@@ -11,8 +11,9 @@ import numpy.typing as npt
 from schemas.jobs import SourceShown
 from schemas.settings import CropSettings, DubSettings
 from tasks.audio import SAMPLE_RATE, Waveform, mel_spectrogram
-from tasks.dubbing.looks import LOOKS_A_SECOND, Face, Look
+from tasks.dubbing.looks import LOOKS_A_SECOND, Face, Glance
 from tasks.dubbing.voice import speaking
+from tasks.dubbing.when_to_dub import facing
 from tasks.durations import spoken_duration
 from tasks.mel_windows import MEL_FPS
 
@@ -83,8 +84,7 @@ class Limits:
         """How much of the dub a look would show, 0..1; the rest is the source."""
         if face is None or face.face_px < self.min_face_px:
             return 0.0
-        width_deg = self.gone_at_yaw_deg - self.fade_from_yaw_deg
-        return float(np.clip((self.gone_at_yaw_deg - face.yaw_deg) / width_deg, 0, 1)) if width_deg > 0 else float(face.yaw_deg < self.gone_at_yaw_deg)
+        return float(facing(np.array([face.yaw_deg], dtype=np.float32), self.fade_from_yaw_deg, self.gone_at_yaw_deg)[0])
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class SpeechFacts:
         return cls(len(waveform) / SAMPLE_RATE, float(spoken.mean()), clipped, _over_noise_db(waveform, spoken))
 
 
-def source_shown(looks: list[Look], limits: Limits, until_s: float) -> tuple[SourceShown, ...]:
+def source_shown(looks: list[Glance], limits: Limits, until_s: float) -> tuple[SourceShown, ...]:
     """Stretches, in seconds of the video, in which looks on end would show the source, and why."""
     shown: list[SourceShown] = []
     for look, end_s in zip(looks, _ends_s(looks, until_s), strict=True):
@@ -118,7 +118,7 @@ def source_shown(looks: list[Look], limits: Limits, until_s: float) -> tuple[Sou
     return tuple(shown)
 
 
-def footage_findings(looks: list[Look], limits: Limits, fps: float, *, is_picture: bool) -> Iterator[Finding]:
+def footage_findings(looks: list[Glance], limits: Limits, fps: float, *, is_picture: bool) -> Iterator[Finding]:
     """What speaks against the footage."""
     faces = [look.face for look in looks if look.face is not None]
     if not faces:
@@ -148,7 +148,7 @@ def speech_findings(speech: SpeechFacts, video_s: float | None) -> Iterator[Find
         yield Finding(Severity.POOR if much else Severity.FAIR, f"{lengths}, which is played forth and back until the end.")
 
 
-def _scene_findings(looks: list[Look]) -> Iterator[Finding]:
+def _scene_findings(looks: list[Glance]) -> Iterator[Finding]:
     several = float(np.mean([look.persons > 1 for look in looks]))
     if several >= SEVERAL_SHARE:
         yield Finding(Severity.FAIR, f"Several faces of like size are there in {several:.0%} of the video; the largest is dubbed unless --face says another.")
@@ -158,14 +158,14 @@ def _scene_findings(looks: list[Look]) -> Iterator[Finding]:
         yield Finding(Severity.FAIR, f"The picture changes at once, as at cuts, about every {every_s:.0f} s; in short shots the mouth is less steady.")
 
 
-def _shown_findings(looks: list[Look], limits: Limits) -> Iterator[Finding]:
+def _shown_findings(looks: list[Glance], limits: Limits) -> Iterator[Finding]:
     shown = 1 - float(np.mean([limits.share(look.face) for look in looks]))
     if shown >= SHOWN_FAIR:
         grave = Severity.NO if shown >= SHOWN_NO else Severity.POOR if shown >= SHOWN_POOR else Severity.FAIR
         yield Finding(grave, f"{shown:.0%} of the dub would show the source: {_causes(looks, limits)}.")
 
 
-def _causes(looks: list[Look], limits: Limits) -> str:
+def _causes(looks: list[Glance], limits: Limits) -> str:
     reasons = [_reason(look.face, limits) for look in looks]
     said = {
         "no-face": "no face is found",
@@ -203,7 +203,7 @@ def _reason(face: Face | None, limits: Limits) -> ShownReason | None:
     return "turned-away" if limits.share(face) < 1 else None
 
 
-def _ends_s(looks: list[Look], until_s: float) -> list[float]:
+def _ends_s(looks: list[Glance], until_s: float) -> list[float]:
     """Where what a look stands for ends: at the next look of its stretch, or when it would be due."""
     times = [look.time_s for look in looks]
     following = [*times[1:], np.inf]

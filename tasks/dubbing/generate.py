@@ -51,6 +51,12 @@ class Networks:
     _fast: dict[tuple[str, torch.dtype, bool], Any] = field(default_factory=dict, repr=False, compare=False)
     """Their fast forms, made when first asked for: dubs that follow each other share them, and what was compiled."""
 
+    @property
+    def snapshots(self) -> dict[str, str]:
+        """The snapshot of the corpus that each network was trained on, where its header names one."""
+        headers = {"landmark_generator": self.landmark_generator.header, "renderer": self.renderer.header}
+        return {name: header.snapshot for name, header in headers.items() if header is not None and header.snapshot is not None}
+
     def fast_landmark_generator(self, dtype: torch.dtype) -> FastLandmarkGenerator:
         """The landmark generator for inference."""
         made: FastLandmarkGenerator = self._made(("landmark-generator", dtype, False), lambda: FastLandmarkGenerator.of(self.landmark_generator, dtype))

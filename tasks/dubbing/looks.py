@@ -50,7 +50,7 @@ class Face:
 
 
 @dataclass(frozen=True)
-class Look:
+class Glance:
     """One look. time_s: of the video. face: None where no face is found; persons: faces nearly as large as the largest, it too.
 
     is_cut: the picture has little to do with that of the look before.
@@ -62,12 +62,12 @@ class Look:
     is_cut: bool
 
 
-def looks_at(path: Path, info: MediaInfo, until_s: float | None, crop: CropSettings, progress: Progress = silent) -> list[Look]:
+def looks_at(path: Path, info: MediaInfo, until_s: float | None, crop: CropSettings, progress: Progress = silent) -> list[Glance]:
     """Looks at the first `until_s` seconds of a video (None: of what there is), two a second, or at a still picture once.
 
     More than WHOLE_UP_TO_S seconds, and what has no known length, are looked at in samples. Raises what decoding raises.
     """
-    looks: list[Look] = []
+    looks: list[Glance] = []
     with FaceFinder(CuttingSettings(detector="both", max_faces=MOST_FACES)) as finder:
         for frames in _stretches(path, info, until_s):
             is_cut = cut_finder(CuttingSettings().scene_threshold)
@@ -94,16 +94,16 @@ def _frames(path: Path, begin_s: float, end_s: float) -> Iterator[Frame]:
     return read_frames(path, Fraction(LOOKS_A_SECOND), first, max(first + 1, round(end_s * LOOKS_A_SECOND)))
 
 
-def _look(frame: Frame, finder: FaceFinder, is_cut: IsCut, crop: CropSettings) -> Look:
+def _look(frame: Frame, finder: FaceFinder, is_cut: IsCut, crop: CropSettings) -> Glance:
     finder.forget()  # half a second has passed: each picture is looked at by itself
     size = (frame.picture.shape[0], frame.picture.shape[1])
     boxed = [(box, points) for points in finder.find(frame.picture) if (box := _box(points, size, crop)) is not None]
     cut = is_cut(frame.picture)
     if not boxed:
-        return Look(frame.time_s, None, 0, cut)
+        return Glance(frame.time_s, None, 0, cut)
     largest = max(boxed, key=lambda face: face[0].width)
     persons = sum(box.width >= LIKE_IN_SIZE * largest[0].width for box, _ in boxed)
-    return Look(frame.time_s, _face(frame.picture, *largest), persons, cut)
+    return Glance(frame.time_s, _face(frame.picture, *largest), persons, cut)
 
 
 def _box(points: Points, size: tuple[int, int], crop: CropSettings) -> Box | None:

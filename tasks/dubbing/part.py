@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.settings import DubSettings
-from tasks.dubbing.composite import Look, new_face
+from tasks.dubbing.composite import Finish, new_face
 from tasks.dubbing.confidence import Evidence, evidence
 from tasks.dubbing.footage import Picture
 from tasks.dubbing.frame_arrays import let_go
@@ -36,7 +36,7 @@ class Part:
         settings: DubSettings,
         generator: Generator,
         size: int,
-        look: Look,
+        finish: Finish,
         watch: Stopwatch,
         patch: PatchWriter | None = None,
     ) -> None:
@@ -47,7 +47,7 @@ class Part:
         self.template = template
         self._number = number
         self._size = size
-        self._look = look
+        self._finish = finish
         self._watch = watch
         self._patch = patch
         self._generator = generator
@@ -90,7 +90,7 @@ class Part:
     def _pasted(self, frame: int, picture: Picture, face: Picture) -> Picture:
         mine = frame - self.frames.start
         box = self._spoken.box(mine)
-        new = new_face(picture, face, box, self._spoken.contours(mine), self._look)
+        new = new_face(picture, face, box, self._spoken.contours(mine), self._finish)
         if self._patch is not None:
             self._patch.write(frame, with_alpha(new.face, new.mask * self.share_of(frame)), box, self._number)
         return new.pasted(picture, self.share_of(frame))

@@ -24,13 +24,12 @@ def make_stamp(
     *,
     consent: str | None = None,
     soundtrack: Path | None = None,
-    template: str | None = None,
     snapshots: dict[str, str] | None = None,
 ) -> dict[str, str]:
     """Metadata for a dub: that it is synthetic, by which version and models it was made, and of what (SHA-256).
 
     versions: of landmark_generator and renderer. Only where given: the reference of the `consent`; the `soundtrack`, where it is not
-    the speech; the key of the `template`; the `snapshots` that the networks were trained on, by network.
+    the speech; the `snapshots` that the networks were trained on, by network.
     """
     stamp = {
         "synthetic": True,
@@ -43,7 +42,6 @@ def make_stamp(
         "speech_sha256": file_hash(speech),
         "soundtrack_sha256": file_hash(soundtrack) if soundtrack is not None else None,
         "consent": consent,
-        "template": template,
         "snapshots": snapshots or None,
     }
     return {STAMP_KEY: json.dumps({name: value for name, value in stamp.items() if value is not None})}

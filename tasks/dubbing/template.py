@@ -20,9 +20,9 @@ from tasks.corpus.scenes import cut_finder
 from tasks.dubbing.appearance import Look, look_of
 from tasks.dubbing.face_choice import FollowedFace, lips_follow, person_of
 from tasks.dubbing.followed import SMALLEST_BOX_PX, FollowedFaces, face_of_frame
-from tasks.dubbing.footage import STILL_FPS, Footage, Picture, footage_of
+from tasks.dubbing.footage import Footage, Picture
 from tasks.dubbing.frame_arrays import array_of
-from tasks.dubbing.reference_choice import Candidate, Candidates, References, choose_references
+from tasks.dubbing.reference_choice import References, choose_references
 from tasks.dubbing.timeline import NO_TRACK
 from tasks.faces.crop import Points
 from tasks.faces.detect import FaceFinder
@@ -33,20 +33,6 @@ from tasks.media.decode import read_picture
 from tasks.media.probe import probe
 from tasks.places import local_copy
 from tasks.progress import Progress, silent
-
-__all__ = [
-    "STILL_FPS",
-    "Candidate",
-    "Candidates",
-    "Footage",
-    "Picture",
-    "References",
-    "Template",
-    "TemplateMemory",
-    "analyse",
-    "choose_references",
-    "footage_of",
-]
 
 FloatArray = npt.NDArray[np.float32]
 BoxArray = npt.NDArray[np.float64]

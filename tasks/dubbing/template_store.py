@@ -25,7 +25,8 @@ from schemas.locations import without_secrets
 from schemas.settings import CropSettings, DubSettings, TemplateSettings, names_a_picture
 from tasks import places
 from tasks.dubbing.frame_arrays import array_of, let_go
-from tasks.dubbing.template import References, Template
+from tasks.dubbing.reference_choice import References
+from tasks.dubbing.template import Template
 from tasks.file_hash import file_hash
 
 LOG = logging.getLogger(__name__)

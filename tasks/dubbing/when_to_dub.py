@@ -97,14 +97,14 @@ def _bearable(template: SeenFace, settings: DubSettings, fps: float) -> tuple[Fl
         NO_FACE: (np.asarray(template.tracks) != NO_TRACK).astype(np.float32),
         TOO_SMALL: _large_enough(template, settings.min_face_px),
         COVERED: _uncovered(template, fps) if settings.keep_covered else np.ones(len(template.tracks), dtype=np.float32),
-        TURNED_AWAY: _facing(template.yaw_deg, settings.fade_from_yaw_deg, settings.gone_at_yaw_deg),
+        TURNED_AWAY: facing(template.yaw_deg, settings.fade_from_yaw_deg, settings.gone_at_yaw_deg),
     }
     stacked = np.stack(list(shares.values()))
     least = stacked.argmin(axis=0)  # of equal ones the first: a face that is not there is not also too small
     return stacked.min(axis=0), np.array(list(shares), dtype=np.int8)[least]
 
 
-def _facing(yaw_deg: FloatArray, fade_from_deg: float, gone_at_deg: float) -> FloatArray:
+def facing(yaw_deg: FloatArray, fade_from_deg: float, gone_at_deg: float) -> FloatArray:
     """1 up to the first angle, 0 from the second on, to either side; where they are equal (or the wrong way round) at once."""
     turned = np.nan_to_num(np.abs(yaw_deg), nan=0.0)
     return np.clip((gone_at_deg - turned) / max(gone_at_deg - fade_from_deg, 1e-3), 0, 1).astype(np.float32)

@@ -2,11 +2,23 @@ import cv2
 import numpy as np
 import pytest
 
-from tasks.dubbing.composite import JAW, UPPER_OUTLINE, Contours, Edges, Look, blend_mask, paste_face, sharpened
+from tasks.dubbing.composite import JAW, UPPER_OUTLINE, Contours, Edges, Finish, enlarged, new_face, seam_mask, sharpened
 from tasks.faces.crop import Box
 
 BOX = Box(60, 40, 160, 160)
-PLAIN = Look(match_colour=False)
+PLAIN = Finish(match_colour=False)
+
+
+WHOLE = Edges()
+MATCHED = Finish()
+
+
+def paste_face(picture: np.ndarray, generated: np.ndarray, box: Box, outlines: Contours, look: Finish = MATCHED, share: float = 1.0) -> np.ndarray:
+    return new_face(picture, generated, box, outlines, look).pasted(picture, share)
+
+
+def blend_mask(outlines: Contours, width: int, height: int, edges: Edges = WHOLE) -> np.ndarray:
+    return enlarged(seam_mask(outlines, edges), width, height)
 
 
 def contours(jaw_y: float = 0.9) -> Contours:
@@ -92,7 +104,7 @@ def test_a_share_fades_between_source_and_dub() -> None:
 
 def test_colours_are_matched_unless_the_look_says_otherwise() -> None:
     picture, generated = np.full((200, 220, 3), (90, 120, 170), np.uint8), np.full((128, 128, 3), (110, 120, 155), np.uint8)
-    mouths = [paste_face(picture, generated, BOX, contours(), look)[122, 110].astype(int) for look in (Look(), PLAIN)]
+    mouths = [paste_face(picture, generated, BOX, contours(), look)[122, 110].astype(int) for look in (Finish(), PLAIN)]
     assert np.abs(mouths[0] - (90, 120, 170)).max() <= 2
     assert mouths[1].tolist() == [110, 120, 155]
 
@@ -110,7 +122,7 @@ def test_sharpened_pictures_do_not_wrap_around() -> None:
     picture = np.full((200, 220, 3), 250, np.uint8)
     generated = np.full((128, 128, 3), 255, np.uint8)
     generated[::8] = 0
-    pasted = paste_face(picture, generated, BOX, contours(), Look(match_colour=False, sharpening=2))
+    pasted = paste_face(picture, generated, BOX, contours(), Finish(match_colour=False, sharpening=2))
     assert pasted[115:130, 100:120].max() == 255
     assert pasted[115:130, 100:120].min() == 0
 

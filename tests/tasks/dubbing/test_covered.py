@@ -5,11 +5,15 @@ import numpy as np
 import pytest
 
 from schemas.face_points import CONTENT_POSITIONS
-from tasks.dubbing.covered import PATCHES, mouth_look, mouth_visibility, usual_look, visibility
+from tasks.dubbing.covered import PATCHES, mouth_look, usual_look, visibility
 from tasks.faces.landmarks import FaceMesh
 from tests.footage import portrait, talking_picture
 
 Face = tuple[np.ndarray, np.ndarray]
+
+
+def mouth_visibility(picture: np.ndarray, points: np.ndarray, usual: np.ndarray) -> float:
+    return float(visibility(mouth_look(picture, points)[None], usual)[0])
 
 
 @pytest.fixture(scope="module")

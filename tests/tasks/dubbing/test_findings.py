@@ -6,19 +6,19 @@ import pytest
 from schemas.settings import CropSettings, DubSettings
 from tasks.audio import SAMPLE_RATE
 from tasks.dubbing.findings import Finding, Limits, Severity, SpeechFacts, footage_findings, source_shown, speech_findings
-from tasks.dubbing.looks import Face, Look
+from tasks.dubbing.looks import Face, Glance
 from tests.footage import speech_like_sound
 
 GOOD = {"face_px": 200.0, "yaw_deg": 5.0, "sharpness": 300.0, "brightness": 120.0}
 SPOKEN = SpeechFacts(duration_s=8.0, spoken_share=0.8, clipped_share=0.0, over_noise_db=30.0)
 
 
-def looks(count: int = 20, persons: int = 1, cuts: tuple[int, ...] = (), **measures: float) -> list[Look]:
+def looks(count: int = 20, persons: int = 1, cuts: tuple[int, ...] = (), **measures: float) -> list[Glance]:
     """Two looks a second at a good face, but for the measures given."""
-    return [Look(index / 2, Face(**GOOD | measures), persons, is_cut=index in cuts) for index in range(count)]
+    return [Glance(index / 2, Face(**GOOD | measures), persons, is_cut=index in cuts) for index in range(count)]
 
 
-def found(seen: list[Look], limits: Limits | None = None, fps: float = 25.0) -> list[Finding]:
+def found(seen: list[Glance], limits: Limits | None = None, fps: float = 25.0) -> list[Finding]:
     return list(footage_findings(seen, limits or Limits(), fps, is_picture=False))
 
 
@@ -59,7 +59,7 @@ def test_other_persons_cuts_and_few_frames_a_second_are_said() -> None:
 
 
 def test_footage_without_a_face_cannot_be_dubbed() -> None:
-    told = found([Look(index / 2, None, 0, is_cut=False) for index in range(6)])
+    told = found([Glance(index / 2, None, 0, is_cut=False) for index in range(6)])
     assert [finding.severity for finding in told] == [Severity.NO]
 
 
@@ -77,14 +77,14 @@ def test_the_limits_are_those_of_a_dubs_settings() -> None:
 
 def test_stretches_that_show_the_source_are_told_with_their_reason() -> None:
     seen = looks(8)
-    seen[2:5] = [Look(index / 2, None, 0, is_cut=False) for index in (2, 3, 4)]
-    seen[7:] = [Look(3.5, Face(**GOOD | {"yaw_deg": 70.0}), 1, is_cut=False)]
+    seen[2:5] = [Glance(index / 2, None, 0, is_cut=False) for index in (2, 3, 4)]
+    seen[7:] = [Glance(3.5, Face(**GOOD | {"yaw_deg": 70.0}), 1, is_cut=False)]
     told = [(shown.start_s, shown.end_s, shown.reason) for shown in source_shown(seen, Limits(), until_s=3.8)]
     assert told == [(1.0, 2.5, "no-face"), (3.5, 3.8, "turned-away")]
 
 
 def test_a_stretch_does_not_go_on_where_nothing_was_looked_at() -> None:
-    seen = [Look(time_s, None, 0, is_cut=False) for time_s in (0.0, 0.5, 30.0, 30.5)]
+    seen = [Glance(time_s, None, 0, is_cut=False) for time_s in (0.0, 0.5, 30.0, 30.5)]
     assert [(shown.start_s, shown.end_s) for shown in source_shown(seen, Limits(), until_s=60.0)] == [(0.0, 1.0), (30.0, 31.0)]
 
 

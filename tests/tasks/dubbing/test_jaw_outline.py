@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from schemas.errors import SettingsError
-from tasks.dubbing.composite import JAW, Contours, Look, with_predicted_jaws
+from tasks.dubbing.composite import JAW, Contours, Finish, with_predicted_jaws
 from tasks.dubbing.jaw_outline import UPPER_OUTLINE, JawPredictor, face_rectangle, load_jaw_predictor
 from tests.tasks.dubbing.test_composite import contours
 
@@ -72,8 +72,8 @@ def test_a_predictor_that_lost_the_face_is_not_believed(predictor: JawPredictor)
 
 
 def test_the_settings_choose_it(predictor_file: str, settings: object) -> None:
-    assert Look.of(settings).jaw is None  # type: ignore[arg-type]
-    look = Look.of(settings.replaced(jaw_predictor=predictor_file, sharpening=0.5, match_colour=False))  # type: ignore[attr-defined]
+    assert Finish.of(settings).jaw is None  # type: ignore[arg-type]
+    look = Finish.of(settings.replaced(jaw_predictor=predictor_file, sharpening=0.5, match_colour=False))  # type: ignore[attr-defined]
     assert (type(look.jaw), look.sharpening, look.match_colour) == (JawPredictor, 0.5, False)
 
 

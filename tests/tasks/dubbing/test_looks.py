@@ -20,7 +20,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_talking_clip(tmp_path_factory.mktemp("looks") / "clip.mp4", seconds=4.0, hidden_frames=range(25, 50))
 
 
-def seen(path: Path, until_s: float | None = None) -> list[looks.Look]:
+def seen(path: Path, until_s: float | None = None) -> list[looks.Glance]:
     return looks_at(path, probe(path), until_s, CropSettings())
 
 

@@ -8,7 +8,8 @@ import pytest
 from schemas.errors import MediaError, SettingsError
 from schemas.reasons import Reason
 from schemas.settings import CropSettings, DubSettings
-from tasks.dubbing.template import Template, TemplateMemory, analyse, footage_of
+from tasks.dubbing.footage import footage_of
+from tasks.dubbing.template import Template, TemplateMemory, analyse
 from tasks.media.probe import probe
 from tests.footage import make_talking_clip
 from tests.tasks.dubbing.edited_footage import admiral, astronaut, write_footage
