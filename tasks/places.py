@@ -8,6 +8,7 @@ A place that refuses the credentials is not asked again; it is one sentence with
 import errno
 import os
 import random
+import re
 import secrets
 import shutil
 import tempfile
@@ -62,6 +63,8 @@ READ_AHEAD_BYTES = 2**20
 """What is fetched with each read of an open remote file: a row group of a clip is about as large; s3fs itself would take 50 MB."""
 LISTED_AT_ONCE = 1000
 """Objects a page: the most that S3 gives."""
+PARTIAL = re.compile(r"\.(?P<stem>.+)\.[0-9a-f]{8}\.partial(\.[^.]*)?", re.DOTALL)
+"""Names of `_partial_name`."""
 WRITER = "writer"
 """Name of the metadata of an object that tells who created it: a repeated request must know its own object."""
 ETAG_KEYS = ("ETag", "etag", "md5Hash", "contentHash", "LastModified", "last_modified", "mtime")
@@ -397,13 +400,16 @@ def _partial_name(target: Path) -> Path:
     return target.parent / f".{target.stem}.{secrets.token_hex(4)}.partial{target.suffix}"
 
 
-def remove_partials(location: str, stem: str = "*") -> None:
-    """Removes from a folder, not from those in it, what killed writers left half written: of files of that stem, or of all.
+def remove_partials(location: str, stem: str | None = None) -> None:
+    """Removes from a folder, not from those in it, what killed writers left half written: of files of exactly that stem, or of all.
 
-    Only for folders in which nobody else writes just now. Remote places have none.
+    Only for folders in which nobody else writes just now; one that is not there is no error. Remote places have none.
     """
-    if not is_remote(location):
-        for path in local_path(location).glob(f".{stem}.*.partial*"):
+    if is_remote(location):
+        return
+    for path in local_path(location).glob(".*"):
+        partial = PARTIAL.fullmatch(path.name)
+        if partial is not None and stem in (None, partial["stem"]):
             remove(str(path))
 
 

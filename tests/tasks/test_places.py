@@ -118,3 +118,46 @@ def test_only_what_may_pass_is_asked_again(monkeypatch: pytest.MonkeyPatch, erro
         places._patiently("somewhere", fail)
     assert len(paused) == (len(places.PAUSES_S) if passes else 0)
     assert paused == sorted(paused)
+
+
+def half_written(target: Path) -> Path:
+    """What a writer leaves that is killed before the file has its name."""
+    with pytest.MonkeyPatch.context() as patch, places.writing(str(target)) as path:
+        path.write_text("half")
+        patch.setattr(Path, "replace", lambda *_: None)
+        patch.setattr(Path, "unlink", lambda *_, **__: None)
+        return path
+
+
+STEMS = ["take", "take.b", "take.b.0123abcd", "take 2", "take [ab]", "takea", "t*", "t?ke", "*", "[!x]*", ".take", "名", "two\nlines"]
+"""Of which some are the beginning of others, and some would be patterns for others."""
+
+
+@pytest.mark.parametrize("stem", STEMS)
+def test_what_is_half_written_is_removed_of_that_stem_alone(tmp_path: Path, stem: str) -> None:
+    folder = tmp_path / "in [brackets] *"
+    left = {half_written(folder / f"{name}.mp4") for name in STEMS if name != stem}
+    for own in (f"{stem}.mp4", f".{stem}.partial.mp4", f".{stem}"):
+        (folder / own).write_text("a person's own")
+        left.add(folder / own)
+    assert half_written(folder / f"{stem}.mp4").exists()
+    places.remove_partials(str(folder), stem)
+    assert set(folder.iterdir()) == left
+
+
+def test_what_is_half_written_may_have_no_suffix(tmp_path: Path) -> None:
+    left = half_written(tmp_path / "take2")
+    half_written(tmp_path / "take")
+    places.remove_partials(str(tmp_path), "take")
+    assert list(tmp_path.iterdir()) == [left]
+
+
+def test_what_is_half_written_is_removed_of_all_stems_and_from_no_folder_below(tmp_path: Path) -> None:
+    below = half_written(tmp_path / "below" / "take.mp4")
+    for stem in STEMS:
+        half_written(tmp_path / f"{stem}.mp4")
+    (tmp_path / "take.mp4").write_text("whole")
+    places.remove_partials(str(tmp_path))
+    assert {path for path in tmp_path.rglob("*") if path.is_file()} == {below, tmp_path / "take.mp4"}
+    places.remove_partials(str(tmp_path / "nowhere"))
+    places.remove_partials("s3://no-such-bucket")
