@@ -1,5 +1,6 @@
 """Whether a video can be dubbed, how well and at what cost, before anything is rendered: no networks, no GPU."""
 
+from collections.abc import Iterator
 from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
@@ -12,10 +13,12 @@ from schemas.jobs import CheckSummary
 from schemas.reasons import Reason
 from schemas.settings import CropSettings, DubSettings
 from tasks.audio import SAMPLE_RATE, read_waveform
-from tasks.dubbing.findings import Finding, Limits, SpeechFacts, footage_findings, source_shown, speech_findings
-from tasks.dubbing.inputs import fetched
+from tasks.dubbing.findings import Finding, Limits, Severity, SpeechFacts, footage_findings, source_shown, speech_findings
+from tasks.dubbing.footage import footage_of
+from tasks.dubbing.inputs import fetched, named_as_given
 from tasks.dubbing.looks import Glance, looks_at
 from tasks.dubbing.timeline import frames_of_speech
+from tasks.media.colour import refuse_hdr
 from tasks.media.probe import MediaInfo, probe
 from tasks.progress import Progress, silent
 
@@ -38,12 +41,14 @@ def check_video(video: str, speech: str | None = None, limits: Limits | None = N
         if not (info.has_video or info.is_picture):
             raise MediaError(Reason.NO_VIDEO, f"There is no picture in {path}; give a video or a still picture of a face.")
         heard = _heard(fetched(stack, speech)) if speech is not None else None
-        frames = _frames(info, heard)
+        played = footage_of(path, info, limits.fps)
+        frames = _frames(info, played.fps, heard)
+        findings = list(_refusals(path, video, info, limits))
         looks = looks_at(path, info, heard.duration_s if heard else None, limits.crop, progress)
-    findings = list(footage_findings(looks, limits, float(info.fps), is_picture=info.is_picture))
+    findings += footage_findings(looks, limits, float(played.fps), is_picture=info.is_picture)
     if heard is not None:
-        findings += speech_findings(heard, None if info.is_picture else info.duration_s)
-    return _summary(info, frames, looks, findings, limits)
+        findings += speech_findings(heard, None if info.is_picture else info.duration_s, limits.loop)
+    return _summary(info, frames, float(frames / played.fps), looks, findings, limits)
 
 
 def limits_of(settings: DubSettings) -> Limits:
@@ -69,18 +74,27 @@ def _heard(path: Path) -> SpeechFacts:
     return SpeechFacts.of(read_waveform(path))
 
 
-def _frames(info: MediaInfo, heard: SpeechFacts | None) -> int:
+def _refusals(path: Path, video: str, info: MediaInfo, limits: Limits) -> Iterator[Finding]:
+    """What the dub would turn away before its first frame, in the dub's own words."""
+    try:
+        with named_as_given(str(path), video):
+            if limits.hdr == "refuse":
+                refuse_hdr(path, info.colour)
+    except MediaError as error:
+        yield Finding(Severity.NO, str(error))
+
+
+def _frames(info: MediaInfo, fps: Fraction, heard: SpeechFacts | None) -> int:
     """Frames of the dub; without a speech those of the video, where it says how long it is."""
     if heard is None:
-        return round(info.fps * Fraction(info.duration_s)) if info.duration_s else 0
-    frames = frames_of_speech(info.fps, Fraction(round(heard.duration_s * SAMPLE_RATE), SAMPLE_RATE))
+        return round(fps * Fraction(info.duration_s)) if info.duration_s else 0
+    frames = frames_of_speech(fps, Fraction(round(heard.duration_s * SAMPLE_RATE), SAMPLE_RATE))
     if frames < 1:
         raise MediaError(Reason.TOO_SHORT, "The speech is shorter than one video frame; give a longer one.")
     return frames
 
 
-def _summary(info: MediaInfo, frames: int, looks: list[Glance], findings: list[Finding], limits: Limits) -> CheckSummary:
-    duration_s = float(frames / info.fps)
+def _summary(info: MediaInfo, frames: int, duration_s: float, looks: list[Glance], findings: list[Finding], limits: Limits) -> CheckSummary:
     shares = np.array([limits.share(look.face) for look in looks])
     rendered = round(frames * float(np.mean(shares > 0)))
     worst_first = sorted(findings, key=lambda finding: -finding.severity)

@@ -1,7 +1,7 @@
 """What lowers the grade of a dub that is only planned: sentences about the footage and the speech, and how grave each is."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import IntEnum
 from typing import Literal
 
@@ -38,7 +38,7 @@ CUT_EVERY_S = 4.0
 SLOW_FPS = 20
 """Under so many frames a second the steps of a mouth are seen."""
 LONGER_TIMES = 1.2
-"""Speech longer than so many times the video shows the person going back and forth."""
+"""Speech longer than so many times the video shows the person going back and forth, or jumping to the video's beginning."""
 MUCH_LONGER_TIMES = 4.0
 CLIPPED_LEVEL, CLIPPED_SHARE = 0.99, 0.001
 """Samples at the limit, and the share of them from which on they are a fault and not a loud moment."""
@@ -67,18 +67,22 @@ class Finding:
 
 @dataclass(frozen=True)
 class Limits:
-    """What a dub would be made with. yaw in degrees, face_px as in `DubSettings`; size: pixels of the networks' face."""
+    """What a dub would be made with, as in `DubSettings`, and the crop of its networks."""
 
     fade_from_yaw_deg: float = DubSettings.model_fields["fade_from_yaw_deg"].default
     gone_at_yaw_deg: float = DubSettings.model_fields["gone_at_yaw_deg"].default
     min_face_px: float = DubSettings.model_fields["min_face_px"].default
     references: int = DubSettings.model_fields["references"].default
+    fps: str = DubSettings.model_fields["fps"].default
+    loop: str = DubSettings.model_fields["loop"].default
+    hdr: str = DubSettings.model_fields["hdr"].default
     crop: CropSettings = field(default_factory=CropSettings)
 
     @classmethod
     def of(cls, settings: DubSettings, crop: CropSettings) -> "Limits":
         """Those of a dub's settings and its networks' crop."""
-        return cls(settings.fade_from_yaw_deg, settings.gone_at_yaw_deg, settings.min_face_px, settings.references, crop)
+        taken = {one.name: getattr(settings, one.name) for one in fields(cls) if one.name != "crop"}
+        return cls(**taken, crop=crop)
 
     def share(self, face: Face | None) -> float:
         """How much of the dub a look would show, 0..1; the rest is the source."""
@@ -132,8 +136,8 @@ def footage_findings(looks: list[Glance], limits: Limits, fps: float, *, is_pict
         yield Finding(Severity.FAIR, f"The video has {fps:.3g} frames a second, so that lips move in visible steps.")
 
 
-def speech_findings(speech: SpeechFacts, video_s: float | None) -> Iterator[Finding]:
-    """What speaks against the speech. video_s: how long the video is; None: a still picture, or unknown."""
+def speech_findings(speech: SpeechFacts, video_s: float | None, loop: str = "forth-and-back") -> Iterator[Finding]:
+    """What speaks against the speech. video_s: how long the video is; None: a still picture, or unknown. loop: as in `DubSettings`."""
     if not speech.spoken_share:
         yield Finding(Severity.NO, "No speech is heard in the sound; the mouth would stay closed.")
         return
@@ -145,7 +149,8 @@ def speech_findings(speech: SpeechFacts, video_s: float | None) -> Iterator[Find
     if video_s and speech.duration_s > LONGER_TIMES * video_s:
         much = speech.duration_s > MUCH_LONGER_TIMES * video_s
         lengths = f"The speech lasts {spoken_duration(speech.duration_s)} and the video {spoken_duration(video_s)}"
-        yield Finding(Severity.POOR if much else Severity.FAIR, f"{lengths}, which is played forth and back until the end.")
+        again = "begins again, with a cut each time," if loop == "cut" else "is played forth and back"
+        yield Finding(Severity.POOR if much else Severity.FAIR, f"{lengths}, which {again} until the speech ends.")
 
 
 def _scene_findings(looks: list[Glance]) -> Iterator[Finding]:

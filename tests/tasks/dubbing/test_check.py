@@ -9,10 +9,13 @@ import soundfile
 
 from schemas.errors import MediaError
 from schemas.reasons import Reason
-from schemas.settings import CropSettings
+from schemas.settings import CropSettings, DubSettings
 from tasks.dubbing.check import check_video, tflop_of
+from tasks.dubbing.dub import open_footage
 from tasks.dubbing.findings import Limits
+from tasks.media.colour import HLG, ColourTags
 from tests.footage import make_speech, make_talking_clip, portrait
+from tests.tasks.media.test_colour import write_hdr
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +37,33 @@ def test_the_cost_is_that_of_the_references_and_the_size(good: Path) -> None:
     assert tflop_of(1000, references=5, size=256) == pytest.approx(4 * 202.5)
     few = check_video(str(good), limits=Limits(references=5, crop=CropSettings(size=256)))
     assert few.tflop == pytest.approx(50 * 4 * 0.2025)
+
+
+def test_a_dub_at_25_frames_a_second_has_as_many_frames_and_costs_as_much(tmp_path: Path, speech: Path) -> None:
+    clip = str(make_talking_clip(tmp_path / "clip.mp4", fps=10, seconds=2.0, size=(512, 512)))
+    own, steady = (check_video(clip, str(speech), Limits(fps=fps)) for fps in ("source", "25"))
+    assert (own.frames, steady.frames) == (5, 12)
+    assert steady.tflop == pytest.approx(12 / 5 * own.tflop)
+    assert (own.duration_s, steady.duration_s) == (0.5, 0.48)
+    assert "10 frames a second" in own.reasons[0]
+    assert steady.grade == "good"
+    assert check_video(clip, limits=Limits(fps="25")).frames == 50
+
+
+def test_hdr_that_the_dub_would_refuse_is_refused_in_the_same_words(tmp_path: Path, good: Path, settings: DubSettings) -> None:
+    path = tmp_path / "hdr.mp4"
+    write_hdr(path, cv2.resize(portrait(), (64, 48)) / 255, ColourTags(9, 9, HLG))
+    summary = check_video(str(path), limits=Limits(hdr="refuse"))
+    with pytest.raises(MediaError) as refused:
+        open_footage(path, settings.replaced(hdr="refuse"))
+    assert (summary.grade, summary.reasons[0]) == ("no", str(refused.value))
+    assert not any("HDR" in reason for reason in check_video(str(path)).reasons)
+    assert check_video(str(good), limits=Limits(hdr="refuse")).grade == "good"
+
+
+def test_a_speech_longer_than_the_video_goes_on_as_the_settings_say(tmp_path: Path, good: Path) -> None:
+    make_speech(tmp_path / "long.wav", seconds=3.0)
+    assert "with a cut" in check_video(str(good), str(tmp_path / "long.wav"), Limits(loop="cut")).reasons[0]
 
 
 def test_seconds_without_a_face_are_told_and_not_rendered(tmp_path: Path) -> None:

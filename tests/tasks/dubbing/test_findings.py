@@ -70,8 +70,8 @@ def test_the_dub_fades_out_while_the_head_turns() -> None:
 
 
 def test_the_limits_are_those_of_a_dubs_settings() -> None:
-    settings = DubSettings(landmark_generator="l", renderer="r", min_face_px=77, gone_at_yaw_deg=60, references=5)
-    assert Limits.of(settings, CropSettings(size=256)) == Limits(35, 60, 77, 5, CropSettings(size=256))
+    settings = DubSettings(landmark_generator="l", renderer="r", min_face_px=77, gone_at_yaw_deg=60, references=5, fps="25", loop="cut", hdr="refuse")
+    assert Limits.of(settings, CropSettings(size=256)) == Limits(35, 60, 77, 5, "25", "cut", "refuse", crop=CropSettings(size=256))
     assert Limits() == Limits.of(DubSettings(landmark_generator="l", renderer="r"), CropSettings())
 
 
@@ -103,6 +103,13 @@ def test_each_fault_of_a_speech_is_said(facts: dict[str, float], severity: Sever
     (told,) = speech_findings(SpeechFacts(**vars(SPOKEN) | facts), video_s=10.0)
     assert told.severity == severity
     assert said in told.sentence
+
+
+def test_how_a_speech_longer_than_the_video_goes_on_is_as_it_will_be() -> None:
+    longer = SpeechFacts(**vars(SPOKEN) | {"duration_s": 14.0})
+    (turning,), (jumping,) = (list(speech_findings(longer, 10.0, loop)) for loop in ("forth-and-back", "cut"))
+    assert "is played forth and back until the speech ends" in turning.sentence
+    assert "begins again, with a cut each time, until the speech ends" in jumping.sentence
 
 
 def test_a_still_picture_is_never_too_short() -> None:
