@@ -75,16 +75,18 @@ class CopiedTrack:
         self._stream = container.add_stream_from_template(stream)
         self._origin = _origin(stream)
         self._packets = _packets(source, stream)
+        self._next = next(self._packets, None)
 
     def packets(self, until_s: Fraction | None) -> Iterator[Packet]:
         """The packets that begin before a time, or all that are left."""
-        for packet in self._packets:
+        while (packet := self._next) is not None:
+            begin = _moved(packet.pts, self._origin) or 0
+            if until_s is not None and begin * packet.time_base >= until_s:
+                return
+            self._next = next(self._packets, None)
             packet.pts, packet.dts = _moved(packet.pts, self._origin), _moved(packet.dts, self._origin)
             packet.stream = self._stream
-            begin_s = (packet.pts or 0) * packet.time_base
             yield packet
-            if until_s is not None and begin_s >= until_s:
-                return
 
 
 class CodedTrack:

@@ -12,6 +12,7 @@ from schemas.errors import MediaError
 from schemas.reasons import Reason
 from tasks.audio import read_sound
 from tasks.media.encode import VideoWriter
+from tasks.media.soundtrack import CopiedTrack
 from tests.tasks.media.moving_pictures import numbered_picture
 
 RATE = 44100
@@ -102,6 +103,19 @@ def test_aac_with_a_gap_is_not_copied(tmp_path: Path) -> None:
     out = write(tmp_path / "v.mp4", source)
     assert payloads(out) != payloads(source)
     assert click_s(out) == pytest.approx(CLICK_S, abs=0.005)
+
+
+def test_a_copied_sound_does_not_run_ahead_of_the_pictures(tmp_path: Path) -> None:
+    """A packet lasts 23 ms, a picture of 100 a second 10 ms: most pictures come with no packet, and none is lost."""
+    source = make_sound(tmp_path / "s.m4a", 1.0, "aac")
+    with av.open(str(tmp_path / "v.mp4"), "w") as container, av.open(str(source)) as opened:
+        track = CopiedTrack(container, opened)
+        ends_s = [*(Fraction(number, 100) for number in range(50)), None]
+        given = [[(packet.pts * packet.time_base, bytes(packet)) for packet in track.packets(end_s)] for end_s in ends_s]
+    assert [content for packets in given for _, content in packets] == payloads(source)
+    for begin_s, end_s, packets in zip([Fraction(-1), *ends_s], ends_s[:-1], given, strict=False):
+        assert all(begin_s <= time_s < end_s for time_s, _ in packets)
+    assert [] in given
 
 
 def test_without_a_length_it_keeps_its_own(tmp_path: Path) -> None:
