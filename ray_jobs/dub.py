@@ -28,7 +28,7 @@ from tasks.dubbing.bulk import JobWorker, failed_row, run_bulk
 from tasks.dubbing.bulk_plan import grouped, plan_bulk
 from tasks.dubbing.job_list import output_location
 from tasks.dubbing.results import Row
-from tasks.dubbing.time_limit import LEAST_S, time_limit_s
+from tasks.dubbing.time_limit import LEAST_S
 from tasks.progress import Progress
 from tasks.published import with_weights_in_use
 
@@ -94,9 +94,9 @@ class DubActor:
         return ""
 
     def limit_s(self, job: DubJob) -> float:
-        """Seconds that a job may take."""
+        """Seconds that a job may take. What is fetched to tell stays with this actor for the job."""
         with hang_guard(LEAST_S):
-            return time_limit_s(job.speech, self.settings.time_limit_factor)
+            return self._ready().limit_s(job)
 
     def dub(self, job: DubJob, limit_s: float) -> Row:
         """The result row of a job. Ends this process when the job hangs."""
@@ -105,9 +105,12 @@ class DubActor:
 
     def work(self, job: DubJob, limit_s: float) -> Row:
         """As `dub`, without looking to the time of what hangs."""
+        return self._ready()(job, limit_s)
+
+    def _ready(self) -> JobWorker:
         if self._worker is None:
             raise RuntimeError("no job before `ready`")
-        return self._worker(job, limit_s)
+        return self._worker
 
 
 @dataclass

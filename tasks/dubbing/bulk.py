@@ -18,10 +18,11 @@ from tasks import places
 from tasks.dubbing.bulk_plan import BulkPlan, fingerprints, plan_bulk, settings_of
 from tasks.dubbing.dub import dub_video
 from tasks.dubbing.generate import Networks
+from tasks.dubbing.inputs import FetchedAhead
 from tasks.dubbing.job_list import output_location
 from tasks.dubbing.results import FOLDER, ResultWriter, Row
 from tasks.dubbing.template import TemplateMemory
-from tasks.dubbing.time_limit import in_time, time_limit_s
+from tasks.dubbing.time_limit import LEAST_S, in_time, time_limit_s
 from tasks.progress import Progress, silent
 from tasks.published import with_weights_in_use
 
@@ -109,10 +110,15 @@ class JobWorker:
         self.settings = settings
         self.networks = Networks.load(settings)
         self.memory = TemplateMemory()
+        self._speech = FetchedAhead()
 
     def limit_s(self, job: DubJob) -> float:
-        """The time limit of a job, by the length of its speech."""
-        return time_limit_s(job.speech, self.settings.time_limit_factor)
+        """The time limit of a job, by the length of its speech, which is fetched for that and stays for the job itself."""
+        try:
+            speech = self._speech.fetch(job.speech)
+        except MediaError:  # the job itself tells why
+            return LEAST_S
+        return time_limit_s(speech, self.settings.time_limit_factor)
 
     def __call__(self, job: DubJob, limit_s: float | None = None) -> Row:
         """The result row of one job, done or failed; raises nothing of the job's making. limit_s: by default of the job's speech."""
@@ -128,7 +134,8 @@ class JobWorker:
 
     def _dub(self, job: DubJob, limit_s: float) -> DubSummary:
         out, settings = output_location(self.settings.out, job), settings_of(job, self.settings)
-        return dub_video(job.video, job.speech, out, settings, in_time(limit_s), self.networks, self.memory, job.segments)
+        with self._speech.taken(job.speech) as speech:
+            return dub_video(job.video, str(speech), out, settings, in_time(limit_s), self.networks, self.memory, job.segments)
 
     def _failed(self, job: DubJob, reason: Reason, detail: str) -> Row:
         return failed_row(job, self.settings, self.networks.versions, reason, detail)

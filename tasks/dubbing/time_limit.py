@@ -1,25 +1,24 @@
 """How long a dub may take: by the length of its speech, looked at whenever it says how far it is."""
 
 import time
+from pathlib import Path
 
 from schemas.errors import DubmillError, MediaError
 from schemas.reasons import Reason
 from tasks.media.probe import probe
-from tasks.places import local_copy
 from tasks.progress import Progress
 
 LEAST_S = 600.0
 """No limit is shorter: a template must be made of the whole video, and a model be compiled, however short the speech."""
 
 
-def time_limit_s(speech: str, factor: float) -> float:
-    """Seconds that a dub with this speech (path or URI) may take: `factor` for each second of it, at least LEAST_S.
+def time_limit_s(speech: Path, factor: float) -> float:
+    """Seconds that a dub with this speech may take: `factor` for each second of it, at least LEAST_S.
 
     LEAST_S where the speech cannot be read or does not say how long it is: the dub itself finds out why.
     """
     try:
-        with local_copy(speech) as path:
-            return max(LEAST_S, factor * (probe(path).duration_s or 0.0))
+        return max(LEAST_S, factor * (probe(speech).duration_s or 0.0))
     except (DubmillError, OSError):
         return LEAST_S
 

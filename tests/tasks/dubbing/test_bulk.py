@@ -9,9 +9,11 @@ from schemas.jobs import DubJob, DubSummary, Moment, Segment, SourceShown
 from schemas.reasons import Reason
 from schemas.settings import BulkDubSettings, DubSettings
 from schemas.tables import DUB_RESULTS
+from tasks import places
 from tasks.dubbing import bulk as bulk_module
 from tasks.dubbing.bulk import JobWorker, bulk_dub_here
 from tasks.dubbing.bulk_plan import plan_bulk
+from tasks.dubbing.inputs import FetchedAhead
 from tasks.dubbing.results import read_results
 from tasks.dubbing.time_limit import LEAST_S
 from tests.footage import make_talking_clip
@@ -166,6 +168,56 @@ def test_the_limit_goes_by_the_length_of_the_speech(bulk: BulkDubSettings, tmp_p
     assert limit_s(speech, 4000.0) == pytest.approx(0.5 * 4000)
     assert limit_s(speech, 600.0) == LEAST_S
     assert limit_s(tmp_path / "none.wav", 4000.0) == LEAST_S
+
+
+@pytest.mark.parametrize("speech", ["nosuch://bucket/speech.wav", "s3://"])
+def test_a_speech_that_cannot_be_fetched_has_the_least_limit(bulk: BulkDubSettings, speech: str) -> None:
+    assert JobWorker(bulk).limit_s(DubJob(job_id="a", video="v", speech=speech, out="a.mp4")) == LEAST_S
+
+
+@pytest.fixture
+def downloads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Each download from a remote place, in order."""
+    seen: list[str] = []
+    download = places._download
+    monkeypatch.setattr(places, "_download", lambda location, path: seen.append(location) or download(location, path))
+    return seen
+
+
+@pytest.mark.parametrize("limit_comes_first", [True, False])
+def test_a_remote_speech_is_fetched_once_a_job_and_not_kept_for_the_next(
+    bulk: BulkDubSettings, clip: Path, speech: Path, downloads: list[str], limit_comes_first: bool
+) -> None:
+    locations = [f"memory://speeches/{name}.wav" for name in ("first", "second", "first")]
+    for location in locations:
+        places.write_bytes(location, speech.read_bytes())
+    worker = JobWorker(bulk.replaced(time_limit_factor=4000.0))
+    for number, location in enumerate(locations):
+        job = DubJob(job_id="a", video=str(clip), speech=location, out=f"{number}.mp4")
+        limit_s = worker.limit_s(job) if limit_comes_first else None  # as a worker of a cluster is asked
+        assert worker(job, limit_s)["status"] == "done"
+        assert limit_s in (None, pytest.approx(2000.0))
+    assert downloads == locations
+
+
+def test_a_remote_speech_that_is_no_good_goes_by_the_name_it_was_given(bulk: BulkDubSettings, clip: Path, downloads: list[str]) -> None:
+    places.write_bytes("memory://speeches/text.wav", b"no sound")
+    rows = [JobWorker(bulk)(DubJob(job_id="a", video=str(clip), speech=f"memory://speeches/{name}.wav", out="a.mp4")) for name in ("text", "none")]
+    assert [row["reason"] for row in rows] == ["not-media", "missing"]
+    assert [f"memory://speeches/{name}.wav" in str(row["detail"]) for name, row in zip(("text", "none"), rows, strict=True)] == [True, True]
+    assert not any("dubmill-" in str(row["detail"]) for row in rows), "a temporary file's name"
+
+
+def test_what_was_fetched_for_a_job_that_never_began_is_let_go(bulk: BulkDubSettings, speech: Path) -> None:
+    places.write_bytes("memory://speeches/speech.wav", speech.read_bytes())
+    ahead = FetchedAhead()
+    fetched = ahead.fetch("memory://speeches/speech.wav")
+    assert fetched.read_bytes() == speech.read_bytes()
+    assert ahead.fetch(str(speech)) == speech
+    assert not fetched.parent.exists()
+    with ahead.taken(str(speech)) as taken:
+        assert taken == speech
+    assert speech.exists()
 
 
 def test_a_worker_overrides_the_runs_settings_by_the_rows(bulk: BulkDubSettings, clip: Path, speech: Path) -> None:

@@ -11,14 +11,15 @@ from tests.footage import make_speech
 
 
 def test_the_limit_goes_by_the_speech(tmp_path: Path) -> None:
-    speech = str(make_speech(tmp_path / "speech.wav", seconds=2.0))
+    speech = make_speech(tmp_path / "speech.wav", seconds=2.0)
     assert time_limit_s(speech, 1000.0) == pytest.approx(2000.0, rel=0.01)
     assert time_limit_s(speech, 1.0) == LEAST_S
 
 
-@pytest.mark.parametrize("speech", ["absent.wav", "nosuch://bucket/speech.wav", "s3://"])
-def test_a_speech_that_cannot_be_read_has_the_least_limit(speech: str) -> None:
-    assert time_limit_s(speech, 1000.0) == LEAST_S
+def test_a_speech_that_cannot_be_read_has_the_least_limit(tmp_path: Path) -> None:
+    (tmp_path / "text.wav").write_text("no sound")
+    for speech in ("absent.wav", "text.wav", "."):
+        assert time_limit_s(tmp_path / speech, 1000.0) == LEAST_S
 
 
 def test_who_tells_too_late_is_ended() -> None:
