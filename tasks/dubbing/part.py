@@ -9,7 +9,6 @@ from schemas.settings import DubSettings
 from tasks.dubbing.composite import Finish, new_face
 from tasks.dubbing.confidence import Evidence, evidence
 from tasks.dubbing.footage import Picture
-from tasks.dubbing.frame_arrays import let_go
 from tasks.dubbing.generate import Generator, Networks
 from tasks.dubbing.patch import PatchWriter, with_alpha
 from tasks.dubbing.spoken import SpokenVideo
@@ -61,6 +60,7 @@ class Part:
         self.reasons = np.where(speaks, bearable.reasons[self._played], NO_FACE).astype(np.int8)
         """Why the source shows, as in `when_to_dub`; DUBBED where it does not."""
         self.reasons[(self.share < 1) & (self.reasons == DUBBED)] = NOT_SPOKEN
+        self.let_go()  # all of them were looked at
 
     @property
     def frames_at_once(self) -> int:
@@ -78,8 +78,7 @@ class Part:
 
     def let_go(self) -> None:
         """Takes out of memory what was read of temporary files."""
-        for array in (self.template.pose, self.template.content, self._spoken.mel):
-            let_go(array)
+        self._spoken.let_go()
 
     def dubbed(self, batch: list[tuple[int, Picture]]) -> list[tuple[int, Picture]]:
         """Consecutive output frames (number, picture) with the part's face where it speaks; the others as they are."""

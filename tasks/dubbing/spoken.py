@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tasks.dubbing.composite import Contours
-from tasks.dubbing.frame_arrays import array_of
+from tasks.dubbing.frame_arrays import array_of, let_go
 from tasks.dubbing.generate import Generator
 from tasks.dubbing.template import Template
 from tasks.dubbing.timeline import IndexArray, Run, face_runs, interpolate
@@ -102,6 +102,11 @@ class SpokenVideo:
     def content(self, frame: int) -> FloatArray:
         """Mouth and jaw (2, 57) that are generated for an output frame, 0..1 of its box."""
         return self._spoken[self._run_of[frame]].content_of(frame)
+
+    def let_go(self) -> None:
+        """Takes out of memory what was read of temporary files: the source's landmarks, the speech, and what was generated."""
+        for array in (self.template.pose, self.template.content, self.mel, *(run.content for run in self._spoken)):
+            let_go(array)
 
 
 @dataclass(frozen=True)
