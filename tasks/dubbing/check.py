@@ -44,7 +44,7 @@ def check_video(video: str, speech: str | None = None, limits: Limits | None = N
         played = footage_of(path, info, limits.fps)
         frames = _frames(info, played.fps, heard)
         findings = list(_refusals(path, video, info, limits))
-        looks = looks_at(path, info, heard.duration_s if heard else None, limits.crop, progress)
+        looks = looks_at(path, info, heard.duration_s if heard else None, limits.crop, limits.face, progress)
     findings += footage_findings(looks, limits, float(played.fps), is_picture=info.is_picture)
     if heard is not None:
         findings += speech_findings(heard, None if info.is_picture else info.duration_s, limits.loop)

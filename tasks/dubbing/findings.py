@@ -9,8 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.jobs import SourceShown
-from schemas.settings import CropSettings, DubSettings
+from schemas.locations import without_secrets
+from schemas.settings import CropSettings, DubSettings, names_a_picture
 from tasks.audio import SAMPLE_RATE, Waveform, mel_spectrogram
+from tasks.dubbing.face_choice import PLACES
 from tasks.dubbing.looks import LOOKS_A_SECOND, Face, Glance
 from tasks.dubbing.voice import speaking
 from tasks.dubbing.when_to_dub import facing
@@ -76,6 +78,7 @@ class Limits:
     fps: str = DubSettings.model_fields["fps"].default
     loop: str = DubSettings.model_fields["loop"].default
     hdr: str = DubSettings.model_fields["hdr"].default
+    face: str = DubSettings.model_fields["face"].default
     crop: CropSettings = field(default_factory=CropSettings)
 
     @classmethod
@@ -126,12 +129,13 @@ def footage_findings(looks: list[Glance], limits: Limits, fps: float, *, is_pict
     """What speaks against the footage."""
     faces = [look.face for look in looks if look.face is not None]
     if not faces:
-        yield Finding(Severity.NO, "No face was found in the video; give footage of a face seen from the front.")
+        yield Finding(Severity.NO, _no_face(max((look.seen for look in looks), default=0), limits.face))
         return
     yield from _shown_findings(looks, limits)
     yield from _size_findings(_median(faces, "face_px"), limits)
     yield from _picture_findings(faces)
-    yield from _scene_findings(looks)
+    yield from _person_findings(looks, limits.face)
+    yield from _cut_findings(looks)
     if fps < SLOW_FPS and not is_picture:
         yield Finding(Severity.FAIR, f"The video has {fps:.3g} frames a second, so that lips move in visible steps.")
 
@@ -153,10 +157,27 @@ def speech_findings(speech: SpeechFacts, video_s: float | None, loop: str = "for
         yield Finding(Severity.POOR if much else Severity.FAIR, f"{lengths}, which {again} until the speech ends.")
 
 
-def _scene_findings(looks: list[Glance]) -> Iterator[Finding]:
+def _no_face(seen: int, choice: str) -> str:
+    if not seen:
+        return "No face was found in the video; give footage of a face seen from the front."
+    most = "one face is" if seen == 1 else f"{seen} faces are"
+    return f"At most {most} seen at once, so there is no face {choice}: they are counted from 0, left to right."
+
+
+def _person_findings(looks: list[Glance], choice: str) -> Iterator[Finding]:
+    """Of several faces, whose is dubbed, and which one was looked at; nothing where a place was chosen."""
     several = float(np.mean([look.persons > 1 for look in looks]))
-    if several >= SEVERAL_SHARE:
-        yield Finding(Severity.FAIR, f"Several faces of like size are there in {several:.0%} of the video; the largest is dubbed unless --face says another.")
+    if several >= SEVERAL_SHARE and choice not in PLACES and not choice.isdecimal():
+        whose = "the largest is dubbed unless --face says another" if choice == "largest" else "the grade is that of the largest"
+        yield Finding(Severity.FAIR, f"Several faces of like size are there in {several:.0%} of the video; {whose}.")
+    looked_at = "The check looked at the largest face of each picture; the dub takes the person"
+    if names_a_picture(choice):
+        yield Finding(Severity.GOOD, f"{looked_at} whom {without_secrets(choice)} shows.")
+    elif choice == "speaking" and any(look.seen > 1 for look in looks):
+        yield Finding(Severity.GOOD, f"{looked_at} whose lips move with the sound.")
+
+
+def _cut_findings(looks: list[Glance]) -> Iterator[Finding]:
     cuts = sum(look.is_cut for look in looks)
     every_s = len(looks) / LOOKS_A_SECOND / max(cuts, 1)
     if cuts > 1 and every_s < CUT_EVERY_S:

@@ -1,7 +1,7 @@
 """Looks at a video here and there: what its faces are like, at a cost that does not grow with its length."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import numpy.typing as npt
 from schemas.errors import MediaError
 from schemas.settings import CropSettings, CuttingSettings
 from tasks.corpus.scenes import IsCut, cut_finder
+from tasks.dubbing.face_choice import PLACES
 from tasks.faces.crop import Box, crop_face, face_box
 from tasks.faces.detect import FaceFinder
 from tasks.faces.head_angles import head_angles
@@ -37,7 +38,7 @@ LIKE_IN_SIZE = 0.5
 
 @dataclass(frozen=True)
 class Face:
-    """What a look says of the largest face.
+    """What a look says of one face.
 
     face_px: shorter side of its box, yaw_deg: how far it is turned, from 0; sharpness: variance of the Laplacian at 128 pixels;
     brightness: mean grey, 0..255.
@@ -51,30 +52,34 @@ class Face:
 
 @dataclass(frozen=True)
 class Glance:
-    """One look. time_s: of the video. face: None where no face is found; persons: faces nearly as large as the largest, it too.
+    """One look. time_s: of the video. face: the one looked at, None without it. persons: faces nearly as large as the largest, it too.
 
-    is_cut: the picture has little to do with that of the look before.
+    is_cut: the picture has little to do with that of the look before. seen: faces of any size.
     """
 
     time_s: float
     face: Face | None
     persons: int
     is_cut: bool
+    seen: int
 
 
-def looks_at(path: Path, info: MediaInfo, until_s: float | None, crop: CropSettings, progress: Progress = silent) -> list[Glance]:
+def looks_at(path: Path, info: MediaInfo, until_s: float | None, crop: CropSettings, face: str = "largest", progress: Progress = silent) -> list[Glance]:
     """Looks at the first `until_s` seconds of a video (None: of what there is), two a second, or at a still picture once.
 
-    More than WHOLE_UP_TO_S seconds, and what has no known length, are looked at in samples. Raises what decoding raises.
+    face: as in `DubSettings`; by its place from left to right, counted in each picture anew, or else the largest of each picture. None is
+    looked at where it names a place that no picture has. More than WHOLE_UP_TO_S seconds, and what has no known length, are looked at in
+    samples. Raises what decoding raises.
     """
     looks: list[Glance] = []
     with FaceFinder(CuttingSettings(detector="both", max_faces=MOST_FACES)) as finder:
         for frames in _stretches(path, info, until_s):
             is_cut = cut_finder(CuttingSettings().scene_threshold)
             for frame in frames:
-                looks.append(_look(frame, finder, is_cut, crop))
+                looks.append(_look(frame, finder, is_cut, crop, face))
                 progress(len(looks), None, "looks at the video")
-    return looks
+    is_there = not face.isdecimal() or int(face) < max((look.seen for look in looks), default=0)
+    return looks if is_there else [replace(look, face=None) for look in looks]
 
 
 def _stretches(path: Path, info: MediaInfo, until_s: float | None) -> Iterator[Iterator[Frame]]:
@@ -94,16 +99,24 @@ def _frames(path: Path, begin_s: float, end_s: float) -> Iterator[Frame]:
     return read_frames(path, Fraction(LOOKS_A_SECOND), first, max(first + 1, round(end_s * LOOKS_A_SECOND)))
 
 
-def _look(frame: Frame, finder: FaceFinder, is_cut: IsCut, crop: CropSettings) -> Glance:
+def _look(frame: Frame, finder: FaceFinder, is_cut: IsCut, crop: CropSettings, choice: str) -> Glance:
     finder.forget()  # half a second has passed: each picture is looked at by itself
     size = (frame.picture.shape[0], frame.picture.shape[1])
     boxed = [(box, points) for points in finder.find(frame.picture) if (box := _box(points, size, crop)) is not None]
     cut = is_cut(frame.picture)
     if not boxed:
-        return Glance(frame.time_s, None, 0, cut)
-    largest = max(boxed, key=lambda face: face[0].width)
-    persons = sum(box.width >= LIKE_IN_SIZE * largest[0].width for box, _ in boxed)
-    return Glance(frame.time_s, _face(frame.picture, *largest), persons, cut)
+        return Glance(frame.time_s, None, 0, cut, 0)
+    largest_px = max(box.width for box, _ in boxed)
+    persons = sum(box.width >= LIKE_IN_SIZE * largest_px for box, _ in boxed)
+    return Glance(frame.time_s, _face(frame.picture, *_chosen(boxed, choice)), persons, cut, len(boxed))
+
+
+def _chosen(boxed: list[tuple[Box, Points]], choice: str) -> tuple[Box, Points]:
+    """The face at the place that `choice` names (the last one where fewer are seen), or the largest."""
+    if choice not in PLACES and not choice.isdecimal():
+        return max(boxed, key=lambda face: face[0].width)
+    row = sorted(boxed, key=lambda face: face[0].x0 + face[0].x1)
+    return row[PLACES[choice] if choice in PLACES else min(int(choice), len(row) - 1)]
 
 
 def _box(points: Points, size: tuple[int, int], crop: CropSettings) -> Box | None:

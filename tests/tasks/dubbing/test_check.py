@@ -66,6 +66,15 @@ def test_a_speech_longer_than_the_video_goes_on_as_the_settings_say(tmp_path: Pa
     assert "with a cut" in check_video(str(good), str(tmp_path / "long.wav"), Limits(loop="cut")).reasons[0]
 
 
+def test_the_chosen_face_is_checked_and_not_the_largest(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "two.png"), np.hstack([portrait((512, 512)), portrait((512, 512)) // 4]))
+    left, right, third = (check_video(str(tmp_path / "two.png"), limits=Limits(face=face)) for face in ("left", "right", "2"))
+    assert (left.grade, left.reasons) == ("good", ())
+    assert any("dark" in reason for reason in right.reasons)
+    assert (third.grade, third.source_shown[0].reason) == ("no", "no-face")
+    assert "there is no face 2" in third.reasons[0]
+
+
 def test_seconds_without_a_face_are_told_and_not_rendered(tmp_path: Path) -> None:
     clip = make_talking_clip(tmp_path / "clip.mp4", seconds=3.0, size=(512, 512), hidden_frames=range(25, 50))
     summary = check_video(str(clip))

@@ -15,7 +15,7 @@ SPOKEN = SpeechFacts(duration_s=8.0, spoken_share=0.8, clipped_share=0.0, over_n
 
 def looks(count: int = 20, persons: int = 1, cuts: tuple[int, ...] = (), **measures: float) -> list[Glance]:
     """Two looks a second at a good face, but for the measures given."""
-    return [Glance(index / 2, Face(**GOOD | measures), persons, is_cut=index in cuts) for index in range(count)]
+    return [Glance(index / 2, Face(**GOOD | measures), persons, is_cut=index in cuts, seen=persons) for index in range(count)]
 
 
 def found(seen: list[Glance], limits: Limits | None = None, fps: float = 25.0) -> list[Finding]:
@@ -59,8 +59,37 @@ def test_other_persons_cuts_and_few_frames_a_second_are_said() -> None:
 
 
 def test_footage_without_a_face_cannot_be_dubbed() -> None:
-    told = found([Glance(index / 2, None, 0, is_cut=False) for index in range(6)])
+    told = found([Glance(index / 2, None, 0, is_cut=False, seen=0) for index in range(6)])
     assert [finding.severity for finding in told] == [Severity.NO]
+
+
+@pytest.mark.parametrize(
+    ("face", "said"),
+    [
+        ("left", []),
+        ("1", []),
+        ("speaking", ["the grade is that of the largest", "the dub takes the person whose lips move with the sound"]),
+        ("anna.png", ["the grade is that of the largest", "the dub takes the person whom anna.png shows"]),
+    ],
+)
+def test_of_several_faces_it_is_said_which_one_was_looked_at(face: str, said: list[str]) -> None:
+    told = found(looks(persons=2), Limits(face=face))
+    assert len(told) == len(said)
+    assert all(words in finding.sentence for words, finding in zip(said, told, strict=True))
+
+
+def test_one_face_is_the_one_who_speaks_and_may_not_be_the_pictured_one() -> None:
+    assert found(looks(), Limits(face="speaking")) == []
+    (told,) = found(looks(), Limits(face="https://key:secret@host/anna.png"))
+    assert told.severity == Severity.GOOD
+    assert "anna.png" in told.sentence
+    assert "secret" not in told.sentence
+
+
+@pytest.mark.parametrize(("seen", "most"), [(1, "At most one face is seen"), (2, "At most 2 faces are seen")])
+def test_a_place_that_no_picture_has_cannot_be_dubbed(seen: int, most: str) -> None:
+    (told,) = found([Glance(0.0, None, 1, is_cut=False, seen=seen)], Limits(face="3"))
+    assert told == Finding(Severity.NO, f"{most} at once, so there is no face 3: they are counted from 0, left to right.")
 
 
 def test_the_dub_fades_out_while_the_head_turns() -> None:
@@ -70,21 +99,23 @@ def test_the_dub_fades_out_while_the_head_turns() -> None:
 
 
 def test_the_limits_are_those_of_a_dubs_settings() -> None:
-    settings = DubSettings(landmark_generator="l", renderer="r", min_face_px=77, gone_at_yaw_deg=60, references=5, fps="25", loop="cut", hdr="refuse")
-    assert Limits.of(settings, CropSettings(size=256)) == Limits(35, 60, 77, 5, "25", "cut", "refuse", crop=CropSettings(size=256))
+    settings = DubSettings(
+        landmark_generator="l", renderer="r", min_face_px=77, gone_at_yaw_deg=60, references=5, fps="25", loop="cut", hdr="refuse", face="left"
+    )
+    assert Limits.of(settings, CropSettings(size=256)) == Limits(35, 60, 77, 5, "25", "cut", "refuse", "left", crop=CropSettings(size=256))
     assert Limits() == Limits.of(DubSettings(landmark_generator="l", renderer="r"), CropSettings())
 
 
 def test_stretches_that_show_the_source_are_told_with_their_reason() -> None:
     seen = looks(8)
-    seen[2:5] = [Glance(index / 2, None, 0, is_cut=False) for index in (2, 3, 4)]
-    seen[7:] = [Glance(3.5, Face(**GOOD | {"yaw_deg": 70.0}), 1, is_cut=False)]
+    seen[2:5] = [Glance(index / 2, None, 0, is_cut=False, seen=0) for index in (2, 3, 4)]
+    seen[7:] = [Glance(3.5, Face(**GOOD | {"yaw_deg": 70.0}), 1, is_cut=False, seen=1)]
     told = [(shown.start_s, shown.end_s, shown.reason) for shown in source_shown(seen, Limits(), until_s=3.8)]
     assert told == [(1.0, 2.5, "no-face"), (3.5, 3.8, "turned-away")]
 
 
 def test_a_stretch_does_not_go_on_where_nothing_was_looked_at() -> None:
-    seen = [Glance(time_s, None, 0, is_cut=False) for time_s in (0.0, 0.5, 30.0, 30.5)]
+    seen = [Glance(time_s, None, 0, is_cut=False, seen=0) for time_s in (0.0, 0.5, 30.0, 30.5)]
     assert [(shown.start_s, shown.end_s) for shown in source_shown(seen, Limits(), until_s=60.0)] == [(0.0, 1.0), (30.0, 31.0)]
 
 

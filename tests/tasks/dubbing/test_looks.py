@@ -20,8 +20,8 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_talking_clip(tmp_path_factory.mktemp("looks") / "clip.mp4", seconds=4.0, hidden_frames=range(25, 50))
 
 
-def seen(path: Path, until_s: float | None = None) -> list[looks.Glance]:
-    return looks_at(path, probe(path), until_s, CropSettings())
+def seen(path: Path, until_s: float | None = None, face: str = "largest") -> list[looks.Glance]:
+    return looks_at(path, probe(path), until_s, CropSettings(), face)
 
 
 def test_a_video_is_looked_at_twice_a_second_and_its_faces_are_measured(clip: Path) -> None:
@@ -53,7 +53,32 @@ def test_a_still_picture_is_looked_at_once_and_two_faces_are_two_persons(tmp_pat
     two = np.hstack([portrait(), portrait()[:, ::-1]])
     cv2.imwrite(str(tmp_path / "two.png"), two)
     (look,) = seen(tmp_path / "two.png")
-    assert look.persons == 2
+    assert (look.persons, look.seen) == (2, 2)
+
+
+def test_the_face_at_a_place_is_looked_at(tmp_path: Path) -> None:
+    larger = cv2.resize(portrait(), (300, 300))[22:278]
+    cv2.imwrite(str(tmp_path / "two.png"), np.hstack([portrait() // 2, larger]))
+    largest, left, right, first, second, third = (seen(tmp_path / "two.png", face=face)[0] for face in ("largest", "left", "right", "0", "1", "2"))
+    assert (first, second) == (left, right)
+    assert largest == right
+    assert left.face is not None
+    assert right.face is not None
+    assert left.face.brightness == pytest.approx(right.face.brightness / 2, rel=0.1)
+    assert left.face.face_px < right.face.face_px
+    assert (third.face, third.seen) == (None, 2)
+
+
+def test_where_fewer_faces_are_seen_than_elsewhere_the_last_of_them_is_looked_at(tmp_path: Path) -> None:
+    two, alone = np.hstack([portrait() // 2, portrait()]), np.hstack([np.full_like(portrait(), 90), portrait()])
+    with VideoWriter(str(tmp_path / "two.mp4"), 512, 256, 2, None) as writer:
+        for picture in (two, alone):
+            writer.write(picture)
+    both, one = seen(tmp_path / "two.mp4", face="1")
+    assert (both.seen, one.seen) == (2, 1)
+    assert both.face is not None
+    assert one.face is not None
+    assert both.face.brightness == pytest.approx(one.face.brightness, rel=0.1)
 
 
 def test_a_blurred_and_darkened_face_is_told_from_a_sharp_one(tmp_path: Path) -> None:
