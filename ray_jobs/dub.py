@@ -42,6 +42,8 @@ STARTS_IN_VAIN = 3
 """Actors that may die one after the other before any of them is ready: one may lose its machine, three are a fault of the cluster."""
 GRACE_S = 60.0
 """After its time limit a job that says how far it is ends by itself; a process that still has it so much later hangs, and is ended."""
+CLOCKS_AGREE = 0.999
+"""A second on the clock of another machine is at least so many of this one's: clocks that are being set run up to 0.05 % fast or slow."""
 TELL_EVERY_S = 60.0
 """How often the log says that the cluster has no room for any worker."""
 
@@ -73,6 +75,8 @@ class DubActor:
     """Does jobs of a list on its share of a machine: the networks in its memory, decoding and encoding in threads of its process."""
 
     grace_s = GRACE_S
+    reading_s = LEAST_S
+    """Seconds in which a speech must have been fetched and have told how long it is."""
 
     def __init__(self, settings: str, threads: int) -> None:
         self.settings = BulkDubSettings.model_validate_json(settings)
@@ -94,9 +98,13 @@ class DubActor:
         return ""
 
     def limit_s(self, job: DubJob) -> float:
-        """Seconds that a job may take. What is fetched to tell stays with this actor for the job."""
-        with hang_guard(LEAST_S):
-            return self._ready().limit_s(job)
+        """Seconds that a job may take. What is fetched to tell stays with this actor for the job. Ends this process when that hangs."""
+        with hang_guard(self.reading_s):
+            return self.read_limit_s(job)
+
+    def read_limit_s(self, job: DubJob) -> float:
+        """As `limit_s`, without looking to the time of what hangs."""
+        return self._ready().limit_s(job)
 
     def dub(self, job: DubJob, limit_s: float) -> Row:
         """The result row of a job. Ends this process when the job hangs."""
@@ -127,9 +135,10 @@ class _Worker:
 
 @dataclass(frozen=True)
 class _Death:
-    """What came of a worker's call: its end. preempted: the cluster took its machine away."""
+    """What came of a worker's call: its end. preempted: the cluster took its machine away; evicted: Ray ended it, because memory ran short."""
 
     preempted: bool
+    evicted: bool
 
 
 class Workers:
@@ -254,29 +263,29 @@ class Workers:
             self._half_written.append(places.local_path(output))
         if death.preempted:
             waiting.append(deque([job]))
-        elif _has_hung(worker):
+        elif not death.evicted and self._has_hung(worker):
             yield failed_row(job, self._settings, self._versions, Reason.TIME_LIMIT)
         else:
             lost.append(job)
+
+    def _has_hung(self, worker: _Worker) -> bool:
+        """Whether a dead worker was ended by its hang guard: one that had its job for less long died of something else."""
+        limit_s = _outcome(worker.limit)
+        guarded_s = limit_s + self._actor.grace_s if isinstance(limit_s, float) else self._actor.reading_s
+        return time.monotonic() - worker.begun_s >= CLOCKS_AGREE * guarded_s
 
 
 def _outcome(reference: Any) -> Any:
     """What a call gave, or the _Death of its process. An error in it is raised."""
     import ray
-    from ray.exceptions import RayActorError, RayError, RayTaskError
+    from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskError
 
     try:
         return ray.get(reference)
     except RayError as error:
         if isinstance(error, RayTaskError) and not isinstance(error, RayActorError):  # the process lived to tell it
             raise
-        return _Death(preempted=isinstance(error, RayActorError) and error.preempted)
-
-
-def _has_hung(worker: _Worker) -> bool:
-    """Whether a dead worker had its job for longer than the job's time limit, and so was ended for it."""
-    limit_s = _outcome(worker.limit)
-    return isinstance(limit_s, float) and time.monotonic() - worker.begun_s >= limit_s
+        return _Death(isinstance(error, RayActorError) and error.preempted, isinstance(error, OutOfMemoryError))
 
 
 def _kill(worker: _Worker) -> None:

@@ -1,7 +1,8 @@
 """Actors for the tests of `ray_jobs.dub`: in a module of their own, because Ray's workers import them by name.
 
 What a job does to its worker is in its job_id: DEADLY ones end the process each time, as a crash in a decoder would; ONCE ones are
-killed in the middle of their work the first time, as by a machine that is taken away; a HANGING one never comes to an end.
+killed in the middle of their work the first time, as by a machine that is taken away; a HANGING one never comes to an end; a LATE one
+ends the process when its time limit is over, but not yet its grace; of a MUTE one it takes forever to find out how long its speech is.
 """
 
 import os
@@ -14,7 +15,7 @@ from ray_jobs.dub import DubActor
 from schemas.jobs import DubJob
 from tasks.dubbing.results import Row
 
-DEADLY, ONCE, HANGING = "deadly", "once", "hanging"
+DEADLY, ONCE, HANGING, LATE, MUTE = "deadly", "once", "hanging", "late", "silent"
 HANGING_LIMIT_S = 0.5
 HANG_S = 120.0
 WORKED_ON_S = 0.1
@@ -26,8 +27,8 @@ class ExitingActor(DubActor):
 
     grace_s = 0.0
 
-    def limit_s(self, job: DubJob) -> float:
-        return HANGING_LIMIT_S if HANGING in job.job_id else super().limit_s(job)
+    def read_limit_s(self, job: DubJob) -> float:
+        return HANGING_LIMIT_S if HANGING in job.job_id else super().read_limit_s(job)
 
     def work(self, job: DubJob, limit_s: float) -> Row:
         begun = Path(self.settings.out) / "begun"
@@ -50,8 +51,10 @@ class SayingActor(ExitingActor):
     def ready(self) -> str:
         return "" if self.settings.renderer == "none" else f"There is no {self.settings.renderer}."
 
-    def limit_s(self, job: DubJob) -> float:
-        return HANGING_LIMIT_S if HANGING in job.job_id else 600.0
+    def read_limit_s(self, job: DubJob) -> float:
+        if MUTE in job.job_id:
+            time.sleep(HANG_S)
+        return HANGING_LIMIT_S if HANGING in job.job_id or LATE in job.job_id else 600.0
 
     def work(self, job: DubJob, limit_s: float) -> Row:
         self._worker = self._say  # type: ignore[assignment]
@@ -60,6 +63,19 @@ class SayingActor(ExitingActor):
     def _say(self, job: DubJob, limit_s: float) -> Row:
         time.sleep(5 * WORKED_ON_S if ONCE in job.job_id else 0)
         return {"job_id": job.job_id, "status": "done", "detail": f"{self.threads} threads"}
+
+
+class GracefulActor(SayingActor):
+    """Ends itself only some time after a job's limit, as in production, and soon when a speech does not tell how long it is."""
+
+    grace_s = 3.0
+    reading_s = 0.5
+
+    def work(self, job: DubJob, limit_s: float) -> Row:
+        if LATE in job.job_id:
+            time.sleep(2 * limit_s)
+            os._exit(1)
+        return super().work(job, limit_s)
 
 
 class DyingActor(SayingActor):

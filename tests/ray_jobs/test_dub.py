@@ -1,11 +1,13 @@
 import json
 import os
 import shutil
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import ray
+from ray.exceptions import OutOfMemoryError
 
 from ray_jobs import dub
 from ray_jobs.cluster import connect
@@ -18,7 +20,7 @@ from tasks.dubbing.stamp import read_dub_stamp
 from tasks.media.probe import probe
 from tasks.progress import silent
 from tests.footage import make_speech, make_talking_clip
-from tests.ray_jobs.exiting_worker import DEADLY, HANGING, ONCE, DyingActor, ExitingActor, SayingActor
+from tests.ray_jobs.exiting_worker import DEADLY, HANGING, LATE, MUTE, ONCE, DyingActor, ExitingActor, GracefulActor, SayingActor
 from tests.tasks.dubbing.random_networks import write_random_networks
 
 VERSIONS = {"landmark_generator": "1" * 16, "renderer": "2" * 16}
@@ -63,6 +65,28 @@ def test_a_worker_that_dies_loses_its_job_alone_and_that_is_tried_once_more_at_t
     order = [name for name, _ in begun(settings)]
     assert Counter(order) == Counter({name: 1 + (name in (DEADLY, ONCE)) for name in names})
     assert set(order[-2:]) == {DEADLY, ONCE}
+
+
+@pytest.mark.usefixtures("cluster")
+def test_what_hangs_is_told_from_what_dies_of_something_else_late_in_its_time(tmp_path: Path) -> None:
+    rows = said(saying_settings(tmp_path), [LATE, HANGING, MUTE], GracefulActor)
+    assert {row["job_id"]: row["reason"] for row in rows} == {LATE: "worker-lost", HANGING: "time-limit", MUTE: "time-limit"}
+
+
+def test_a_worker_that_ray_ends_for_memory_has_not_hung_however_long_it_had_its_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def evict(_: object) -> None:
+        raise OutOfMemoryError("the node ran low on memory")
+
+    monkeypatch.setattr(ray, "get", evict)
+    death = dub._outcome("a reference")
+    assert (death.preempted, death.evicted) == (False, True)
+
+    for patched in ("_start", "_start_actor", "_has_hung"):
+        monkeypatch.setattr(Workers, patched, lambda *_: True)
+    monkeypatch.setattr(dub, "_kill", lambda _: None)
+    job, lost = DubJob(job_id="a", video="v", speech="s", out="a.mp4"), []
+    rows = list(Workers(saying_settings(tmp_path), VERSIONS, 1)._bury(dub._Worker("an actor"), job, death, deque(), lost))
+    assert (rows, lost) == ([], [job])
 
 
 @pytest.mark.usefixtures("cluster")
