@@ -5,7 +5,6 @@ forms of `models.fast_renderer` and `models.fast_landmark_generator`.
 """
 
 import functools
-import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from schemas.errors import CheckpointError, SettingsError
 from schemas.settings import CropSettings, DubSettings, MelSettings
 from tasks import places
 from tasks.file_hash import file_hash
+from tasks.free_memory import available_memory_bytes
 from tasks.mel_windows import mel_windows, window_starts
 from tasks.published import with_weights_in_use
 
@@ -148,12 +148,12 @@ def precision_dtype(precision: str, device: torch.device) -> torch.dtype:
 
 
 def free_memory_bytes(device: torch.device) -> int:
-    """What the device has left; of a CPU's memory, what the system could give without swapping."""
+    """What the device has left; of a CPU's memory, what the system and a container's limit would give without swapping."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         reserved = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # held by torch, used by nothing
         return int(free + reserved)
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return available_memory_bytes()
 
 
 class Generator:

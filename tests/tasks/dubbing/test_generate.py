@@ -112,6 +112,14 @@ def test_how_many_frames_at_once_can_be_said(networks: Networks) -> None:
     assert [generator.frames_at_once for generator in generators] == [4, 3, 1]
 
 
+def test_a_containers_limit_is_the_memory_of_its_cpu(networks: Networks, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.dubbing.generate.available_memory_bytes", lambda: 1000)
+    faces, _, _ = drawn(1)
+    generator = Generator(networks)
+    generator.remember(faces, faces)
+    assert generator.frames_at_once == 1
+
+
 def test_references_come_first(networks: Networks) -> None:
     with pytest.raises(ValueError, match="remember"):
         Generator(networks).render(*drawn(1))
