@@ -358,6 +358,13 @@ KEEPING = frozenset({"templates", "templates_max_gb", "templates_max_age_days"})
 """Settings of a dub that say what is kept for others, and change nothing of the dub itself."""
 
 
+class TemplateSettings(Settings):
+    """How much is kept of videos between dubs."""
+
+    max_gb: float = Field(default=20.0, gt=0, description="gigabytes kept; the longest unused go first")
+    max_age_days: float = Field(default=30.0, gt=0, description="days since the last use after which a template goes")
+
+
 class DubSettings(Settings):
     """`dubmill dub`: one video and one speech to one dubbed video."""
 
@@ -404,20 +411,18 @@ class DubSettings(Settings):
     templates: str | None = Field(
         default=None, description="folder or prefix where what depends on the video alone is kept for the next dub", json_schema_extra=LOCATION
     )
-    templates_max_gb: float = Field(default=20.0, gt=0, description="gigabytes kept there; the longest unused go first")
-    templates_max_age_days: float = Field(default=30.0, gt=0, description="days since its last use after which a template goes")
+    templates_max_gb: float = Field(default=TemplateSettings().max_gb, gt=0, description="gigabytes kept there; the longest unused go first")
+    templates_max_age_days: float = Field(default=TemplateSettings().max_age_days, gt=0, description="days since its last use after which a template goes")
     consent: str | None = Field(default=None, coerce_numbers_to_str=True, description="reference of the consent to this dub, written into the output")
+
+    @property
+    def template_settings(self) -> TemplateSettings:
+        """How much is kept in `templates`."""
+        return TemplateSettings(max_gb=self.templates_max_gb, max_age_days=self.templates_max_age_days)
 
     def locations(self) -> dict[str, tuple[str, ...]]:
         """As of all settings; a picture of the person is a place, too."""
         return super().locations() | ({"face": (self.face,)} if names_a_picture(self.face) else {})
-
-
-class TemplateSettings(Settings):
-    """How much is kept of videos between dubs."""
-
-    max_gb: float = Field(default=20.0, gt=0, description="gigabytes kept; the longest unused go first")
-    max_age_days: float = Field(default=30.0, gt=0, description="days since the last use after which a template goes")
 
 
 class BulkDubSettings(DubSettings):

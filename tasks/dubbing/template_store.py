@@ -41,6 +41,10 @@ PIECE_BYTES = 2**20
 """Bytes of an array read or written at a time."""
 BYTES_A_GB = 10**9
 SECONDS_A_DAY = 86400.0
+BOUND_EVERY_S = SECONDS_A_DAY
+"""How often a store that is only read is bounded: each time costs a request for every template."""
+BOUNDED = ".bounded"
+"""Name of the file that says when that was."""
 LEFTOVERS_STAY_S = SECONDS_A_DAY
 """How long half-written files of killed processes stay: nobody writes a template for a day."""
 DAMAGE = (zipfile.BadZipFile, ValueError, KeyError, TypeError, EOFError, OSError, RuntimeError, SyntaxError, tokenize.TokenError)
@@ -83,13 +87,15 @@ class TemplateStore:
     def get(self, key: str, make: Callable[[], Template], frames: int | None = None, name: str = "") -> tuple[Template, bool]:
         """The template of a key and True when it was kept, else what `make` gives, which is kept from now on, and False.
 
-        frames: how many the caller needs; one that was made for fewer of them, and did not reach its video's end, is made again.
+        frames: how many the caller needs; one that was made for fewer of them, and did not reach its video's end, is made again, and
+        so is one that was not used for too long. Others that must go, go now or within a day.
         name: of the video, for lists. Raises StoreError when the place cannot be reached or written to, and what `make` raises.
         """
-        kept = self._read(key, frames)
+        kept = None if self._kept(key, 0).used_s < self._oldest_s() else self._read(key, frames)
         if kept is not None:
             with suppress(StoreError):  # who may only read there uses it all the same
                 self._note_use(key, name, kept.frames)
+                self._bound_daily()
             return kept, True
         template = make()
         self._write(key, template, frames if frames is not None else template.frames, name)
@@ -150,22 +156,41 @@ class TemplateStore:
         except (FileNotFoundError, ValueError, KeyError, TypeError):  # another process drops it just now, or its writer was killed
             return KeptTemplate(key, "", 0, size, 0.0)
 
+    def _oldest_s(self) -> float:
+        """What was used last before this time goes."""
+        return time.time() - self.settings.max_age_days * SECONDS_A_DAY
+
+    def _bound_daily(self) -> None:
+        """Holds the bounds where nothing new is written, too."""
+        try:
+            bounded_s = float(places.read_bytes(self._place(BOUNDED, "")))
+        except (FileNotFoundError, ValueError):
+            bounded_s = 0.0
+        if time.time() - bounded_s > BOUND_EVERY_S:
+            places.write_bytes(self._place(BOUNDED, ""), str(time.time()).encode())  # first: of jobs that begin together one does it
+            self._bound()
+
     def _bound(self) -> None:
         """Drops what is too old and, the longest unused first, what is too much; and leftovers of killed writers."""
-        room, oldest_s = self.settings.max_gb * BYTES_A_GB, time.time() - self.settings.max_age_days * SECONDS_A_DAY
+        room, oldest_s = self.settings.max_gb * BYTES_A_GB, self._oldest_s()
         for one in self.list():
             room -= one.bytes
-            if room < 0 or one.used_s < oldest_s:
+            if (room < 0 or one.used_s < oldest_s) and self._kept(one.key, 0).used_s <= one.used_s:  # another job may use it since
                 self._remove(one.key)
         self._remove_leftovers()
 
     def _remove_leftovers(self) -> None:
-        if places.is_remote(self.location):
-            return
-        for path in places.local_path(self.location).glob(".*.partial*"):
-            with suppress(FileNotFoundError):
-                if time.time() - path.stat().st_mtime > LEFTOVERS_STAY_S:
-                    places.remove(str(path))
+        """Files that killed writers left half written, and notes of templates that were dropped while somebody used them."""
+        oldest_s = time.time() - LEFTOVERS_STAY_S
+        names = {places.name_of(file.path) for file in self._files()}
+        for note in (name for name in names if name.endswith(".json") and name.removesuffix(".json") + ".npz" not in names):
+            if self._kept(note.removesuffix(".json"), 0).used_s < oldest_s:
+                places.remove(self._place(note, ""))
+        if not places.is_remote(self.location):
+            for path in places.local_path(self.location).glob(".*.partial*"):
+                with suppress(FileNotFoundError):
+                    if path.stat().st_mtime < oldest_s:
+                        places.remove(str(path))
 
     def _remove(self, key: str) -> None:
         for suffix in (".npz", ".json"):
@@ -234,4 +259,4 @@ def templates_of(settings: DubSettings) -> TemplateStore | None:
     """The templates that a dub's settings keep; None where they keep none."""
     if settings.templates is None:
         return None
-    return TemplateStore(settings.templates, TemplateSettings(max_gb=settings.templates_max_gb, max_age_days=settings.templates_max_age_days))
+    return TemplateStore(settings.templates, settings.template_settings)

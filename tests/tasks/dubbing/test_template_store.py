@@ -13,7 +13,7 @@ from schemas.settings import CropSettings, DubSettings, TemplateSettings
 from tasks import places
 from tasks.dubbing.reference_choice import References
 from tasks.dubbing.template import Template
-from tasks.dubbing.template_store import TemplateStore, template_key
+from tasks.dubbing.template_store import BOUNDED, TemplateStore, template_key, templates_of
 from tests.s3_server import s3_bucket
 
 SETTINGS = DubSettings(landmark_generator="none", renderer="none")
@@ -57,6 +57,10 @@ def use(store: TemplateStore, key: str, days_ago: float = 0.0, frames: int = 40)
     note = Path(store.location) / f"{key}.json"
     values = json.loads(note.read_text())
     note.write_text(json.dumps(values | {"used_s": values["used_s"] - days_ago * DAY_S}))
+
+
+def file_names(store: TemplateStore) -> list[str]:
+    return sorted(path.name for path in Path(store.location).iterdir() if path.name != BOUNDED)
 
 
 def keys(store: TemplateStore) -> list[str]:
@@ -103,7 +107,7 @@ def test_the_longest_unused_go_first_when_it_is_too_much(store: TemplateStore) -
     store.get("a", never)  # used just now
     use(small, "e")
     assert keys(small) == ["e", "a", "d"]
-    assert sorted(path.name for path in Path(store.location).iterdir()) == ["a.json", "a.npz", "d.json", "d.npz", "e.json", "e.npz"]
+    assert file_names(store) == ["a.json", "a.npz", "d.json", "d.npz", "e.json", "e.npz"]
 
 
 def test_what_nobody_used_for_long_goes(store: TemplateStore) -> None:
@@ -111,6 +115,59 @@ def test_what_nobody_used_for_long_goes(store: TemplateStore) -> None:
     use(store, "young", days_ago=29)
     store.get("new", template)
     assert keys(store) == ["new", "young"]
+
+
+def test_one_that_was_not_used_for_too_long_is_made_again(store: TemplateStore) -> None:
+    use(store, "old", days_ago=31)
+    use(store, "young", days_ago=29)
+    assert store.get("young", never)[1]
+    assert not store.get("old", template)[1]
+    assert store.get("old", never)[1]
+
+
+def test_the_bounds_hold_where_templates_are_only_read_too(store: TemplateStore) -> None:
+    for days, key in ((31, "old"), (3, "b"), (2, "c"), (1, "d")):
+        use(TemplateStore(store.location, TemplateSettings(max_age_days=99)), key, days_ago=days)
+    small = TemplateStore(store.location, TemplateSettings(max_gb=2.5 * store.list()[0].bytes / 1e9))
+    small.get("b", never)  # used just now
+    assert keys(small) == ["b", "d"]
+
+
+def test_a_store_that_is_only_read_is_looked_through_once_a_day(store: TemplateStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.get("a", template)
+    times: list[int] = []
+    monkeypatch.setattr(store, "_bound", lambda: times.append(1))
+    for _ in range(3):
+        store.get("a", never)
+    assert len(times) == 1
+    (Path(store.location) / BOUNDED).write_text(str(float((Path(store.location) / BOUNDED).read_text()) - 1.1 * DAY_S))
+    store.get("a", never)
+    assert len(times) == 2
+
+
+def test_what_another_job_uses_while_the_bounds_are_held_stays(store: TemplateStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    use(store, "old", days_ago=31)
+    listed = store.list()
+    store.get("old", template)  # another job makes it anew
+    monkeypatch.setattr(store, "list", lambda: listed)
+    store.get("new", template)
+    assert store.get("old", never)[1]
+
+
+def test_the_note_of_a_dropped_template_goes_after_a_day(store: TemplateStore) -> None:
+    for key, days in (("old", 1.1), ("young", 0.9)):
+        use(store, key, days_ago=days)
+        (Path(store.location) / f"{key}.npz").unlink()
+    store.get("new", template)
+    assert file_names(store) == ["new.json", "new.npz", "young.json"]
+
+
+def test_a_dub_bounds_its_templates_as_its_settings_say(tmp_path: Path) -> None:
+    kept = templates_of(SETTINGS.replaced(templates=str(tmp_path), templates_max_gb=2, templates_max_age_days=3))
+    assert kept is not None
+    assert kept.settings == TemplateSettings(max_gb=2, max_age_days=3)
+    assert SETTINGS.template_settings == TemplateSettings()
+    assert templates_of(SETTINGS) is None
 
 
 def test_lists_and_drops(store: TemplateStore) -> None:
