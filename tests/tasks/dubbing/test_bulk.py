@@ -1,4 +1,8 @@
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -16,7 +20,7 @@ from tasks.dubbing.bulk_plan import plan_bulk
 from tasks.dubbing.inputs import FetchedAhead
 from tasks.dubbing.results import read_results
 from tasks.dubbing.time_limit import LEAST_S
-from tests.footage import make_talking_clip
+from tests.footage import make_speech, make_talking_clip
 from tests.tasks.dubbing.random_networks import write_random_networks
 
 
@@ -228,3 +232,44 @@ def test_a_worker_overrides_the_runs_settings_by_the_rows(bulk: BulkDubSettings,
 def test_settings_that_do_not_go_together_are_that_jobs_row(bulk: BulkDubSettings, clip: Path, speech: Path) -> None:
     row = JobWorker(bulk)(DubJob(job_id="a", video=str(clip), speech=str(speech), out="a.mp4", settings={"references": 0}))
     assert (row["status"], row["reason"]) == ("failed", "bad-settings")
+
+
+def command_of(bulk: BulkDubSettings) -> list[str]:
+    options = ("out", "landmark_generator", "renderer")
+    given = [word for name in options for word in (f"--{name.replace('_', '-')}", str(getattr(bulk, name)))]
+    (Path(bulk.jobs).parent / "settings.yaml").write_text(f"references: {bulk.references}\nlandmark_references: {bulk.landmark_references}\ncanary: 2\n")
+    return [sys.executable, "-m", "dubmill", "bulk-dub", bulk.jobs, *given, "--settings", str(Path(bulk.jobs).parent / "settings.yaml")]
+
+
+def wait_for_half_written(folder: Path, process: subprocess.Popen[str], at_least_bytes: int) -> None:
+    while not any(path.stat().st_size >= at_least_bytes for path in folder.glob(".*.partial.mp4")):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize(("sent", "half_written_bytes"), [(signal.SIGTERM, 20_000), (signal.SIGINT, 0)])  # while frames are made; while the video is looked at
+def test_a_run_that_is_stopped_in_a_job_keeps_its_rows_and_goes_on_later(
+    bulk: BulkDubSettings, tmp_path: Path, clip: Path, speech: Path, sent: signal.Signals, half_written_bytes: int
+) -> None:
+    lasting = make_speech(tmp_path / "lasting.wav", seconds=120.0)
+    make_talking_clip(tmp_path / "other.mp4", seconds=3.0)
+    rows = [
+        {"job_id": "bad", "video": "none.mp4", "speech": str(speech), "out": "bad.mp4", "priority": 3},
+        {"job_id": "first", "video": str(clip), "speech": str(speech), "out": "first.mp4", "priority": 2},
+        {"job_id": "second", "video": "other.mp4", "speech": str(lasting), "out": "deep/second.mp4", "priority": 1},
+        {"job_id": "third", "video": str(clip), "speech": str(speech), "out": "third.mp4"},
+    ]
+    Path(bulk.jobs).write_text("\n".join(map(json.dumps, rows)))
+    with subprocess.Popen(command_of(bulk), stderr=subprocess.PIPE, text=True) as process:
+        wait_for_half_written(Path(bulk.out) / "deep", process, half_written_bytes)
+        process.send_signal(sent)
+        _, complaint = process.communicate(timeout=60)
+    assert process.returncode == 128 + sent
+    assert complaint.splitlines()[-1].endswith("Stopped after 2 of 4 jobs, whose rows are written; give the same command again to go on.")
+    assert "Traceback" not in complaint
+    assert {name: row["status"] for name, row in read_results(bulk.out).items()} == {"bad": "failed", "first": "done"}
+    assert {path.name for path in Path(bulk.out).rglob("*") if path.is_file() and path.parent.name != "results"} == {"first.mp4"}
+
+    make_speech(lasting, seconds=0.4)
+    again = bulk_dub_here(bulk)
+    assert (again.already_done, again.done, again.failed) == (1, 2, {"missing": 1})

@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
+from models.fast_renderer import FastRenderer
 from schemas.errors import DubmillError, MediaError, SettingsError, StoreError
 from schemas.jobs import Segment
 from schemas.reasons import Reason
@@ -128,6 +130,23 @@ def test_people_who_speak_at_once_are_looked_for_once_each_and_have_patches_of_t
     assert all((tmp_path / "patch" / row["file"]).is_file() for row in frames)
     dub_video(str(source), str(make_speech(tmp_path / "short.wav", seconds=0.2)), str(tmp_path / "short.mp4"), patched, networks=networks)
     assert len(list((tmp_path / "patch").glob("*.png"))) == 5
+
+
+@pytest.mark.parametrize("faces", [("largest",), ("largest", "left")])
+def test_no_more_frames_are_computed_together_than_pictures_are_held(
+    tmp_path: Path, settings: DubSettings, networks: Networks, monkeypatch: pytest.MonkeyPatch, faces: tuple[str, ...]
+) -> None:
+    """Of 4K pictures eight are held, and a compiled renderer would compute 32 faces for them; it has one size of batch, whoever speaks."""
+    translated, translate = [], FastRenderer.translate
+    monkeypatch.setattr(FastRenderer, "compile", lambda *_, **__: None)
+    monkeypatch.setattr(FastRenderer, "translate", lambda network, faces, *rest: translated.append(len(faces)) or translate(network, faces, *rest))
+    monkeypatch.setattr("tasks.dubbing.dub.ROOM_FOR_PICTURES", 3 * 3 * 256 * 256)
+    source, said = make_talking_clip(tmp_path / "clip.mp4", seconds=0.4), str(make_speech(tmp_path / "said.wav", seconds=0.4))
+    segments = tuple(Segment(start_s=0.0, end_s=0.4, speech=said, face=face) for face in faces)
+    compiled = settings.replaced(compile=True, batch_frames=32)
+    dub_video(str(source), said, str(tmp_path / "dub.mp4"), compiled, networks=replace(networks, _fast={}), segments=segments)
+    assert set(translated) == {2}
+    assert len(translated) == 5 * len(faces)
 
 
 def test_what_cannot_be_done_is_said_before_the_video_is_looked_at(

@@ -1,11 +1,13 @@
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from models.fast_renderer import FastRenderer
 from schemas.errors import CheckpointError, SettingsError
 from schemas.settings import CropSettings, DubSettings
 from tasks.dubbing.generate import Generator, Networks, check_headers, require_compiler
@@ -110,6 +112,26 @@ def test_how_many_frames_at_once_can_be_said(networks: Networks) -> None:
     for generator in generators:
         generator.remember(faces, faces)
     assert [generator.frames_at_once for generator in generators] == [4, 3, 1]
+
+
+def test_a_compiled_generator_fills_its_batches_up_to_the_most_that_it_is_given_and_no_further(networks: Networks, monkeypatch: pytest.MonkeyPatch) -> None:
+    translated = translated_batches(monkeypatch)
+    generator = Generator(replace(networks, _fast={}), compiled=True, batch_frames=32)
+    faces, sketches, mels = drawn(5)
+    generator.remember(faces[:1], faces[:1])
+    generator.expect_at_most(3)
+    generator.expect_at_most(8)
+    assert len(generator.render(faces, sketches, mels)) == 5
+    assert translated == [3, 3]
+
+
+def translated_batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The sizes of the batches of frames that are computed from now on, in order; nothing is compiled."""
+    sizes: list[int] = []
+    translate = FastRenderer.translate
+    monkeypatch.setattr(FastRenderer, "compile", lambda *_, **__: None)
+    monkeypatch.setattr(FastRenderer, "translate", lambda network, faces, *rest: sizes.append(len(faces)) or translate(network, faces, *rest))
+    return sizes
 
 
 def test_a_containers_limit_is_the_memory_of_its_cpu(networks: Networks, monkeypatch: pytest.MonkeyPatch) -> None:
