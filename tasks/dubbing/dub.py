@@ -235,6 +235,8 @@ class Dub:
     def write_frames(self, writer: VideoWriter, parts: list[Part]) -> None:
         """Pass two: writes every output frame."""
         at_once = self._frames_at_once(parts)
+        for part in parts:
+            part.expect_at_most(at_once)
         pictures = ahead(self.watch.each("decode", self._played(parts[0])), at_once)
         done = 0
         with Behind(self._timed(writer), at_once) as behind:
@@ -261,9 +263,12 @@ class Dub:
         return write
 
     def _frames_at_once(self, parts: list[Part]) -> int:
-        """As many as the networks compute together, and as there is room for."""
-        room = ROOM_FOR_PICTURES // (3 * self.footage.width * self.footage.height)
-        return max(1, min(room, *(part.frames_at_once for part in parts)))
+        """As many as the networks compute together, and as there is room for.
+
+        Room for a power of two: what is compiled is compiled for each number anew, so that videos of all sizes make few of them.
+        """
+        room = max(1, ROOM_FOR_PICTURES // (3 * self.footage.width * self.footage.height))
+        return min(1 << (room.bit_length() - 1), *(part.frames_at_once for part in parts))
 
     def summary(self, out: str, parts: list[Part]) -> DubSummary:
         """What the dub ended with."""

@@ -220,6 +220,13 @@ class Generator:
         room = Room.within(self._memory_share * free_memory_bytes(self.networks.device), network, faces.shape[1], len(faces))
         self.frames_at_once, self._references_at_once = self._batch_frames or room.frames, _even_share(len(faces), room.references)
 
+    def expect_at_most(self, frames: int) -> None:
+        """Says, after `remember` and before the first `render`, how many frames are ever given at once: no more are then computed together.
+
+        A compiled renderer is compiled for one size of batch and fills each batch up to it, so that a larger one would be work for nothing.
+        """
+        self.frames_at_once = min(self.frames_at_once, frames)
+
     def render(self, faces: Pictures, sketches: Pictures, mels: FloatArray) -> Pictures:
         """Face pictures (B, S, S, 3) uint8 BGR from true crops (B, S, S, 3), sketches (B, 5, S, S, 3), mels (B, 1, 80, 16)."""
         if self._references is None:

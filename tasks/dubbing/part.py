@@ -67,6 +67,10 @@ class Part:
         """Frames that are computed together."""
         return self._generator.frames_at_once
 
+    def expect_at_most(self, frames: int) -> None:
+        """Says, before the first batch, how many frames `dubbed` is ever given."""
+        self._generator.expect_at_most(frames)
+
     def share_of(self, frame: int) -> float:
         """How much of the dub an output frame shows, 0..1."""
         return float(self.share[frame - self.frames.start]) if frame in self.frames else 0.0
