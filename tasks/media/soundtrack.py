@@ -49,11 +49,11 @@ class Track(Protocol):
 def track_of_file(container: OutputContainer, path: Path, duration_s: Fraction | None, inputs: ExitStack) -> Track:
     """The sound of a file as a track of `duration_s` (None: of its own length), its first sample at the video's beginning.
 
-    `inputs` closes the file. Raises MediaError: NO_AUDIO and what opening raises.
+    `inputs` closes the file. Raises MediaError: NO_AUDIO, also for a sound of which nothing can be decoded, and what opening raises.
     """
+    reader = SoundReader(path, inputs.enter_context(open_container(path)), "flt")  # also of what is copied: players must be able to decode it
     if _may_be_copied(path, duration_s):
         return CopiedTrack(container, inputs.enter_context(open_container(path)))
-    reader = SoundReader(path, inputs.enter_context(open_container(path)), "flt")
     samples = None if duration_s is None else round(duration_s * reader.rate)
     blocks = reader.blocks() if samples is None else _of_length(reader.blocks(), samples, reader.channels)
     return CodedTrack(container, blocks, reader.rate, reader.channels)

@@ -21,6 +21,7 @@ from tasks.dubbing.timeline import played_frames
 from tasks.media.decode import read_frames
 from tasks.media.probe import probe
 from tests.footage import make_speech, make_talking_clip, portrait
+from tests.tasks.media.spoilt_sound import spoil_sound
 
 NTSC_FILM = Fraction(24000, 1001)
 Dub = Callable[..., object]
@@ -234,6 +235,20 @@ def test_unusable_inputs_are_said_and_leave_nothing(tmp_path: Path, settings: Du
         assert error.value.reason is reason, str(error.value)
         assert "\n" not in str(error.value)
         assert not any(path.is_file() for path in tmp_path.glob("out/**"))
+
+
+@pytest.mark.parametrize("place", ["speech", "segment", "soundtrack"])
+def test_a_track_without_a_sample_is_said_before_the_video_is_looked_at(
+    tmp_path: Path, settings: DubSettings, networks: Networks, clip: Path, speech: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    monkeypatch.setattr("tasks.dubbing.dub.analyse", lambda *_: pytest.fail("work was begun"))
+    spoilt = str(spoil_sound(make_talking_clip(tmp_path / "spoilt.mp4", seconds=0.5)))
+    segments = (Segment(start_s=0.0, end_s=0.4, speech=spoilt),) if place == "segment" else ()
+    asked = settings.replaced(soundtrack=spoilt if place == "soundtrack" else None)
+    with pytest.raises(MediaError, match=r"^\S*spoilt.mp4 has a sound track without a single sample that can be decoded\.$") as error:
+        dub_video(str(clip), spoilt if place == "speech" else str(speech), str(tmp_path / "dub.mp4"), asked, networks=networks, segments=segments)
+    assert error.value.reason is Reason.NO_AUDIO
+    assert [path.name for path in tmp_path.iterdir()] == ["spoilt.mp4"]
 
 
 def test_an_output_that_cannot_be_written_is_said_before_any_work(

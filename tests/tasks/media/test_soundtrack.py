@@ -14,6 +14,7 @@ from tasks.audio import read_sound
 from tasks.media.encode import VideoWriter
 from tasks.media.soundtrack import CopiedTrack
 from tests.tasks.media.moving_pictures import numbered_picture
+from tests.tasks.media.spoilt_sound import spoil_sound
 
 RATE = 44100
 CLICK_S = 0.25
@@ -128,8 +129,9 @@ def test_without_a_length_it_keeps_its_own(tmp_path: Path) -> None:
 def test_a_soundtrack_without_sound_is_said_before_any_work(tmp_path: Path) -> None:
     with VideoWriter(str(tmp_path / "mute.mp4"), 64, 48, Fraction(25)) as writer:
         writer.write(numbered_picture(0))
-    for name, reason in (("mute.mp4", Reason.NO_AUDIO), ("none.wav", Reason.MISSING)):
+    spoil_sound(make_sound(tmp_path / "spoilt.mp4", 1.0, "aac"))
+    for name, reason in (("mute.mp4", Reason.NO_AUDIO), ("spoilt.mp4", Reason.NO_AUDIO), ("none.wav", Reason.MISSING)):
         with pytest.raises(MediaError) as caught:
             write(tmp_path / "v.mp4", tmp_path / name)
         assert caught.value.reason is reason
-    assert [entry.name for entry in tmp_path.iterdir()] == ["mute.mp4"]
+    assert {entry.name for entry in tmp_path.iterdir()} == {"mute.mp4", "spoilt.mp4"}
