@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import UTC, datetime
 from enum import StrEnum
 from json import dumps as json_text
 from pathlib import Path
@@ -63,7 +62,7 @@ SettingsFile = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the summary as JSON on standard output.")]
 Ray = Annotated[str, typer.Option("--ray", help="none: in this process; local: a Ray of its own on this machine; http://HOST:8265: a cluster's job API.")]
-Templates = Annotated[str, typer.Argument(help="Folder or s3:// prefix that keeps them.")]
+Templates = Annotated[str, typer.Argument(help="Folder or s3:// prefix that keeps the templates.")]
 Store = Annotated[str, typer.Argument(help="Folder or s3:// prefix of the corpus store.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would go, and delete nothing.")]
 
@@ -471,19 +470,24 @@ def checkpoint_info(location: Annotated[str, typer.Argument(help="A .safetensors
 def check(
     video: Annotated[str, typer.Argument(help="A video of a face, or a still picture.")],
     speech: Annotated[str | None, typer.Argument(help="The speech that it is to say.")] = None,
-    landmark_generator: Annotated[str | None, typer.Option(help="Checkpoint of the landmark generator, for its crop; default: the default crop.")] = None,
-    renderer: Annotated[str | None, typer.Option(help="Checkpoint of the renderer.")] = None,
+    landmark_generator: Annotated[str | None, typer.Option(help="Checkpoint of the landmark generator, for its crop; without one the default crop.")] = None,
+    renderer: Annotated[str | None, typer.Option(help="Checkpoint of the renderer, for its crop and size.")] = None,
+    references: Annotated[int | None, _option(DubSettings, "references", "Reference pictures.")] = None,
+    fps: Annotated[str | None, _option(DubSettings, "fps", "source or 25.")] = None,
+    loop: Annotated[str | None, _option(DubSettings, "loop", "Speech longer than the video: forth-and-back or cut.")] = None,
+    face: Annotated[str | None, _option(DubSettings, "face", "largest, speaking, left, right, a number, or a picture of the person.")] = None,
     settings: SettingsFile = None,
     json: Json = False,
 ) -> None:
-    """Can this be dubbed, how well, and at what cost? Needs no networks and no GPU."""
-    from tasks.dubbing.check import check_video, limits_of
+    """Can this be dubbed, how well, and at what cost? Renders nothing and needs no GPU; settings are those of `dubmill dub`."""
+    from tasks.dubbing.check import check_lines, check_video, limits_of
 
     given = {"landmark_generator": "", "renderer": ""} | (read_settings(settings) if settings else {})
-    limits = limits_of(check_settings(DubSettings, given).replaced(landmark_generator=landmark_generator, renderer=renderer))
+    options = {"landmark_generator": landmark_generator, "renderer": renderer, "references": references, "fps": fps, "loop": loop, "face": face}
+    limits = limits_of(check_settings(DubSettings, given).replaced(**options))
     with show_progress("check") as progress:
         summary = check_video(video, speech, limits, progress)
-    _say_in_words(summary, json)
+    print(summary.model_dump_json() if json else "\n".join(check_lines(summary)))
 
 
 @app.command(epilog="Example: dubmill dub presenter.mp4 speech.wav --out dubbed.mp4 --landmark-generator landmarks.safetensors --renderer renderer.safetensors")
@@ -517,38 +521,40 @@ def dub(
 @template.command("warm", epilog="Example: dubmill template warm templates/ presenter.mp4 --settings dub.yaml")
 def template_warm(
     location: Templates,
-    videos: Annotated[list[str], typer.Argument(help="Videos.")],
+    videos: Annotated[list[str], typer.Argument(help="Videos or still pictures.")],
     landmark_generator: Annotated[str | None, _option(DubSettings, "landmark_generator", "Checkpoint of the landmark generator.")] = None,
     renderer: Annotated[str | None, _option(DubSettings, "renderer", "Checkpoint of the renderer.")] = None,
     settings: SettingsFile = None,
     json: Json = False,
 ) -> None:
-    """Look at videos now, so that their dubs need not."""
-    from tasks.dubbing.warm import warm_template
+    """Look at videos now, so that their dubs need not. Prints the key of each; one that cannot be used does not keep the others from it."""
+    from tasks.dubbing.warm import warm_templates
 
     wanted = _settings(DubSettings, settings, landmark_generator=landmark_generator, renderer=renderer, templates=location)
     with show_progress("template") as progress:
-        _say({video: warm_template(video, wanted, progress) for video in videos}, json)
+        keys, faults = warm_templates(videos, wanted, progress)
+    print(json_text(keys, ensure_ascii=False) if json else "\n".join(f"{key}  {video}" for video, key in keys.items()))
+    for fault in faults[:-1]:
+        _complain(str(fault))
+    if faults:
+        raise faults[-1]
 
 
-@template.command("list", epilog="Example: dubmill template list templates/")
-def template_list(location: Templates, json: Json = False) -> None:
-    """What is kept, the last used first."""
-    from tasks.dubbing.template_store import TemplateStore
+@template.command("list", epilog="Example: dubmill template list templates/ --settings dub.yaml")
+def template_list(location: Templates, settings: SettingsFile = None, json: Json = False) -> None:
+    """What is kept, the last used first, and when it goes: by the settings' `templates_max_age_days` and `templates_max_gb`, or their defaults."""
+    from tasks.dubbing.template_store import TemplateStore, list_lines
 
-    kept = TemplateStore(location).list()
-    if json:
-        print(json_text([asdict(one) for one in kept]))
-        return
-    for one in kept:
-        used = datetime.fromtimestamp(one.used_s, UTC).strftime("%Y-%m-%d %H:%M") if one.used_s else "never"
-        print(f"{one.key}  {one.bytes / 1e6:.1f} MB  {one.frames} frames  used {used} UTC  {one.name}")
+    given = {"landmark_generator": "", "renderer": ""} | (read_settings(settings) if settings else {})
+    store = TemplateStore(location, check_settings(DubSettings, given).template_settings)
+    kept = store.list()
+    print(json_text([asdict(one) for one in kept], ensure_ascii=False) if json else "\n".join(list_lines(store, kept)))
 
 
 @template.command("drop", epilog="Example: dubmill template drop templates/ presenter.mp4")
 def template_drop(
     location: Templates,
-    names: Annotated[list[str] | None, typer.Argument(help="Keys, beginnings of keys, or videos as they were given.")] = None,
+    names: Annotated[list[str] | None, typer.Argument(help="Keys, beginnings of keys, or videos as `dubmill template list` names them.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
     json: Json = False,
 ) -> None:
@@ -557,7 +563,10 @@ def template_drop(
 
     if not names and not everything:
         raise SettingsError("Say which templates to drop, or give --all.")
-    _say({"dropped": list(TemplateStore(location).drop(None if everything else names))}, json)
+    dropped = TemplateStore(location).drop(None if everything else names)
+    _say({"dropped": list(dropped)}, json)
+    if names and not everything and not dropped:
+        raise SettingsError(f"Nothing that is kept there is called {' or '.join(names)}; `dubmill template list` names what is.")
 
 
 @app.command("bulk-dub", epilog="Example: dubmill bulk-dub jobs.csv --out dubs/ --landmark-generator landmarks.safetensors --renderer renderer.safetensors")
@@ -572,7 +581,8 @@ def bulk_dub(
 ) -> None:
     """A list of dubs. Faults of media are a job's row in the results; what is done is not done again."""
     wanted = _settings(BulkDubSettings, settings, jobs=jobs, out=out, landmark_generator=landmark_generator, renderer=renderer)
-    _say(_run("dub", "tasks.dubbing.bulk:bulk_dub_here", wanted, ray, "bulk-dub"), json)
+    with _stopping("give the same command again to go on", "Stopped"):
+        _say(_run("dub", "tasks.dubbing.bulk:bulk_dub_here", wanted, ray, "bulk-dub"), json)
 
 
 @app.command(epilog="Example: dubmill inspect dubbed.mp4")

@@ -55,18 +55,27 @@ def run_bulk(settings: BulkDubSettings, plan: BulkPlan, work: Work, progress: Pr
     """Gives the plan's jobs to `work`, the canary first, writes the rows that come back, and counts them.
 
     Raises DubmillError when more than half of the canary fails and there are others: they are not begun. Its rows are written.
+    So are those of a run that is interrupted; the KeyboardInterrupt gets a note that says how far it came.
     """
     tally = _Tally(plan)
     canary, rest = plan.jobs[: settings.canary], plan.jobs[settings.canary :]
-    with ResultWriter(settings.out) as results:
-        for jobs in filter(None, (canary, rest)):
-            for row in work(jobs):
-                if tally.takes(row):
-                    results.add(row)
-                progress(tally.rows, len(plan.jobs), f"jobs, {tally.failed.total()} failed")
-            if jobs is canary and rest and tally.failed.total() > CANARY_BEARS * len(canary):
+    try:
+        with ResultWriter(settings.out) as results:
+            _take_rows(work(canary) if canary else (), tally, results, progress)
+            if rest and tally.failed.total() > CANARY_BEARS * len(canary):
                 raise DubmillError(_canary_sentence(settings, tally, len(rest)))
+            _take_rows(work(rest) if rest else (), tally, results, progress)
+    except KeyboardInterrupt as interruption:
+        interruption.add_note(f"Stopped after {tally.rows} of {tally.jobs} jobs, whose rows are written")
+        raise
     return tally.summary(settings.out)
+
+
+def _take_rows(rows: Iterable[Row], tally: "_Tally", results: ResultWriter, progress: Progress) -> None:
+    for row in rows:
+        if tally.takes(row):
+            results.add(row)
+        progress(tally.rows, tally.jobs, f"jobs, {tally.failed.total()} failed")
 
 
 def _canary_sentence(settings: BulkDubSettings, tally: "_Tally", rest: int) -> str:
@@ -80,6 +89,7 @@ class _Tally:
 
     def __init__(self, plan: BulkPlan) -> None:
         self._plan = plan
+        self.jobs = len(plan.jobs)
         self.rows = 0
         self.failed: Counter[str] = Counter()
 

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from schemas.errors import StoreError
 from schemas.tables import DUB_RESULTS
 from tasks import places
+from tasks.interruption import held_back
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +65,10 @@ class ResultWriter:
 
     def add(self, row: Row) -> None:
         """Adds a job's row, which is written when the part is full or it has waited for long. StoreError."""
+        with held_back():  # a signal of just now must not cost the row of a job that is done
+            self._add(row)
+
+    def _add(self, row: Row) -> None:
         with self._lock:
             self._rows.append(row)
             self._unwritten = True
@@ -103,7 +108,8 @@ class ResultWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.write()
+        with held_back():
+            self.write()
 
 
 def _parts(folder: str) -> list[str]:
