@@ -33,6 +33,7 @@ GPU_MODULES = (
     "tasks.evaluation.leak",
     "tasks.evaluation.closures",
     "tasks.dubbing.generate",
+    "tasks.free_memory",
     "tasks.corpus.store",
     "tasks.faces",
 )

@@ -24,7 +24,7 @@ from tasks.dubbing.confidence import per_second, worst_moments
 from tasks.dubbing.footage import Footage, Picture, footage_of
 from tasks.dubbing.generate import Generator, Networks
 from tasks.dubbing.inputs import fetched
-from tasks.dubbing.part import Part, evidence_of, generator_of, reasons_of
+from tasks.dubbing.part import LET_GO_EVERY, Part, evidence_of, generator_of, reasons_of
 from tasks.dubbing.patch import PatchWriter
 from tasks.dubbing.pipeline import Behind, ahead
 from tasks.dubbing.speech import Speech, read_speech
@@ -42,8 +42,6 @@ from tasks.progress import Progress, silent
 
 REFERENCES_FROM_S = 40
 """References are sought in at least this much of the video, also when the speech is shorter."""
-LET_GO_EVERY = 1000
-"""Output frames after which what was read of the landmarks' temporary files leaves memory."""
 ROOM_FOR_PICTURES = 192 * 2**20
 """Bytes of whole frames that are held at once for rendering; about as many are being decoded, and encoded."""
 

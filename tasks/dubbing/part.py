@@ -20,6 +20,9 @@ from tasks.faces.crop import crop_face, lip_opening
 
 FloatArray = npt.NDArray[np.float32]
 
+LET_GO_EVERY = 1000
+"""Output frames after which what was read of the landmarks' temporary files leaves memory."""
+
 
 class Part:
     """A face that says a speech in some of the output's frames; numbers of frames are those of the output."""
@@ -77,8 +80,18 @@ class Part:
 
     def evidence(self) -> Evidence:
         """What is known of how the part's frames look."""
-        openings = [lip_opening(self._spoken.content(frame)) if share > 0 else np.nan for frame, share in enumerate(self.share)]
-        return evidence(self.template, self._played, self.share, np.array(openings, dtype=np.float32), self._fps)
+        found = evidence(self.template, self._played, self.share, self._openings(), self._fps)
+        self.let_go()
+        return found
+
+    def _openings(self) -> FloatArray:
+        """The lips' opening in each frame, NaN where the source shows."""
+        openings = np.full(len(self.frames), np.nan, dtype=np.float32)
+        for frame in np.flatnonzero(self.share > 0).tolist():
+            openings[frame] = lip_opening(self._spoken.content(frame))
+            if frame % LET_GO_EVERY == 0:
+                self.let_go()
+        return openings
 
     def let_go(self) -> None:
         """Takes out of memory what was read of temporary files."""

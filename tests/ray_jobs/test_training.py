@@ -144,7 +144,8 @@ def cluster_with(gpus: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_renderer(corpus: CorpusStore, tmp_path: Path) -> None:
-    settings = RendererTraining(store=corpus.uri, out=str(tmp_path / "run"), preset="small", references=3, steps=1, batch_size=2, validation_samples=2, warm_up_epochs=0)
+    out = str(tmp_path / "run")
+    settings = RendererTraining(store=corpus.uri, out=out, preset="small", references=3, steps=1, batch_size=2, validation_samples=2, warm_up_epochs=0)
     summary = train_renderer.run(settings, lambda *_, **__: None)
     assert summary.step == 1
     rows = [json.loads(line) for line in (tmp_path / "run" / "state" / "metrics.jsonl").read_text().splitlines()]
