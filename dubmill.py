@@ -533,7 +533,10 @@ def template_warm(
     wanted = _settings(DubSettings, settings, landmark_generator=landmark_generator, renderer=renderer, templates=location)
     with show_progress("template") as progress:
         keys, faults = warm_templates(videos, wanted, progress)
-    print(json_text(keys, ensure_ascii=False) if json else "\n".join(f"{key}  {video}" for video, key in keys.items()))
+    if json:
+        print(json_text(keys, ensure_ascii=False))
+    else:
+        print("".join(f"{key}  {video}\n" for video, key in keys.items()), end="")
     for fault in faults[:-1]:
         _complain(str(fault))
     if faults:

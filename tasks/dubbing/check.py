@@ -11,13 +11,15 @@ import numpy as np
 from schemas.errors import MediaError
 from schemas.jobs import CheckSummary
 from schemas.reasons import Reason
-from schemas.settings import CropSettings, DubSettings
+from schemas.settings import CropSettings, DubSettings, names_a_picture
 from tasks.audio import SAMPLE_RATE, read_waveform
 from tasks.dubbing.findings import Finding, Limits, Severity, SpeechFacts, footage_findings, source_shown, speech_findings
 from tasks.dubbing.footage import footage_of
 from tasks.dubbing.inputs import fetched, named_as_given
 from tasks.dubbing.looks import Glance, looks_at
+from tasks.dubbing.template import pictured
 from tasks.dubbing.timeline import frames_of_speech
+from tasks.durations import spoken_duration
 from tasks.media.colour import refuse_hdr
 from tasks.media.probe import MediaInfo, probe
 from tasks.progress import Progress, silent
@@ -32,7 +34,8 @@ def check_video(video: str, speech: str | None = None, limits: Limits | None = N
     """How well a video (or still picture; path or URI) can be dubbed, with a speech where one is given.
 
     Looks at the video twice a second, at 40 seconds of it at most. Times of `source_shown` are the video's; of a long one only what
-    was looked at is named. Raises MediaError: the reasons of `probe`, NO_VIDEO, NO_AUDIO (a speech without sound), TOO_SHORT.
+    was looked at is named. Raises MediaError: the reasons of `probe`, NO_VIDEO, NO_AUDIO (a speech without sound), TOO_SHORT. SettingsError
+    when `face` names a picture that cannot be read or shows no face.
     """
     limits = limits or Limits()
     with ExitStack() as stack:
@@ -43,6 +46,8 @@ def check_video(video: str, speech: str | None = None, limits: Limits | None = N
         heard = _heard(fetched(stack, speech)) if speech is not None else None
         played = footage_of(path, info, limits.fps)
         frames = _frames(info, played.fps, heard)
+        if names_a_picture(limits.face):
+            pictured(limits.face, limits.crop)
         findings = list(_refusals(path, video, info, limits))
         looks = looks_at(path, info, heard.duration_s if heard else None, limits.crop, limits.face, progress)
     findings += footage_findings(looks, limits, float(played.fps), is_picture=info.is_picture)
@@ -52,15 +57,33 @@ def check_video(video: str, speech: str | None = None, limits: Limits | None = N
 
 
 def limits_of(settings: DubSettings) -> Limits:
-    """What a dub with these settings would be made with. The crop is that of the checkpoints, of which only the headers are read, or the default one
-    where the settings name none. CheckpointError for those that cannot be used.
+    """What a dub with these settings would be made with. The crop is that of the checkpoints, of which only the headers are read and one will do,
+    or the default one where the settings name none. CheckpointError for those that cannot be used.
     """
-    if not (settings.renderer and settings.landmark_generator):
+    one = settings.renderer or settings.landmark_generator
+    if not one:
         return Limits.of(settings, CropSettings())
-    from tasks.dubbing.generate import check_headers  # brings torch, which a check without checkpoints does not need
-    from tasks.published import with_weights_in_use
+    from models.checkpoint import read_header  # brings torch, which a check without checkpoints does not need
+    from tasks.dubbing.generate import check_headers
+    from tasks.published import weights_in_use, with_weights_in_use
 
-    return Limits.of(settings, check_headers(with_weights_in_use(settings)))
+    both = settings.renderer and settings.landmark_generator
+    return Limits.of(settings, check_headers(with_weights_in_use(settings)) if both else read_header(weights_in_use(one)).crop)
+
+
+def check_lines(summary: CheckSummary) -> list[str]:
+    """A check as a person reads it."""
+    lines = [f"grade: {summary.grade}", *(f"reason: {reason}" for reason in summary.reasons)]
+    if summary.face_px:
+        lines.append(f"face: {summary.face_px:.0f} px")
+    if not summary.duration_s:
+        return [*lines, "cost: it follows from how long the speech is; give one, too"]
+    how_much = f"of which {spoken_duration(summary.source_shown_s)}" if summary.source_shown_s else "none of which"
+    lines.append(f"dub: {spoken_duration(summary.duration_s)}, {how_much} would show the source")
+    stretches = [f"{shown.start_s:.1f} to {shown.end_s:.1f} s ({shown.reason.replace('-', ' ')})" for shown in summary.source_shown]
+    if stretches:
+        lines.append(f"source shown, in seconds of the video: {', '.join(stretches)}")
+    return [*lines, f"cost: {summary.frames:,} frames to render, {summary.tflop:,.1f} TFLOP"]
 
 
 def tflop_of(frames: int, references: int, size: int) -> float:
@@ -95,6 +118,7 @@ def _frames(info: MediaInfo, fps: Fraction, heard: SpeechFacts | None) -> int:
 
 
 def _summary(info: MediaInfo, frames: int, duration_s: float, looks: list[Glance], findings: list[Finding], limits: Limits) -> CheckSummary:
+    until_s = info.duration_s or duration_s
     shares = np.array([limits.share(look.face) for look in looks])
     rendered = round(frames * float(np.mean(shares > 0)))
     worst_first = sorted(findings, key=lambda finding: -finding.severity)
@@ -103,7 +127,7 @@ def _summary(info: MediaInfo, frames: int, duration_s: float, looks: list[Glance
         reasons=tuple(finding.sentence for finding in worst_first),
         duration_s=duration_s,
         source_shown_s=duration_s * float(1 - shares.mean()),
-        source_shown=source_shown(looks, limits, info.duration_s or duration_s),
+        source_shown=tuple(shown.replaced(end_s=duration_s) if info.is_picture else shown for shown in source_shown(looks, limits, until_s)),
         face_px=float(np.median([look.face.face_px for look in looks if look.face] or [0.0])),
         frames=rendered,
         tflop=tflop_of(rendered, limits.references, limits.crop.size),

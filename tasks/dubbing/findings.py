@@ -12,7 +12,6 @@ from schemas.jobs import SourceShown
 from schemas.locations import without_secrets
 from schemas.settings import CropSettings, DubSettings, names_a_picture
 from tasks.audio import SAMPLE_RATE, Waveform, mel_spectrogram
-from tasks.dubbing.face_choice import PLACES
 from tasks.dubbing.looks import LOOKS_A_SECOND, Face, Glance
 from tasks.dubbing.voice import speaking
 from tasks.dubbing.when_to_dub import facing
@@ -129,12 +128,12 @@ def footage_findings(looks: list[Glance], limits: Limits, fps: float, *, is_pict
     """What speaks against the footage."""
     faces = [look.face for look in looks if look.face is not None]
     if not faces:
-        yield Finding(Severity.NO, _no_face(max((look.seen for look in looks), default=0), limits.face))
+        yield Finding(Severity.NO, _no_face(max((look.seen for look in looks), default=0), limits.face, "picture" if is_picture else "video"))
         return
     yield from _shown_findings(looks, limits)
     yield from _size_findings(_median(faces, "face_px"), limits)
     yield from _picture_findings(faces)
-    yield from _person_findings(looks, limits.face)
+    yield from _person_findings(looks, limits.face, is_picture=is_picture)
     yield from _cut_findings(looks)
     if fps < SLOW_FPS and not is_picture:
         yield Finding(Severity.FAIR, f"The video has {fps:.3g} frames a second, so that lips move in visible steps.")
@@ -157,24 +156,26 @@ def speech_findings(speech: SpeechFacts, video_s: float | None, loop: str = "for
         yield Finding(Severity.POOR if much else Severity.FAIR, f"{lengths}, which {again} until the speech ends.")
 
 
-def _no_face(seen: int, choice: str) -> str:
+def _no_face(seen: int, choice: str, footage: str) -> str:
     if not seen:
-        return "No face was found in the video; give footage of a face seen from the front."
+        return f"No face was found in the {footage}; give footage of a face seen from the front."
     most = "one face is" if seen == 1 else f"{seen} faces are"
     return f"At most {most} seen at once, so there is no face {choice}: they are counted from 0, left to right."
 
 
-def _person_findings(looks: list[Glance], choice: str) -> Iterator[Finding]:
+def _person_findings(looks: list[Glance], choice: str, *, is_picture: bool) -> Iterator[Finding]:
     """Of several faces, whose is dubbed, and which one was looked at; nothing where a place was chosen."""
     several = float(np.mean([look.persons > 1 for look in looks]))
-    if several >= SEVERAL_SHARE and choice not in PLACES and not choice.isdecimal():
-        whose = "the largest is dubbed unless --face says another" if choice == "largest" else "the grade is that of the largest"
-        yield Finding(Severity.FAIR, f"Several faces of like size are there in {several:.0%} of the video; {whose}.")
-    looked_at = "The check looked at the largest face of each picture; the dub takes the person"
-    if names_a_picture(choice):
-        yield Finding(Severity.GOOD, f"{looked_at} whom {without_secrets(choice)} shows.")
+    is_said, grave = several >= SEVERAL_SHARE, Severity.FAIR if several >= SEVERAL_SHARE else Severity.GOOD
+    there = f"Several faces of like size are there in {'the picture' if is_picture else f'{several:.0%} of the video'}"
+    looked_at = f"{there}; the" if is_said else "The"
+    looked_at += " check looked at the largest face of each picture, and the dub takes the person"
+    if choice == "largest" and is_said:
+        yield Finding(grave, f"{there}; the largest is dubbed unless --face says another.")
+    elif names_a_picture(choice):
+        yield Finding(grave, f"{looked_at} whom {without_secrets(choice)} shows.")
     elif choice == "speaking" and any(look.seen > 1 for look in looks):
-        yield Finding(Severity.GOOD, f"{looked_at} whose lips move with the sound.")
+        yield Finding(grave, f"{looked_at} whose lips move with the sound.")
 
 
 def _cut_findings(looks: list[Glance]) -> Iterator[Finding]:

@@ -11,9 +11,10 @@ import logging
 import time
 import tokenize
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
@@ -58,13 +59,17 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class KeptTemplate:
-    """A template in a store. name: of its video, as it was given. frames: looked at. used_s: time of its last use, in seconds since 1970."""
+    """A template in a store. name: of its video, as it was given. frames: looked at.
+
+    used_s: time of its last use (0: not known); goes_s: when it goes unless it is used. Both in seconds since 1970.
+    """
 
     key: str
     name: str
     frames: int
     bytes: int
     used_s: float
+    goes_s: float
 
 
 def template_key(video_path: str | Path, settings: DubSettings, crop: CropSettings) -> str:
@@ -91,7 +96,7 @@ class TemplateStore:
         so is one that was not used for too long. Others that must go, go now or within a day.
         name: of the video, for lists. Raises StoreError when the place cannot be reached or written to, and what `make` raises.
         """
-        kept = None if self._kept(key, 0).used_s < self._oldest_s() else self._read(key, frames)
+        kept = self._read(key, frames) if self._kept(key, 0).goes_s >= time.time() else None
         if kept is not None:
             with suppress(StoreError):  # who may only read there uses it all the same
                 self._note_use(key, name, kept.frames)
@@ -107,6 +112,16 @@ class TemplateStore:
         sizes = {Path(file.path).stem: file.size for file in self._files() if file.path.endswith(".npz")}
         kept = [self._kept(key, size) for key, size in sizes.items()]
         return tuple(sorted(kept, key=lambda one: (-one.used_s, one.key)))
+
+    def going(self, kept: Iterable[KeptTemplate]) -> tuple[KeptTemplate, ...]:
+        """Of a list, what must go: what is too old and, the longest unused first, what is too much."""
+        room, now_s = self.settings.max_gb * BYTES_A_GB, time.time()
+        gone = []
+        for one in kept:
+            room -= one.bytes
+            if room < 0 or one.goes_s < now_s:
+                gone.append(one)
+        return tuple(gone)
 
     def drop(self, names: Iterable[str] | None = None) -> tuple[str, ...]:
         """Removes templates by their keys, beginnings of keys or videos' names, or all of them (None); gives the keys of those removed."""
@@ -150,15 +165,13 @@ class TemplateStore:
         places.write_bytes(self._place(key, ".json"), json.dumps(note).encode())
 
     def _kept(self, key: str, size: int) -> KeptTemplate:
+        stays_s = self.settings.max_age_days * SECONDS_A_DAY
         try:
             note = json.loads(places.read_bytes(self._place(key, ".json")))
-            return KeptTemplate(key, str(note["name"]), int(note["frames"]), size, float(note["used_s"]))
+            used_s = float(note["used_s"])
+            return KeptTemplate(key, str(note["name"]), int(note["frames"]), size, used_s, used_s + stays_s)
         except (FileNotFoundError, ValueError, KeyError, TypeError):  # another process drops it just now, or its writer was killed
-            return KeptTemplate(key, "", 0, size, 0.0)
-
-    def _oldest_s(self) -> float:
-        """What was used last before this time goes."""
-        return time.time() - self.settings.max_age_days * SECONDS_A_DAY
+            return KeptTemplate(key, "", 0, size, 0.0, stays_s)
 
     def _bound_daily(self) -> None:
         """Holds the bounds where nothing new is written, too."""
@@ -171,11 +184,9 @@ class TemplateStore:
             self._bound()
 
     def _bound(self) -> None:
-        """Drops what is too old and, the longest unused first, what is too much; and leftovers of killed writers."""
-        room, oldest_s = self.settings.max_gb * BYTES_A_GB, self._oldest_s()
-        for one in self.list():
-            room -= one.bytes
-            if (room < 0 or one.used_s < oldest_s) and self._kept(one.key, 0).used_s <= one.used_s:  # another job may use it since
+        """Drops what must go, and leftovers of killed writers."""
+        for one in self.going(self.list()):
+            if self._kept(one.key, 0).used_s <= one.used_s:  # else another job has used it since
                 self._remove(one.key)
         self._remove_leftovers()
 
@@ -260,3 +271,28 @@ def templates_of(settings: DubSettings) -> TemplateStore | None:
     if settings.templates is None:
         return None
     return TemplateStore(settings.templates, settings.template_settings)
+
+
+def list_lines(store: TemplateStore, kept: Sequence[KeptTemplate]) -> list[str]:
+    """What a store keeps, as a person reads it: a line a template and one for all."""
+    if not kept:
+        return [f"No template is kept in {without_secrets(store.location)}."]
+    going = {one.key for one in store.going(kept)}
+    lines = [
+        f"{one.key}  {_size(one.bytes):>9}  {one.frames:>6} {'frame ' if one.frames == 1 else 'frames'}  {_when(one, one.key in going)}  {one.name}"
+        for one in kept
+    ]
+    return [*lines, f"{len(kept)} kept: {_size(sum(one.bytes for one in kept))} of {store.settings.max_gb:g} GB"]
+
+
+def _when(one: KeptTemplate, is_going: bool) -> str:
+    used = f"used {_utc(one.used_s, '%Y-%m-%d %H:%M')} UTC" if one.used_s else "last use not known"
+    return f"{used}, goes {'at the next dub' if is_going else _utc(one.goes_s, '%Y-%m-%d')}"
+
+
+def _utc(time_s: float, form: str) -> str:
+    return datetime.fromtimestamp(time_s, UTC).strftime(form)
+
+
+def _size(size: int) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= BYTES_A_GB else f"{size / 1e6:.1f} MB"

@@ -1,9 +1,10 @@
 """Pass one ahead of time: a template is made and kept before anybody asks for a dub of its video."""
 
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 
-from schemas.errors import SettingsError
+from schemas.errors import MediaError, SettingsError
 from schemas.settings import DubSettings
 from tasks.dubbing.dub import open_footage
 from tasks.dubbing.generate import check_headers
@@ -15,6 +16,18 @@ from tasks.published import with_weights_in_use
 
 WHOLE = sys.maxsize
 """More frames than any video has: its template serves a speech of any length."""
+
+
+def warm_templates(videos: Sequence[str], settings: DubSettings, progress: Progress = silent) -> tuple[dict[str, str], list[MediaError]]:
+    """`warm_template` for each of some videos: the keys by video, and what was wrong with those that cannot be used."""
+    keys: dict[str, str] = {}
+    faults: list[MediaError] = []
+    for video in videos:
+        try:
+            keys[video] = warm_template(video, settings, progress)
+        except MediaError as error:
+            faults.append(error)
+    return keys, faults
 
 
 def warm_template(video: str, settings: DubSettings, progress: Progress = silent) -> str:

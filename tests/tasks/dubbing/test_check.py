@@ -7,14 +7,16 @@ import numpy as np
 import pytest
 import soundfile
 
-from schemas.errors import MediaError
+from schemas.errors import CheckpointError, MediaError, SettingsError
+from schemas.jobs import CheckSummary, SourceShown
 from schemas.reasons import Reason
 from schemas.settings import CropSettings, DubSettings
-from tasks.dubbing.check import check_video, tflop_of
+from tasks.dubbing.check import check_lines, check_video, limits_of, tflop_of
 from tasks.dubbing.dub import open_footage
 from tasks.dubbing.findings import Limits
 from tasks.media.colour import HLG, ColourTags
 from tests.footage import make_speech, make_talking_clip, portrait
+from tests.tasks.dubbing.random_networks import write_random_networks
 from tests.tasks.media.test_colour import write_hdr
 
 
@@ -75,6 +77,15 @@ def test_the_chosen_face_is_checked_and_not_the_largest(tmp_path: Path) -> None:
     assert "there is no face 2" in third.reasons[0]
 
 
+def test_a_picture_of_the_person_must_show_one(tmp_path: Path, good: Path) -> None:
+    cv2.imwrite(str(tmp_path / "face.png"), portrait())
+    summary = check_video(str(good), limits=Limits(face=str(tmp_path / "face.png")))
+    assert (summary.grade, len(summary.reasons)) == ("good", 1)
+    assert "face.png shows" in summary.reasons[0]
+    with pytest.raises(SettingsError, match=r"nobody\.png is none that can be read"):
+        check_video(str(good), limits=Limits(face="nobody.png"))
+
+
 def test_seconds_without_a_face_are_told_and_not_rendered(tmp_path: Path) -> None:
     clip = make_talking_clip(tmp_path / "clip.mp4", seconds=3.0, size=(512, 512), hidden_frames=range(25, 50))
     summary = check_video(str(clip))
@@ -99,6 +110,39 @@ def test_a_still_picture_is_checked(tmp_path: Path, speech: Path) -> None:
     summary = check_video(str(tmp_path / "face.png"), str(speech))
     assert (summary.grade, summary.frames) == ("good", 12)
     assert check_video(str(tmp_path / "face.png")).frames == 0
+    cv2.imwrite(str(tmp_path / "grey.png"), np.full((256, 256, 3), 90, dtype=np.uint8))
+    make_speech(tmp_path / "long.wav", seconds=3.0)
+    faceless = check_video(str(tmp_path / "grey.png"), str(tmp_path / "long.wav"))
+    assert "found in the picture" in faceless.reasons[0]
+    assert [(shown.start_s, shown.end_s) for shown in faceless.source_shown] == [(0, 3)]
+
+
+def test_a_person_reads_lengths_and_costs_with_their_units() -> None:
+    shown = (SourceShown(start_s=1, end_s=2.5, reason="no-face"), SourceShown(start_s=4, end_s=4.5, reason="turned-away"))
+    summary = CheckSummary(
+        grade="fair", reasons=("One.", "Two."), duration_s=72.04, source_shown_s=2, source_shown=shown, face_px=97.5, frames=1751, tflop=1240.6
+    )
+    assert check_lines(summary) == [
+        "grade: fair",
+        "reason: One.",
+        "reason: Two.",
+        "face: 98 px",
+        "dub: 1 min 12 s, of which 2.0 s would show the source",
+        "source shown, in seconds of the video: 1.0 to 2.5 s (no face), 4.0 to 4.5 s (turned away)",
+        "cost: 1,751 frames to render, 1,240.6 TFLOP",
+    ]
+    alone = CheckSummary(grade="good", reasons=(), duration_s=0, source_shown_s=0, face_px=200, frames=0, tflop=0)
+    assert check_lines(alone) == ["grade: good", "face: 200 px", "cost: it follows from how long the speech is; give one, too"]
+
+
+def test_the_crop_is_that_of_the_checkpoints_and_one_of_them_will_do(tmp_path: Path) -> None:
+    crop = CropSettings(padding=0.3)
+    networks = write_random_networks(tmp_path, crop)
+    assert limits_of(DubSettings(landmark_generator="", renderer="")).crop == CropSettings()
+    assert limits_of(networks.replaced(renderer="")).crop == crop
+    assert limits_of(networks.replaced(landmark_generator="")).crop == CropSettings()
+    with pytest.raises(CheckpointError):
+        limits_of(networks)
 
 
 def test_what_cannot_be_checked_is_told_in_one_sentence(tmp_path: Path, good: Path, speech: Path) -> None:

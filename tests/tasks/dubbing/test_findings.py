@@ -68,13 +68,13 @@ def test_footage_without_a_face_cannot_be_dubbed() -> None:
     [
         ("left", []),
         ("1", []),
-        ("speaking", ["the grade is that of the largest", "the dub takes the person whose lips move with the sound"]),
-        ("anna.png", ["the grade is that of the largest", "the dub takes the person whom anna.png shows"]),
+        ("speaking", ["in 100% of the video; the check looked at the largest face of each picture, and the dub takes the person whose lips move"]),
+        ("anna.png", ["the largest face of each picture, and the dub takes the person whom anna.png shows."]),
     ],
 )
 def test_of_several_faces_it_is_said_which_one_was_looked_at(face: str, said: list[str]) -> None:
     told = found(looks(persons=2), Limits(face=face))
-    assert len(told) == len(said)
+    assert [finding.severity for finding in told] == [Severity.FAIR] * len(said)
     assert all(words in finding.sentence for words, finding in zip(said, told, strict=True))
 
 
@@ -82,6 +82,7 @@ def test_one_face_is_the_one_who_speaks_and_may_not_be_the_pictured_one() -> Non
     assert found(looks(), Limits(face="speaking")) == []
     (told,) = found(looks(), Limits(face="https://key:secret@host/anna.png"))
     assert told.severity == Severity.GOOD
+    assert told.sentence.startswith("The check looked at the largest face")
     assert "anna.png" in told.sentence
     assert "secret" not in told.sentence
 

@@ -2,6 +2,7 @@ import json
 import multiprocessing
 import os
 import random
+import time
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from schemas.settings import CropSettings, DubSettings, TemplateSettings
 from tasks import places
 from tasks.dubbing.reference_choice import References
 from tasks.dubbing.template import Template
-from tasks.dubbing.template_store import BOUNDED, TemplateStore, template_key, templates_of
+from tasks.dubbing.template_store import BOUNDED, KeptTemplate, TemplateStore, list_lines, template_key, templates_of
 from tests.s3_server import s3_bucket
 
 SETTINGS = DubSettings(landmark_generator="none", renderer="none")
@@ -168,6 +169,28 @@ def test_a_dub_bounds_its_templates_as_its_settings_say(tmp_path: Path) -> None:
     assert kept.settings == TemplateSettings(max_gb=2, max_age_days=3)
     assert SETTINGS.template_settings == TemplateSettings()
     assert templates_of(SETTINGS) is None
+
+
+def test_a_list_says_when_each_goes(store: TemplateStore) -> None:
+    use(store, "a", days_ago=3)
+    (kept,) = TemplateStore(store.location, TemplateSettings(max_age_days=10)).list()
+    assert (kept.goes_s - kept.used_s) / DAY_S == pytest.approx(10)
+    assert kept.goes_s == pytest.approx(time.time() + 7 * DAY_S, abs=60)
+
+
+def test_a_person_reads_what_is_kept_and_what_goes(store: TemplateStore) -> None:
+    assert list_lines(store, ()) == [f"No template is kept in {store.location}."]
+    kept = [
+        KeptTemplate("aa-1", "anna.mp4", 354, 2_866_669, used_s=1.7e9, goes_s=4e9),
+        KeptTemplate("bb-1", "ben.mp4", 75, 1_500_000_000, used_s=1.6e9, goes_s=1.6e9),
+        KeptTemplate("cc-1", "", 1, 30_000_000_000, used_s=0.0, goes_s=4e9),
+    ]
+    anna, ben, unknown, together = list_lines(store, kept)
+    assert anna == "aa-1     2.9 MB     354 frames  used 2023-11-14 22:13 UTC, goes 2096-10-02  anna.mp4"
+    assert "1.5 GB" in ben
+    assert "goes at the next dub  ben.mp4" in ben  # its time has passed
+    assert " 1 frame   last use not known, goes at the next dub" in unknown  # there is no room for it
+    assert together == "3 kept: 31.5 GB of 20 GB"
 
 
 def test_lists_and_drops(store: TemplateStore) -> None:
