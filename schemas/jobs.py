@@ -181,7 +181,7 @@ class CheckSummary(Settings):
     """Whether a video can be dubbed, how well, and at what cost; measured without a GPU."""
 
     grade: Literal["good", "fair", "poor", "no"]
-    reasons: tuple[str, ...] = Field(description="sentences: what lowers the grade")
+    reasons: tuple[str, ...] = Field(description="sentences, the gravest first: what lowers the grade, or what a check cannot tell")
     duration_s: float = Field(description="of the dub: the speech's length, or the video's without one")
     source_shown_s: float = Field(description="seconds that would show the source")
     source_shown: tuple[SourceShown, ...] = ()

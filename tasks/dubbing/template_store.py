@@ -278,16 +278,17 @@ def list_lines(store: TemplateStore, kept: Sequence[KeptTemplate]) -> list[str]:
     if not kept:
         return [f"No template is kept in {without_secrets(store.location)}."]
     going = {one.key for one in store.going(kept)}
-    lines = [
-        f"{one.key}  {_size(one.bytes):>9}  {one.frames:>6} {'frame ' if one.frames == 1 else 'frames'}  {_when(one, one.key in going)}  {one.name}"
-        for one in kept
-    ]
+    lines = [f"{one.key}  {_size(one.bytes):>9}  {_frames(one.frames)}  {_when(one, one.key in going)}  {one.name}" for one in kept]
     return [*lines, f"{len(kept)} kept: {_size(sum(one.bytes for one in kept))} of {store.settings.max_gb:g} GB"]
+
+
+def _frames(frames: int) -> str:
+    return f"{frames:>6} {'frame ' if frames == 1 else 'frames'}"
 
 
 def _when(one: KeptTemplate, is_going: bool) -> str:
     used = f"used {_utc(one.used_s, '%Y-%m-%d %H:%M')} UTC" if one.used_s else "last use not known"
-    return f"{used}, goes {'at the next dub' if is_going else _utc(one.goes_s, '%Y-%m-%d')}"
+    return f"{used}, {'due to go' if is_going else _utc(one.goes_s, 'goes %Y-%m-%d')}"
 
 
 def _utc(time_s: float, form: str) -> str:

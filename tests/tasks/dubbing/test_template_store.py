@@ -188,8 +188,8 @@ def test_a_person_reads_what_is_kept_and_what_goes(store: TemplateStore) -> None
     anna, ben, unknown, together = list_lines(store, kept)
     assert anna == "aa-1     2.9 MB     354 frames  used 2023-11-14 22:13 UTC, goes 2096-10-02  anna.mp4"
     assert "1.5 GB" in ben
-    assert "goes at the next dub  ben.mp4" in ben  # its time has passed
-    assert " 1 frame   last use not known, goes at the next dub" in unknown  # there is no room for it
+    assert "due to go  ben.mp4" in ben  # its time has passed
+    assert " 1 frame   last use not known, due to go" in unknown  # there is no room for it
     assert together == "3 kept: 31.5 GB of 20 GB"
 
 
