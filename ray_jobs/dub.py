@@ -8,10 +8,12 @@ when all others are done and nothing else runs; what kills its worker again is g
 import logging
 import math
 import os
+import signal
+import threading
 import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,7 @@ from tasks.dubbing.bulk_plan import grouped, plan_bulk
 from tasks.dubbing.job_list import output_location
 from tasks.dubbing.results import Row
 from tasks.dubbing.time_limit import LEAST_S
+from tasks.interruption import held_back
 from tasks.progress import Progress
 from tasks.published import with_weights_in_use
 
@@ -44,8 +47,10 @@ GRACE_S = 60.0
 """After its time limit a job that says how far it is ends by itself; a process that still has it so much later hangs, and is ended."""
 CLOCKS_AGREE = 0.999
 """A second on the clock of another machine is at least so many of this one's: clocks that are being set run up to 0.05 % fast or slow."""
-TELL_EVERY_S = 60.0
-"""How often the log says that the cluster has no room for any worker."""
+LOOK_UP_S = 1.0
+"""A signal is heeded so late at most while workers are waited for."""
+TELL_EVERY = 60
+"""Of so many looks in vain one has the log say that the cluster has no room for any worker."""
 
 Resources = dict[str, float]
 """What a node of the cluster has: CPU, GPU and more, by Ray's names."""
@@ -165,6 +170,8 @@ class Workers:
         """Ends the actors and the connection, and takes away what killed ones left half written on a shared disk."""
         for worker in [*self._waited_for.values(), *self._idle]:
             _kill(worker)
+            if worker.job is not None:
+                self._leave_half_written(worker.job)
         self._cluster.close()
         for path in self._half_written:
             places.remove_partials(str(path.parent), path.stem)
@@ -182,7 +189,8 @@ class Workers:
         if self._pool is None:
             import ray
 
-            self._cluster.enter_context(connect())
+            with _own_sigterm():
+                self._cluster.enter_context(connect())
             self._pool = pool_for(self._settings, [node["Resources"] for node in ray.nodes() if node["Alive"]], self._jobs)
             for _ in range(self._pool.workers):
                 self._start_actor(self._pool)
@@ -231,10 +239,10 @@ class Workers:
 
     def _next(self) -> tuple[_Worker, Any]:
         """Waits until a worker is ready, has done its job, or is dead; what it gives, or its _Death."""
-        import ray
-
-        while not (given := ray.wait(list(self._waited_for), timeout=TELL_EVERY_S)[0]):
-            if not any(worker.job for worker in self._waited_for.values()):
+        in_vain = 0
+        while not (given := _given(list(self._waited_for))):
+            in_vain += 1
+            if in_vain % TELL_EVERY == 0 and not any(worker.job for worker in self._waited_for.values()):
                 log.warning("The cluster has no room yet for any of %d workers; each is to have %s.", len(self._waited_for), self._pool)
         worker = self._waited_for.pop(given[0])
         return worker, _outcome(given[0])
@@ -258,9 +266,7 @@ class Workers:
         self._start_actor(self._start())
         if worker.turn:
             waiting.appendleft(worker.turn)
-        output = output_location(self._settings.out, job)
-        if not places.is_remote(output):
-            self._half_written.append(places.local_path(output))
+        self._leave_half_written(job)
         if death.preempted:
             waiting.append(deque([job]))
         elif not death.evicted and self._has_hung(worker):
@@ -268,11 +274,34 @@ class Workers:
         else:
             lost.append(job)
 
+    def _leave_half_written(self, job: DubJob) -> None:
+        output = output_location(self._settings.out, job)
+        if not places.is_remote(output):
+            self._half_written.append(places.local_path(output))
+
     def _has_hung(self, worker: _Worker) -> bool:
         """Whether a dead worker was ended by its hang guard: one that had its job for less long died of something else."""
         limit_s = _outcome(worker.limit)
         guarded_s = limit_s + self._actor.grace_s if isinstance(limit_s, float) else self._actor.reading_s
         return time.monotonic() - worker.begun_s >= CLOCKS_AGREE * guarded_s
+
+
+@contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Whoever handles SIGTERM before does so after: Ray takes it for itself, ends its processes and then this one, with nothing tidied up."""
+    own = signal.getsignal(signal.SIGTERM)
+    yield
+    if callable(own) and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, own)
+
+
+def _given(references: list[Any]) -> list[Any]:
+    """The first of them that has something to give; none, when for LOOK_UP_S nothing has."""
+    import ray
+
+    with held_back():  # Ray would make a KeyboardInterrupt of an Interruption, which no longer says what signal it was
+        first: list[Any] = ray.wait(references, timeout=LOOK_UP_S)[0]
+    return first
 
 
 def _outcome(reference: Any) -> Any:

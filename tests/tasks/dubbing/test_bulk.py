@@ -247,11 +247,11 @@ def wait_for_half_written(folder: Path, process: subprocess.Popen[str], at_least
 
 
 @pytest.mark.parametrize(
-    ("sent", "half_written_bytes"),
-    [(signal.SIGTERM, 2_000), (signal.SIGINT, 0)],  # while frames are made; while a video is looked at
+    ("ray", "sent", "half_written_bytes"),
+    [("none", signal.SIGTERM, 2_000), ("none", signal.SIGINT, 0), ("local", signal.SIGTERM, 0)],  # while frames are made, or a video is looked at
 )
 def test_a_run_that_is_stopped_in_a_job_keeps_its_rows_and_goes_on_later(
-    bulk: BulkDubSettings, tmp_path: Path, clip: Path, speech: Path, sent: signal.Signals, half_written_bytes: int
+    bulk: BulkDubSettings, tmp_path: Path, clip: Path, speech: Path, ray: str, sent: signal.Signals, half_written_bytes: int
 ) -> None:
     lasting = make_speech(tmp_path / "lasting.wav", seconds=120.0)
     make_talking_clip(tmp_path / "other.mp4", seconds=1.0)
@@ -263,7 +263,7 @@ def test_a_run_that_is_stopped_in_a_job_keeps_its_rows_and_goes_on_later(
     ]
     Path(bulk.jobs).write_text("\n".join(map(json.dumps, rows)))
     bulk = bulk.replaced(canary=2)
-    with subprocess.Popen(command_of(bulk), stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen([*command_of(bulk), "--ray", ray], stderr=subprocess.PIPE, text=True) as process:
         wait_for_half_written(Path(bulk.out) / "deep", process, half_written_bytes)
         process.send_signal(sent)
         _, complaint = process.communicate(timeout=60)
