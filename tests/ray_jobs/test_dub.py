@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 import shutil
@@ -5,6 +6,8 @@ from collections import Counter, deque
 from collections.abc import Iterator
 from pathlib import Path
 
+import av
+import pyarrow.parquet as pq
 import pytest
 import ray
 from ray.exceptions import OutOfMemoryError
@@ -16,6 +19,7 @@ from schemas.errors import DubmillError, StoreError
 from schemas.jobs import DubJob
 from schemas.settings import BulkDubSettings
 from tasks.dubbing.results import Row, read_results
+from tasks.dubbing.speech import sound_duration_s
 from tasks.dubbing.stamp import read_dub_stamp
 from tasks.media.probe import probe
 from tasks.progress import silent
@@ -129,6 +133,27 @@ def write_list(folder: Path, count: int, bad: int) -> dict[str, str | None]:
     return {name: "worker-lost" if DEADLY in name else REASONS.get(name.split("-")[0]) for name in names}
 
 
+def rows_written(settings: BulkDubSettings) -> list[str]:
+    """job_id of every row of every part, also of those that another row replaces."""
+    parts = (Path(settings.out) / "results").iterdir()
+    return [name for part in parts for name in pq.read_table(part, columns=["job_id"]).column("job_id").to_pylist()]
+
+
+def played(path: Path) -> tuple[int, float | None, bool]:
+    """What comes out of a file when all of it is decoded: frames, the seconds that they last, and whether there is sound to the end."""
+    with av.open(str(path)) as container:
+        frames = sum(1 for _ in container.decode(video=0))
+    duration_s = probe(path).duration_s
+    return frames, duration_s, sound_duration_s(path) >= (duration_s or 0)  # the last packet of AAC is a whole one
+
+
+def is_alive(process: int) -> bool:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process, 0)
+        return True
+    return False
+
+
 @pytest.mark.usefixtures("cluster")
 @pytest.mark.parametrize(("count", "bad"), [(20, 5), pytest.param(200, 15, marks=pytest.mark.soak)])
 def test_every_job_of_a_list_ends_as_it_should_and_nothing_is_done_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int, bad: int) -> None:
@@ -143,11 +168,18 @@ def test_every_job_of_a_list_ends_as_it_should_and_nothing_is_done_twice(tmp_pat
     rows = read_results(settings.out)
     assert {name: row["reason"] for name, row in rows.items()} == expected
     beginnings = Counter(name for name, _ in begun(settings))
-    assert beginnings == Counter({name: 1 + (DEADLY in name or ONCE in name) for name in expected})
+    killing = {name for name in expected if DEADLY in name or ONCE in name}
+    assert beginnings == Counter({name: 1 + (name in killing) for name in expected})
+    assert sorted(rows_written(settings)) == sorted(expected)
+    first_processes = {name: int(process) for name, process in reversed(begun(settings)) if name in killing}
+    assert len(set(first_processes.values())) == len(killing) == count // 50 + 2 + (count < 50), "each of them killed another worker"
+    assert not any(map(is_alive, first_processes.values()))
     outputs = {path.name: path for path in Path(settings.out).rglob("*") if path.is_file() and path.parent.name != "results" and path.name != "begun"}
     assert set(outputs) == {f"{name}.mp4" for name, reason in expected.items() if reason is None}
-    assert all(probe(path).has_video and probe(path).has_audio and read_dub_stamp(str(path))["synthetic"] for path in outputs.values())
-    assert {row["frames"] for row in rows.values() if row["status"] == "done"} == {5}
+    assert all(read_dub_stamp(str(path))["synthetic"] for path in outputs.values())
+    assert {played(path) for path in outputs.values()} == {(5, 0.2, True)}
+    assert {(row["frames"], row["duration_s"]) for row in rows.values() if row["status"] == "done"} == {(5, 0.2)}
+    assert {str(row["output"]) for row in rows.values() if row["status"] == "done"} == set(map(str, outputs.values()))
 
     before = {path: path.stat().st_mtime_ns for path in outputs.values()}
     shutil.copy(tmp_path / "jobs.jsonl", tmp_path / "all.jsonl")
