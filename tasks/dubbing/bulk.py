@@ -125,10 +125,10 @@ class JobWorker:
     def limit_s(self, job: DubJob) -> float:
         """The time limit of a job, by the length of its speech, which is fetched for that and stays for the job itself."""
         try:
-            speech = self._speech.fetch(job.speech)
-        except MediaError:  # the job itself tells why
+            return time_limit_s(self._speech.fetch(job.speech), self.settings.time_limit_factor)
+        except Exception as error:  # of any kind: the job itself tells it, in its row
+            log.debug("the speech of job %s does not say how long it is: %s", job.job_id, error)
             return LEAST_S
-        return time_limit_s(speech, self.settings.time_limit_factor)
 
     def __call__(self, job: DubJob, limit_s: float | None = None) -> Row:
         """The result row of one job, done or failed; raises nothing of the job's making. limit_s: by default of the job's speech."""

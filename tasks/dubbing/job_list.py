@@ -86,7 +86,7 @@ def _read_rows(uri: str) -> list[Row]:
     except UnicodeDecodeError as error:
         raise SettingsError(f"The job list {uri} is not text in UTF-8; save it as UTF-8.") from error
     except (OSError, pa.ArrowInvalid, csv.Error) as error:
-        raise SettingsError(f"The job list {uri} cannot be read: {str(error).splitlines()[0]}.") from error
+        raise SettingsError(f"The job list {uri} cannot be read: {str(error).splitlines()[0].rstrip('.')}.") from error
 
 
 def _csv_rows(content: bytes) -> list[Row]:
@@ -94,7 +94,8 @@ def _csv_rows(content: bytes) -> list[Row]:
     names = reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise csv.Error(f"the column {', '.join(twice)} is there more than once")
-    return [{name: _stripped(value) for name, value in row.items()} for row in reader]
+    rows = ({name: _stripped(value) for name, value in row.items()} for row in reader)
+    return [row for row in rows if any(row.values())]  # spreadsheets end with rows of empty cells
 
 
 def _json_rows(content: bytes) -> list[Row]:
@@ -105,7 +106,7 @@ def _json_rows(content: bytes) -> list[Row]:
 def _json_row(line: str) -> Row:
     try:
         row = json.loads(line)
-    except json.JSONDecodeError:
+    except (json.JSONDecodeError, RecursionError):
         row = None
     return row if isinstance(row, dict) else {NO_OBJECT: line[:40]}
 
@@ -153,7 +154,7 @@ def _job(row: Row, out: str, folder: str) -> DubJob:
         if name in row:
             raise SettingsError(fault)
     given = {name: value for name, value in row.items() if not _is_empty(value)}
-    faults: list[str] = []
+    faults = [f"{name} holds a zero byte, which no file's name can have" for name, value in given.items() if isinstance(value, str) and "\0" in value]
     settings = _settings({name: given[name] for name in given.keys() & OF_A_ROW}, folder, faults)
     values = {name: given[name] for name in given.keys() & OF_THE_JOB} | {"settings": settings}
     job = _checked_job(_with_segments(values, folder, faults), folder, faults)

@@ -113,8 +113,11 @@ class ResultWriter:
 
 
 def _parts(folder: str) -> list[str]:
-    """Names of the parts by rising number."""
-    return sorted(filter(PART.fullmatch, places.list_names(folder, ".parquet")), key=_number)
+    """Names of the parts by rising number. StoreError for a folder that is none."""
+    try:
+        return sorted(filter(PART.fullmatch, places.list_names(folder, ".parquet")), key=_number)
+    except OSError as error:
+        raise StoreError(f"The results in {folder} cannot be read: {error.strerror or error}.") from error
 
 
 def _number(part: str) -> int:

@@ -276,3 +276,24 @@ def test_a_run_that_is_stopped_in_a_job_keeps_its_rows_and_goes_on_later(
     make_speech(lasting, seconds=0.4)
     again = bulk_dub_here(bulk)
     assert (again.already_done, again.done, again.failed) == (1, 2, {"missing": 1})
+
+
+def test_a_home_that_nobody_has_is_that_jobs_row(bulk: BulkDubSettings, clip: Path, speech: Path) -> None:
+    nowhere = "~nobody-of-that-name/speech.wav"
+    rows = [
+        {"job_id": "good", "video": str(clip), "speech": str(speech), "out": "good.mp4"},
+        {"job_id": "speech", "video": str(clip), "speech": nowhere, "out": "speech.mp4"},
+        {"job_id": "video", "video": nowhere, "speech": str(speech), "out": "video.mp4"},
+    ]
+    Path(bulk.jobs).write_text("\n".join(map(json.dumps, rows)))
+    summary = bulk_dub_here(bulk.replaced(canary=3))
+    assert (summary.done, summary.failed) == (1, {"unreadable": 2})
+    assert nowhere in str(read_results(bulk.out)["speech"]["detail"])
+
+
+def test_a_surprise_in_a_speech_does_not_end_the_run_of_a_cluster(bulk: BulkDubSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    def surprise(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(bulk_module, "time_limit_s", surprise)
+    assert JobWorker(bulk).limit_s(DubJob(job_id="a", video="v", speech=bulk.jobs, out="a.mp4")) == LEAST_S

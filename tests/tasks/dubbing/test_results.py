@@ -3,7 +3,9 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
+from schemas.errors import StoreError
 from schemas.jobs import DubJob
 from schemas.reasons import Reason
 from schemas.settings import BulkDubSettings
@@ -78,3 +80,9 @@ def test_chosen_columns_and_tables_of_before(tmp_path: Path) -> None:
     pq.write_table(old, tmp_path / "results" / "part-00000-00000000.parquet")
     assert read_results(str(tmp_path), ["job_id", "status"]) == {"a": {"job_id": "a", "status": "failed"}}
     assert read_results(str(tmp_path))["a"]["confidence"] is None
+
+
+def test_an_output_folder_that_is_a_file_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("")
+    with pytest.raises(StoreError, match=r"^The results in .*/out/results cannot be read: Not a directory\.$"):
+        read_results(str(tmp_path / "out"))
