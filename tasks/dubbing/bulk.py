@@ -126,8 +126,10 @@ class JobWorker:
         """The time limit of a job, by the length of its speech, which is fetched for that and stays for the job itself."""
         try:
             return time_limit_s(self._speech.fetch(job.speech), self.settings.time_limit_factor)
-        except Exception as error:  # of any kind: the job itself tells it, in its row
-            log.debug("the speech of job %s does not say how long it is: %s", job.job_id, error)
+        except MediaError:  # the job itself tells why
+            return LEAST_S
+        except Exception:  # raised on a cluster it would end the run; the job itself meets it again, and that is its row
+            log.exception("the speech of job %s does not say how long it is", job.job_id)
             return LEAST_S
 
     def __call__(self, job: DubJob, limit_s: float | None = None) -> Row:

@@ -213,3 +213,23 @@ def test_a_long_list_is_read_in_seconds(tmp_path: Path) -> None:
     start = time.process_time()
     assert len(read_job_list(str(tmp_path / "jobs.csv"), str(tmp_path))) == rows
     assert time.process_time() - start < 3
+
+
+def test_rows_of_empty_cells_are_none(tmp_path: Path) -> None:
+    (tmp_path / "jobs.csv").write_text("job_id,video,speech,out\n,,,\na,v.mp4,s.wav,a.mp4\n , ,,\n\n")
+    assert [job.job_id for job in read_job_list(str(tmp_path / "jobs.csv"))] == ["a"]
+    (tmp_path / "jobs.csv").write_text("job_id,video,speech,out\n,,,\n")
+    with pytest.raises(SettingsError, match="has no jobs"):
+        read_job_list(str(tmp_path / "jobs.csv"))
+
+
+@pytest.mark.parametrize("name", ["job_id", "video", "speech", "out"])
+def test_a_zero_byte_is_refused_before_anything_starts(tmp_path: Path, name: str) -> None:
+    with pytest.raises(SettingsError, match=f"row 2: {name} holds a zero byte"):
+        read_job_list(write(tmp_path / "jobs.jsonl", [ROWS[0], ROWS[1] | {name: "a\0.mp4"}]))
+
+
+def test_a_line_that_is_nested_without_end_is_a_fault_of_its_row(tmp_path: Path) -> None:
+    (tmp_path / "jobs.jsonl").write_text(json.dumps(ROWS[0]) + "\n" + 100_000 * "[")
+    with pytest.raises(SettingsError, match="row 2: it is no JSON object"):
+        read_job_list(str(tmp_path / "jobs.jsonl"))
