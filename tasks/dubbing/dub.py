@@ -30,7 +30,7 @@ from tasks.dubbing.pipeline import Behind, ahead
 from tasks.dubbing.speech import Speech, read_speech
 from tasks.dubbing.stamp import make_stamp
 from tasks.dubbing.stopwatch import Stopwatch
-from tasks.dubbing.template import Template, TemplateMemory, analyse
+from tasks.dubbing.template import FirstPass, Template, TemplateMemory
 from tasks.dubbing.template_store import template_key, templates_of
 from tasks.dubbing.timeline import frames_of_speech, played_frames
 from tasks.dubbing.when_to_dub import NO_FACE, NOT_SPOKEN, stretches
@@ -151,6 +151,7 @@ class Dub:
         self._finish = Finish.of(settings)
         generator_of(settings, networks)  # what the device cannot do is told before pass one, which may take long
         self._faces: dict[str, tuple[Template, Generator]] = {}
+        self._first_pass: FirstPass | None = None
 
     def writer(self, out: str, settings: DubSettings) -> VideoWriter:
         """What the output is written with."""
@@ -180,7 +181,9 @@ class Dub:
     def parts(self, patch: PatchWriter | None = None) -> list[Part]:
         """Pass one, unless its outcome is kept, and what the landmark generator makes of the speech."""
         spoken = zip(self._ranges, self.inputs.spoken, strict=True)
-        return [self._part(number, frames, segment, speech, patch) for number, (frames, (segment, speech)) in enumerate(spoken)]
+        parts = [self._part(number, frames, segment, speech, patch) for number, (frames, (segment, speech)) in enumerate(spoken)]
+        self._first_pass = None  # its temporary files are needed no more
+        return parts
 
     def _part(self, number: int, frames: range, segment: Segment | None, speech: Speech, patch: PatchWriter | None) -> Part:
         settings = self.settings if segment is None else self.settings.replaced(face=segment.face)
@@ -216,7 +219,8 @@ class Dub:
         def make() -> Template:
             nonlocal made
             made = True
-            return analyse(self.footage, wanted, crop, settings, self.progress)
+            self._first_pass = self._first_pass or FirstPass(self.footage, wanted, crop, self.progress)
+            return self._first_pass.template(settings)
 
         def kept() -> Template:
             store = templates_of(settings)

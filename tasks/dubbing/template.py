@@ -92,22 +92,34 @@ class TemplateMemory:
         return template
 
 
-def analyse(footage: Footage, frames: int, crop: CropSettings, settings: DubSettings, progress: Progress = silent) -> Template:
-    """Follows all faces through the first `frames` frames, takes the person that `settings.face` names, and chooses the references.
+class FirstPass:
+    """All faces of the first `frames` frames of a video, followed once for all who are dubbed in it."""
 
-    Raises MediaError(NO_FACE) when no frame shows a face, or not the one that is asked for, SettingsError when `face` means nothing, and
-    what decoding raises.
-    """
-    followed = FollowedFaces(crop, float(footage.fps))
-    shots = _follow(footage, frames, followed, progress)
-    if not followed.by_track:
-        raise MediaError(Reason.NO_FACE, f"No face was found in {footage.path.name}; give footage of a face seen from the front.")
-    person = _person(footage, followed, settings.face)
-    candidates = followed.candidates.of(person)
-    if not candidates:
-        raise MediaError(Reason.NO_FACE, f"The face to be dubbed is seen too briefly in {footage.path.name}; name another one by `face`.")
-    references = choose_references(candidates, settings.landmark_references, settings.references, crop.size)
-    return _Chosen(footage, followed, person, settings.smoothing).template(shots, references)
+    def __init__(self, footage: Footage, frames: int, crop: CropSettings, progress: Progress = silent) -> None:
+        """Raises MediaError(NO_FACE) when no frame shows a face, and what decoding raises."""
+        self._footage = footage
+        self._followed = FollowedFaces(crop, float(footage.fps))
+        self._shots = _follow(footage, frames, self._followed, progress)
+        if not self._followed.by_track:
+            raise MediaError(Reason.NO_FACE, f"No face was found in {footage.path.name}; give footage of a face seen from the front.")
+
+    def template(self, settings: DubSettings) -> Template:
+        """Takes the person that `settings.face` names, and chooses the references.
+
+        Raises MediaError(NO_FACE) when it is not there, SettingsError when `face` means nothing.
+        """
+        footage, followed = self._footage, self._followed
+        person = _person(footage, followed, settings.face)
+        candidates = followed.candidates.of(person)
+        if not candidates:
+            raise MediaError(Reason.NO_FACE, f"The face to be dubbed is seen too briefly in {footage.path.name}; name another one by `face`.")
+        references = choose_references(candidates, settings.landmark_references, settings.references, followed.crop.size)
+        return _Chosen(footage, followed, person, settings.smoothing).template(self._shots, references)
+
+
+def analyse(footage: Footage, frames: int, crop: CropSettings, settings: DubSettings, progress: Progress = silent) -> Template:
+    """The template of one person: `FirstPass` and `FirstPass.template`, with their errors."""
+    return FirstPass(footage, frames, crop, progress).template(settings)
 
 
 def _follow(footage: Footage, frames: int, followed: FollowedFaces, progress: Progress) -> npt.NDArray[np.int32]:

@@ -16,7 +16,7 @@ from schemas.settings import DubSettings
 from tasks.dubbing.dub import dub_video
 from tasks.dubbing.generate import Networks
 from tasks.dubbing.stamp import read_dub_stamp
-from tasks.dubbing.template import analyse
+from tasks.dubbing.template import FirstPass
 from tasks.dubbing.timeline import played_frames
 from tasks.media.decode import read_frames
 from tasks.media.probe import probe
@@ -115,17 +115,17 @@ def test_two_people_say_their_own_speeches_for_a_while(tmp_path: Path, settings:
         dub_video(str(source), str(whole), str(tmp_path / "late.mp4"), settings, networks=networks, segments=(late,))
 
 
-def test_people_who_speak_at_once_are_looked_for_once_each_and_have_patches_of_their_own(
+def test_people_who_speak_at_once_share_one_look_at_the_video_and_have_patches_of_their_own(
     tmp_path: Path, settings: DubSettings, networks: Networks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source, said = make_talking_clip(tmp_path / "clip.mp4", seconds=0.8), str(make_speech(tmp_path / "said.wav", seconds=0.8))
     looked = []
-    monkeypatch.setattr("tasks.dubbing.dub.analyse", lambda *given: looked.append(given[3].face) or analyse(*given))
+    monkeypatch.setattr("tasks.dubbing.dub.FirstPass", lambda *given: looked.append(1) or FirstPass(*given))
     spans = ((0.0, 0.4, "largest"), (0.2, 0.8, "left"), (0.6, 0.8, "largest"))
     segments = tuple(Segment(start_s=start, end_s=end, speech=said, face=face) for start, end, face in spans)
     patched = settings.replaced(patch=str(tmp_path / "patch"))
     dub_video(str(source), said, str(tmp_path / "dub.mp4"), patched, networks=networks, segments=segments)
-    assert looked == ["largest", "left"]
+    assert len(looked) == 1
     frames = json.loads((tmp_path / "patch" / "patch.json").read_text())["frames"]
     assert [row["file"] for row in frames if row["frame"] in (2, 7, 12)] == ["000002.png", "000007.png", "000007-1.png", "000012-1.png"]
     assert all((tmp_path / "patch" / row["file"]).is_file() for row in frames)
@@ -153,7 +153,7 @@ def test_no_more_frames_are_computed_together_than_pictures_are_held(
 def test_what_cannot_be_done_is_said_before_the_video_is_looked_at(
     tmp_path: Path, settings: DubSettings, networks: Networks, clip: Path, speech: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasks.dubbing.dub.analyse", lambda *_: pytest.fail("work was begun"))
+    monkeypatch.setattr("tasks.dubbing.dub.FirstPass", lambda *_: pytest.fail("work was begun"))
     wrong = (
         ({"precision": "fp16"}, SettingsError),
         ({"jaw_predictor": str(speech)}, SettingsError),
@@ -171,7 +171,7 @@ def test_the_second_dub_of_a_video_skips_the_first_pass(
 ) -> None:
     kept = settings.replaced(templates=str(tmp_path / "templates"))
     first = dub_video(str(clip), str(speech), str(tmp_path / "first.mp4"), kept, networks=networks)
-    monkeypatch.setattr("tasks.dubbing.dub.analyse", lambda *_: pytest.fail("the video was looked at again"))
+    monkeypatch.setattr("tasks.dubbing.dub.FirstPass", lambda *_: pytest.fail("the video was looked at again"))
     second = dub_video(str(clip), str(speech), str(tmp_path / "second.mp4"), kept, networks=networks)
     assert (first.template_was_kept, second.template_was_kept) == (False, True)
     assert all(np.array_equal(*pair) for pair in zip(pictures(tmp_path / "first.mp4"), pictures(tmp_path / "second.mp4"), strict=True))
@@ -241,7 +241,7 @@ def test_unusable_inputs_are_said_and_leave_nothing(tmp_path: Path, settings: Du
 def test_a_track_without_a_sample_is_said_before_the_video_is_looked_at(
     tmp_path: Path, settings: DubSettings, networks: Networks, clip: Path, speech: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
-    monkeypatch.setattr("tasks.dubbing.dub.analyse", lambda *_: pytest.fail("work was begun"))
+    monkeypatch.setattr("tasks.dubbing.dub.FirstPass", lambda *_: pytest.fail("work was begun"))
     spoilt = str(spoil_sound(make_talking_clip(tmp_path / "spoilt.mp4", seconds=0.5)))
     segments = (Segment(start_s=0.0, end_s=0.4, speech=spoilt),) if place == "segment" else ()
     asked = settings.replaced(soundtrack=spoilt if place == "soundtrack" else None)
@@ -254,7 +254,7 @@ def test_a_track_without_a_sample_is_said_before_the_video_is_looked_at(
 def test_an_output_that_cannot_be_written_is_said_before_any_work(
     tmp_path: Path, settings: DubSettings, networks: Networks, clip: Path, speech: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasks.dubbing.dub.analyse", lambda *_: pytest.fail("work was begun"))
+    monkeypatch.setattr("tasks.dubbing.dub.FirstPass", lambda *_: pytest.fail("work was begun"))
     (tmp_path / "a file").write_text("")
     (tmp_path / "folder.mp4").mkdir()
     for out in (tmp_path / "folder.mp4", tmp_path / "a file" / "dub.mp4"):

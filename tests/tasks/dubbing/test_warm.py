@@ -16,7 +16,7 @@ def test_a_video_that_was_warmed_is_not_looked_at_again_whatever_is_said(
     kept = settings.replaced(templates=str(tmp_path / "templates"))
     key = warm_template(str(clip), kept)
     assert [(one.key, one.name) for one in TemplateStore(str(tmp_path / "templates")).list()] == [(key, str(clip))]
-    monkeypatch.setattr("tasks.dubbing.dub.analyse", lambda *_: pytest.fail("the video was looked at again"))
+    monkeypatch.setattr("tasks.dubbing.dub.FirstPass", lambda *_: pytest.fail("the video was looked at again"))
     assert dub_video(str(clip), str(speech), str(tmp_path / "dub.mp4"), kept, networks=networks).template_was_kept
 
 
