@@ -126,7 +126,7 @@ class FollowedFaces:
 
     def _candidate(self, frame: FaceFrame, face: FrameFace) -> Candidate:
         picture = face.crop(frame.picture, self.crop.size)
-        return Candidate(face.pose, face.content, lip_opening(face.content), face.crop_size, picture, frame.track or 0)
+        return Candidate(frame.index, face.pose, face.content, lip_opening(face.content), face.crop_size, picture, frame.track or 0)
 
 
 def face_of_frame(frame: FaceFrame, crop: CropSettings) -> FrameFace | None:

@@ -14,6 +14,12 @@ FloatArray = npt.NDArray[np.float32]
 
 CANDIDATES = 1000
 """Most face crops kept to choose references from: 50 MB at 128 pixels, every frame of the first 40 s at 25 a second."""
+FIT_VISIBILITY = 0.5
+"""Visibility of the mouth (`covered`) under which a face is not copied from: a microphone before the chin would come along."""
+FIT_YAW_DEG = 50.0
+"""How far a face is turned at most that is copied from: of one farther round half of the mouth is hidden."""
+LEAST_FIT = 5
+"""With fewer fit faces the others are copied from, too: the renderer needs some choice of mouths."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +37,9 @@ class References:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A face crop (S, S, 3) that may become a reference; crop_size: (height, width) of its box in source pixels."""
+    """The face crop (S, S, 3) of a frame that may become a reference; crop_size: (height, width) of its box in source pixels."""
 
+    frame: int
     pose: FloatArray
     content: FloatArray
     lip_opening: float
@@ -46,21 +53,32 @@ class Candidates:
 
     def __init__(self, most: int = CANDIDATES) -> None:
         self.most = most
-        self._kept: list[tuple[int, Candidate]] = []
+        self._kept: list[Candidate] = []
         self._stride = 1
 
     def offer(self, frame: int, make: Callable[[], Candidate]) -> None:
         """Keeps a candidate of a frame when it is one of those kept; `make` is called only then. A frame may have several faces."""
         if frame % self._stride:
             return
-        self._kept.append((frame, make()))
+        self._kept.append(make())
         while len(self._kept) > self.most:
             self._stride *= 2
-            self._kept = [(kept, candidate) for kept, candidate in self._kept if kept % self._stride == 0]
+            self._kept = [kept for kept in self._kept if kept.frame % self._stride == 0]
 
     def of(self, tracks: Sequence[int]) -> list[Candidate]:
         """The candidates of some tracks, in the order of their frames."""
-        return [candidate for _, candidate in self._kept if candidate.track in tracks]
+        return [candidate for candidate in self._kept if candidate.track in tracks]
+
+
+def fit_to_copy(visibility: FloatArray, yaw_deg: FloatArray) -> npt.NDArray[np.bool_]:
+    """Which frames (F,) show the mouth well enough to be copied from; a template's arrays."""
+    return (visibility >= FIT_VISIBILITY) & ~(np.abs(yaw_deg) > FIT_YAW_DEG)
+
+
+def fit_ones(candidates: Sequence[Candidate], fit: npt.NDArray[np.bool_]) -> Sequence[Candidate]:
+    """Those of frames that are fit (F,), or all where these are too few."""
+    some = [candidate for candidate in candidates if fit[candidate.frame]]
+    return some if len(some) >= LEAST_FIT else candidates
 
 
 def choose_references(candidates: Sequence[Candidate], landmarks: int, pictures: int, size: int) -> References:

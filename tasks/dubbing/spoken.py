@@ -12,6 +12,7 @@ import numpy.typing as npt
 from tasks.dubbing.composite import Contours
 from tasks.dubbing.frame_arrays import array_of, let_go
 from tasks.dubbing.generate import Generator
+from tasks.dubbing.reference_choice import fit_to_copy
 from tasks.dubbing.template import Template
 from tasks.dubbing.timeline import IndexArray, Run, face_runs, interpolate
 from tasks.dubbing.voice import at_rest, closed_content, spoken_share
@@ -122,7 +123,8 @@ class Rest:
     @classmethod
     def of(cls, template: Template, mel: FloatArray, steps: int) -> Self:
         """The person's own closed mouth, and the speech's silences over so many steps."""
-        return cls(spoken_share(mel, steps), closed_content(template.pose, template.content, template.detected))
+        clear = template.detected & fit_to_copy(template.visibility, template.yaw_deg)
+        return cls(spoken_share(mel, steps), closed_content(template.pose, template.content, clear))
 
 
 def _speak(template: Template, source: IndexArray, run: Run, mel: FloatArray, generator: Generator, rest: Rest | None) -> SpokenRun:

@@ -22,7 +22,7 @@ from tasks.dubbing.face_choice import FollowedFace, lips_follow, person_of
 from tasks.dubbing.followed import SMALLEST_BOX_PX, FollowedFaces, face_of_frame
 from tasks.dubbing.footage import Footage, Picture
 from tasks.dubbing.frame_arrays import array_of
-from tasks.dubbing.reference_choice import References, choose_references
+from tasks.dubbing.reference_choice import Candidate, References, choose_references, fit_ones, fit_to_copy
 from tasks.dubbing.timeline import NO_TRACK
 from tasks.faces.crop import Points
 from tasks.faces.detect import FaceFinder
@@ -113,8 +113,7 @@ class FirstPass:
         candidates = followed.candidates.of(person)
         if not candidates:
             raise MediaError(Reason.NO_FACE, f"The face to be dubbed is seen too briefly in {footage.path.name}; name another one by `face`.")
-        references = choose_references(candidates, settings.landmark_references, settings.references, followed.crop.size)
-        return _Chosen(footage, followed, person, settings.smoothing).template(self._shots, references)
+        return _Chosen(footage, followed, person, settings).template(self._shots, candidates)
 
 
 def analyse(footage: Footage, frames: int, crop: CropSettings, settings: DubSettings, progress: Progress = silent) -> Template:
@@ -199,12 +198,12 @@ class _Piece:
 class _Chosen:
     """The faces of the person to be dubbed, on their way to a template."""
 
-    def __init__(self, footage: Footage, followed: FollowedFaces, person: list[int], smoothing: str) -> None:
-        self._footage, self._followed, self._smoothing = footage, followed, smoothing
+    def __init__(self, footage: Footage, followed: FollowedFaces, person: list[int], settings: DubSettings) -> None:
+        self._footage, self._followed, self._settings = footage, followed, settings
         self._rows = followed.rows(person)
 
-    def template(self, shots: npt.NDArray[np.int32], references: References) -> Template:
-        """The template over all frames; shots (F,)."""
+    def template(self, shots: npt.NDArray[np.int32], candidates: list[Candidate]) -> Template:
+        """The template over all frames; shots (F,). candidates: what references are chosen from."""
         frames = len(shots)
         boxes, yaw_deg = np.zeros((frames, 4)), np.full(frames, np.nan, dtype=np.float32)
         landmarks = array_of(self._landmarks(frames, boxes, yaw_deg), (2, len(POSE_POSITIONS) + len(CONTENT_POSITIONS)), np.float32)
@@ -213,6 +212,8 @@ class _Chosen:
         tracks[where], detected[where] = self._followed.tracks(self._rows), self._followed.detected(self._rows)
         visibility = np.ones(frames, dtype=np.float32)
         visibility[where] = self._followed.visibility(self._rows)
+        fit = fit_ones(candidates, fit_to_copy(visibility, yaw_deg))
+        references = choose_references(fit, self._settings.landmark_references, self._settings.references, self._followed.crop.size)
         return Template(
             pose=landmarks[:, :, : len(POSE_POSITIONS)],
             content=landmarks[:, :, len(POSE_POSITIONS) :],
@@ -250,8 +251,8 @@ class _Chosen:
         points = self._followed.points(rows)
         calm = np.empty_like(points)
         for positions, window_s in ((POSE_POSITIONS, HEAD_WINDOW_S), (CONTENT_POSITIONS, CONTENT_WINDOW_S)):
-            calm[:, positions] = smoothed(points[:, positions], float(self._footage.fps), self._smoothing, window_s)
-        boxes = smoothed(self._followed.boxes(rows), float(self._footage.fps), self._smoothing, BOX_WINDOW_S)
+            calm[:, positions] = smoothed(points[:, positions], float(self._footage.fps), self._settings.smoothing, window_s)
+        boxes = smoothed(self._followed.boxes(rows), float(self._footage.fps), self._settings.smoothing, BOX_WINDOW_S)
         return _Piece(self._followed.frames(rows)[kept], calm[kept], self._in_picture(boxes[kept]))
 
     def _in_picture(self, boxes: BoxArray) -> BoxArray:

@@ -32,7 +32,7 @@ from tasks.file_hash import file_hash
 
 LOG = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 """Grows when a template changes its meaning; part of every key, and told in every file."""
 SHAPED_BY = ("fps", "face", "references", "landmark_references", "smoothing")
 """The settings of a dub that shape its template, besides the crop."""

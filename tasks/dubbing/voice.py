@@ -93,16 +93,16 @@ def spoken_share(mel: FloatArray, steps: int) -> FloatArray:
     return np.interp(middles, np.arange(len(share)), share).astype(np.float32)
 
 
-def closed_content(pose: FloatArray, content: FloatArray, detected: BoolArray | None = None) -> FloatArray:
+def closed_content(pose: FloatArray, content: FloatArray, clear: BoolArray | None = None) -> FloatArray:
     """The person's own closed mouth (2, 57) float32, seen from the upper face (centimetres of the canonical one): for `at_rest`.
 
-    pose (F, 2, 74) and content (F, 2, 57), in shares of the box, NaN without a face: a template's. detected (F,): frames whose
-    landmarks were found and not guessed. Made from the frames with the smallest opening between the lips, for its face's size.
+    pose (F, 2, 74) and content (F, 2, 57), in shares of the box, NaN without a face: a template's. clear (F,): frames whose
+    landmarks can be trusted; where there are none, all are taken. Made from the frames with the smallest opening between the lips, for its face's size.
     Raises ValueError when no frame has a face.
     """
     seen = np.isfinite(content[:, 0, 0]) & np.isfinite(pose[:, 0, 0])
-    if detected is not None and (seen & detected).any():
-        seen &= detected
+    if clear is not None and (seen & clear).any():
+        seen &= clear
     if not seen.any():
         raise ValueError("no frame has a face")
     every = np.flatnonzero(seen)

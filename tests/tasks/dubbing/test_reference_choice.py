@@ -1,11 +1,11 @@
 import numpy as np
 
-from tasks.dubbing.reference_choice import Candidate, Candidates, choose_references
+from tasks.dubbing.reference_choice import Candidate, Candidates, choose_references, fit_ones, fit_to_copy
 
 
-def candidate(opening: float, track: int = 0) -> Candidate:
+def candidate(opening: float, track: int = 0, frame: int = 0) -> Candidate:
     pose, content = np.full((2, 74), opening, np.float32), np.full((2, 57), 0.5, np.float32)
-    return Candidate(pose, content, opening, (100, 80), np.full((16, 16, 3), 1, np.uint8), track)
+    return Candidate(frame, pose, content, opening, (100, 80), np.full((16, 16, 3), 1, np.uint8), track)
 
 
 def test_references_are_even_steps_of_the_lip_openings() -> None:
@@ -24,7 +24,7 @@ def test_one_frame_serves_as_every_landmark_reference_and_as_one_picture() -> No
 def test_candidates_stay_few_and_evenly_spread() -> None:
     candidates = Candidates(most=10)
     for index in range(1000):
-        candidates.offer(index, lambda index=index: candidate(float(index)))
+        candidates.offer(index, lambda index=index: candidate(float(index), frame=index))
     kept = [one.lip_opening for one in candidates.of([0])]
     assert 5 <= len(kept) <= 10
     assert len(set(np.diff(kept))) == 1
@@ -35,7 +35,21 @@ def test_of_two_faces_in_each_frame_both_keep_their_share() -> None:
     candidates = Candidates(most=20)
     for index in range(500):
         for track in range(2):
-            candidates.offer(index, lambda index=index, track=track: candidate(float(index), track))
+            candidates.offer(index, lambda index=index, track=track: candidate(float(index), track, index))
     assert len(candidates.of([0])) == len(candidates.of([1])) >= 5
     assert len(candidates.of([0, 1])) <= 20
     assert candidates.of([7]) == []
+
+
+def test_faces_with_something_before_the_mouth_or_turned_away_are_not_copied_from() -> None:
+    visibility = np.array([1, 1, 0.2, 1, 1, 1, 1, 1], np.float32)
+    yaw_deg = np.array([0, -60, 0, 10, 20, 30, np.nan, 70], np.float32)
+    fit = fit_to_copy(visibility, yaw_deg)
+    assert fit.tolist() == [True, False, False, True, True, True, True, False]
+    of_all = [candidate(0.1, frame=frame) for frame in range(8)]
+    assert [one.frame for one in fit_ones(of_all, fit)] == [0, 3, 4, 5, 6]
+
+
+def test_where_too_few_faces_are_fit_all_are_copied_from() -> None:
+    of_all = [candidate(0.1, frame=frame) for frame in range(8)]
+    assert fit_ones(of_all, np.arange(8) < 4) == of_all

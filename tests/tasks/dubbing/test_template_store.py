@@ -14,7 +14,7 @@ from schemas.settings import CropSettings, DubSettings, TemplateSettings
 from tasks import places
 from tasks.dubbing.reference_choice import References
 from tasks.dubbing.template import Template
-from tasks.dubbing.template_store import BOUNDED, KeptTemplate, TemplateStore, list_lines, template_key, templates_of
+from tasks.dubbing.template_store import BOUNDED, FORMAT, KeptTemplate, TemplateStore, list_lines, template_key, templates_of
 from tests.s3_server import s3_bucket
 
 SETTINGS = DubSettings(landmark_generator="none", renderer="none")
@@ -87,7 +87,7 @@ def test_what_was_kept_comes_back_as_it_was(store: TemplateStore, held_bytes: in
 def test_nothing_in_a_file_is_python(store: TemplateStore) -> None:
     store.get("a", template)
     with np.load(Path(store.location) / "a.npz", allow_pickle=False) as arrays:
-        assert json.loads(bytes(arrays["about"]))["format"] == 1
+        assert json.loads(bytes(arrays["about"]))["format"] == FORMAT
         assert all(not array.dtype.hasobject for array in arrays.values())
 
 
@@ -230,7 +230,7 @@ def test_a_damaged_one_is_made_again(store: TemplateStore) -> None:
 
 def test_another_format_is_made_again(store: TemplateStore, monkeypatch: pytest.MonkeyPatch) -> None:
     store.get("a", template)
-    monkeypatch.setattr("tasks.dubbing.template_store.FORMAT", 2)
+    monkeypatch.setattr("tasks.dubbing.template_store.FORMAT", FORMAT + 1)
     assert not store.get("a", template)[1]
     assert store.get("a", never)[1]
 
