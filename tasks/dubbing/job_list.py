@@ -4,8 +4,10 @@ import csv
 import difflib
 import io
 import json
+import os
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from pathlib import PurePosixPath
 
@@ -46,7 +48,7 @@ def read_job_list(uri: str, out: str = ".") -> list[DubJob]:
     Relative `video`, `speech` and other files that are read are taken from the list's own folder, and made absolute. `segments` is a list of
     schemas.jobs.Segment, in CSV as JSON text. UTF-8, with or without a byte order mark.
     Raises SettingsError, naming all faults at once: columns missing or unknown, rows that cannot be used, a job_id or out given twice,
-    an out that is neither an s3:// URI nor a path below the output folder, or that lies among the result tables.
+    an out that is neither an s3:// URI nor a path below the output folder, that lies among the result tables, or that a row reads.
     """
     rows = _read_rows(uri)
     if not rows:
@@ -54,7 +56,7 @@ def read_job_list(uri: str, out: str = ".") -> list[DubJob]:
     _require_columns(uri, rows)
     faults = list(_unknown_columns(rows))
     jobs, bad_rows = _check_rows(rows, out, absolute_location(uri).rpartition("/")[0])
-    faults += [*bad_rows, *_duplicates(jobs, out)]
+    faults += [*bad_rows, *_duplicates(jobs, out), *_written_over(jobs, out)]
     if faults:
         raise SettingsError(f"The job list {uri} cannot be used: {_listed(faults)}.")
     return jobs
@@ -267,6 +269,44 @@ def _duplicates(jobs: list[DubJob], out: str) -> Iterator[str]:
 
 def _normal(given: list[tuple[str, str]]) -> list[tuple[str, str]]:
     return [(value, _plain(place)) for value, place in given]
+
+
+def _written_over(jobs: list[DubJob], out: str) -> Iterator[str]:
+    """Outputs that would replace what a row reads: footage that may be nowhere else, or that another job is still to be made of."""
+    outputs = [(job, _place(output_location(out, job))) for job in jobs]
+    names = {name for _, (_, name) in outputs}
+    real = cache(_real_folder)
+    readers: dict[tuple[str, str], str] = {}
+    for job, column, (folder, name) in _read(jobs):
+        if name in names:  # others need no look at the disk
+            readers.setdefault((real(folder), name), f"the {column} of job {job.job_id}")
+    for job, (folder, name) in outputs if readers else ():
+        if (found := readers.get((real(folder), name))) is not None:
+            yield f"out {job.out} of job {job.job_id} would replace {found}"
+
+
+def _read(jobs: list[DubJob]) -> Iterator[tuple[DubJob, str, tuple[str, str]]]:
+    """Each file that a job reads: the job, the column, and the place."""
+    place = cache(_place)  # many jobs read the same
+    for job in jobs:
+        yield job, "video", place(job.video)
+        yield job, "speech", place(job.speech)
+        yield from ((job, name, place(str(job.settings[name]))) for name in READ if name in job.settings)
+        yield from ((job, "speech of a segment", place(segment.speech)) for segment in job.segments)
+
+
+def _place(location: str) -> tuple[str, str]:
+    """The folder and the name that a location stands for, however it is written; both of the same form for paths and file:// URIs."""
+    if not location.startswith("/"):
+        with suppress(RuntimeError):  # the home of nobody: the job itself tells
+            location = absolute_location(location)
+    folder, _, name = os.path.normpath(location).rpartition("/")
+    return folder, name
+
+
+def _real_folder(folder: str) -> str:
+    """The same for all names of a folder of this machine, links among them."""
+    return os.path.realpath(folder) if folder.startswith("/") else folder
 
 
 def _plain(location: str) -> str:

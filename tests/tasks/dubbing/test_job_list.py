@@ -233,3 +233,49 @@ def test_a_line_that_is_nested_without_end_is_a_fault_of_its_row(tmp_path: Path)
     (tmp_path / "jobs.jsonl").write_text(json.dumps(ROWS[0]) + "\n" + 100_000 * "[")
     with pytest.raises(SettingsError, match="row 2: it is no JSON object"):
         read_job_list(str(tmp_path / "jobs.jsonl"))
+
+
+SOURCES = [
+    {"job_id": "1", "video": "a.mp4", "speech": "s.mp4", "out": "1.mp4", "soundtrack": "music.mov"},
+    {"job_id": "2", "video": "b.mp4", "speech": "s.mp4", "out": "2.mp4", "segments": [{"start_s": 0, "end_s": 1, "speech": "bert.mp4"}]},
+]
+
+
+@pytest.mark.parametrize(
+    ("out", "read"),
+    [
+        ("b.mp4", "the video of job 2"),
+        ("./b.mp4", "the video of job 2"),
+        ("a.mp4", "the video of job 1"),
+        ("s.mp4", "the speech of job 1"),
+        ("music.mov", "the soundtrack of job 1"),
+        ("bert.mp4", "the speech of a segment of job 2"),
+    ],
+)
+@pytest.mark.parametrize("spelling", ["{}", "file://{}", "{}/", "{}/deep/..", "{}/link"])
+def test_no_output_replaces_what_a_row_reads(tmp_path: Path, out: str, read: str, spelling: str) -> None:
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path)
+    jobs = write(tmp_path / "jobs.jsonl", [SOURCES[0] | {"out": out}, SOURCES[1]])
+    with pytest.raises(SettingsError, match=f"out {out} of job 1 would replace {read}"):
+        read_job_list(jobs, spelling.format(tmp_path))
+    assert len(read_job_list(jobs, f"{tmp_path}/dubs")) == 2
+
+
+def test_sources_are_known_however_they_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "deep").mkdir()
+    for video in ("b.mp4", f"{tmp_path}/b.mp4", f"file://{tmp_path}/b.mp4", "~/b.mp4", "deep/../b.mp4", f"{tmp_path}//./b.mp4"):
+        jobs = write(tmp_path / "jobs.jsonl", [SOURCES[0] | {"out": "b.mp4"}, SOURCES[1] | {"video": video}])
+        for out in (str(tmp_path), ".", "../" + tmp_path.name):
+            with pytest.raises(SettingsError, match=r"out b\.mp4 of job 1 would replace the video of job 2"):
+                read_job_list(jobs, out)
+
+
+def test_all_outputs_that_would_replace_a_source_are_named_also_in_a_bucket(tmp_path: Path) -> None:
+    rows = [{"job_id": name, "video": f"s3://films/{name}.mp4", "speech": "s.wav", "out": out} for name, out in (("a", "b.mp4"), ("b", "s3://films/./a.mp4"))]
+    jobs = write(tmp_path / "jobs.jsonl", rows)
+    with pytest.raises(SettingsError) as error:
+        read_job_list(jobs, "s3://films/")
+    assert "out b.mp4 of job a would replace the video of job b; out s3://films/./a.mp4 of job b would replace the video of job a" in str(error.value)
