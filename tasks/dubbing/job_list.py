@@ -34,8 +34,8 @@ OF_A_ROW = frozenset(DubSettings.model_fields) - OF_THE_RUN
 """Settings of a single dub that may be columns."""
 READ = ("video", "speech", "soundtrack", "jaw_predictor")
 """Columns that name what is read: relative to the list's own folder."""
-TEXTS = frozenset({"face", "consent"})
-"""Settings that are text also where a list has a number."""
+TEXTS = frozenset({"job_id", "face", "consent"})
+"""Columns that are text also where a list has a number."""
 TOO_MANY = "columns too many"
 NO_OBJECT = "no JSON object"
 
@@ -155,7 +155,7 @@ def _job(row: Row, out: str, folder: str) -> DubJob:
     for name, fault in ((TOO_MANY, "it has more cells than there are columns"), (NO_OBJECT, f"it is no JSON object: {row.get(NO_OBJECT)}")):
         if name in row:
             raise SettingsError(fault)
-    given = {name: value for name, value in row.items() if not _is_empty(value)}
+    given = {name: _as_text(value) if name in TEXTS else value for name, value in row.items() if not _is_empty(value)}
     faults = [f"{name} holds a zero byte, which no file's name can have" for name, value in given.items() if isinstance(value, str) and "\0" in value]
     settings = _settings({name: given[name] for name in given.keys() & OF_A_ROW}, folder, faults)
     values = {name: given[name] for name in given.keys() & OF_THE_JOB} | {"settings": settings}
@@ -183,9 +183,8 @@ def _checked_job(values: Row, folder: str, faults: list[str]) -> DubJob | None:
 
 def _settings(given: Row, folder: str, faults: list[str]) -> dict[str, JsonValue]:
     """The settings that a row overrides, as plain values of their own types, whatever text or number its cells hold."""
-    texts = {name: _as_text(value) if name in TEXTS else value for name, value in given.items()}
     try:
-        settings = _checked_settings(json.dumps(texts, sort_keys=True, default=str)) if texts else {}
+        settings = _checked_settings(json.dumps(given, sort_keys=True, default=str)) if given else {}
     except SettingsError as error:
         faults.append(_fault_of(error))
         return {}
@@ -211,7 +210,10 @@ def _face(face: str, folder: str) -> str:
 
 
 def _as_text(value: object) -> object:
-    return f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else value
+    """Numbers as a person writes them, all their digits; a table that has nothing in some rows makes 7.0 of 7."""
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() else repr(value)
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def _with_segments(values: Row, folder: str, faults: list[str]) -> Row:
@@ -229,7 +231,7 @@ def _with_segments(values: Row, folder: str, faults: list[str]) -> Row:
 
 
 def _segment(number: int, given: object, folder: str, faults: list[str]) -> Segment | None:
-    filled = {name: _as_text(value) if name == "face" else value for name, value in given.items() if not _is_empty(value)} if isinstance(given, dict) else given
+    filled = {name: _as_text(value) if name in TEXTS else value for name, value in given.items() if not _is_empty(value)} if isinstance(given, dict) else given
     try:
         segment = check_settings(Segment, filled)
     except SettingsError as error:

@@ -49,6 +49,26 @@ def test_a_number_as_job_id_is_text(tmp_path: Path, kind: str) -> None:
     assert [job.job_id for job in jobs] == ["0", "1"]
 
 
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(20231105, "20231105"), (20231105.0, "20231105"), (4711, "4711"), (2**53 + 1, "9007199254740993"), (0.1234567891, "0.1234567891"), (-2, "-2")],
+)
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_numbers_as_text_keep_all_their_digits(tmp_path: Path, kind: str, number: float, text: str) -> None:
+    jobs = write(tmp_path / f"jobs.{kind}", [ROWS[0] | {"job_id": number, "consent": number}])
+    (job,) = read_job_list(jobs)
+    assert (job.job_id, job.settings) == (text, {"consent": text})
+
+
+def test_a_number_that_parquet_has_in_some_rows_only_is_the_same_text(tmp_path: Path) -> None:
+    table = pa.table(
+        {name: [row[name] for row in ROWS] for name in ("job_id", "video", "speech", "out")}
+        | {name: pa.array([20231105.0, None]) for name in ("consent", "face")}
+    )
+    pq.write_table(table, tmp_path / "jobs.parquet")
+    assert [job.settings for job in read_job_list(str(tmp_path / "jobs.parquet"))] == [{"consent": "20231105", "face": "20231105"}, {}]
+
+
 def test_all_faults_are_named_at_once(tmp_path: Path) -> None:
     rows = [
         ROWS[0],
