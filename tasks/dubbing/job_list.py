@@ -21,6 +21,7 @@ from schemas.locations import absolute_location
 from schemas.settings import KEEPING, DubSettings, check_settings, names_a_picture
 from tasks import places
 from tasks.dubbing.results import FOLDER
+from tasks.media.encode import require_mp4_name
 
 FAULTS_NAMED = 20
 """Faults spelled out in the one sentence; how many more there are is said too."""
@@ -48,7 +49,8 @@ def read_job_list(uri: str, out: str = ".") -> list[DubJob]:
     Relative `video`, `speech` and other files that are read are taken from the list's own folder, and made absolute. `segments` is a list of
     schemas.jobs.Segment, in CSV as JSON text. UTF-8, with or without a byte order mark.
     Raises SettingsError, naming all faults at once: columns missing or unknown, rows that cannot be used, a job_id or out given twice,
-    an out that is neither an s3:// URI nor a path below the output folder, that lies among the result tables, or that a row reads.
+    an out that is neither an s3:// URI nor a path below the output folder, that lies among the result tables, that a row reads, or that is
+    no name of an MP4.
     """
     rows = _read_rows(uri)
     if not rows:
@@ -251,6 +253,10 @@ def _out_faults(job: DubJob, out: str) -> Iterator[str]:
     for name, location in (("out", job.out), ("patch", job.settings.get("patch"))):
         if isinstance(location, str) and (fault := _out_fault(location, out)) is not None:
             yield f"{name} {location} {fault}"
+    try:
+        require_mp4_name(job.out)
+    except SettingsError as error:
+        yield f"out {_fault_of(error)}"
 
 
 def _out_fault(location: str, out: str) -> str | None:

@@ -151,6 +151,7 @@ def test_a_uri_among_the_result_tables_is_refused(tmp_path: Path) -> None:
         read_job_list(jobs, "s3://bucket/dubs/")
     assert read_job_list(jobs, "s3://bucket/others")[0].out == "s3://bucket/dubs/results/a.mp4"
     assert read_job_list(write(tmp_path / "near.jsonl", [ROWS[0] | {"out": "results.mp4"}]))[0].out == "results.mp4"
+    assert read_job_list(write(tmp_path / "film.jsonl", [ROWS[0] | {"out": "s3://b/A.MOV"}]))[0].out == "s3://b/A.MOV"
 
 
 def test_any_setting_of_a_single_dub_is_a_column(tmp_path: Path) -> None:
@@ -169,7 +170,7 @@ def test_any_setting_of_a_single_dub_is_a_column(tmp_path: Path) -> None:
 
 
 def test_a_face_may_be_a_picture_of_the_list_s_folder(tmp_path: Path) -> None:
-    jobs = read_job_list(write(tmp_path / "jobs.csv", [ROWS[0] | {"face": face, "job_id": face, "out": face} for face in ("left", "2", "anna.png")]))
+    jobs = read_job_list(write(tmp_path / "jobs.csv", [ROWS[0] | {"face": face, "job_id": face, "out": f"{face}.mp4"} for face in ("left", "2", "anna.png")]))
     assert [job.settings["face"] for job in jobs] == ["left", "2", f"{tmp_path}/anna.png"]
 
 
@@ -196,6 +197,8 @@ def test_segments_are_json_text_in_csv_and_lists_elsewhere(tmp_path: Path) -> No
         ({"segments": '[{"start_s": 3, "end_s": 2, "speech": "a.wav"}]'}, "row 1: segment 1: it ends at 2 s, not after its start at 3 s"),
         ({"segments": '[{"start_s": 3, "speach": "a.wav"}]'}, "segment 1: end_s is not given; speech is not given; speach is no setting here"),
         ({"priority": "soon"}, "row 1: priority"),
+        ({"out": "b.avi"}, "row 1: out b.avi cannot be written: video is written as MP4, so give a name that ends in .mp4, .m4v or .mov."),
+        ({"out": "deep/b"}, "row 1: out deep/b cannot be written"),
         ({"patch": "/etc"}, "row 1: patch /etc leads out of the output folder"),
     ],
 )
