@@ -79,13 +79,13 @@ class TemplateMemory:
         self._last: tuple[object, int, Template] | None = None
 
     def get(self, key: object, frames: int, make: Callable[[], Template]) -> Template:
-        """The remembered template when it is of the same key and over the same frames, else what `make` gives.
+        """The remembered template when it is of the same key and serves so many frames, else what `make` gives.
 
-        A template that ended before the frames it was made for covers its whole video, so it serves any number of frames.
+        One serves as many frames as it was made for and fewer; one that ended before them covers its whole video, and serves any number.
         """
         if self._last is not None:
             last_key, made_for, template = self._last
-            if key == last_key and (frames == made_for or (template.frames < made_for and template.frames < frames)):
+            if key == last_key and (made_for >= frames or template.frames < made_for):
                 return template
         template = make()
         self._last = (key, frames, template)

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -171,18 +172,31 @@ def test_the_rate_is_the_sources_or_25(tmp_path: Path) -> None:
     assert footage_of(clip, probe(clip), "25").fps == 25
 
 
+@pytest.mark.parametrize(
+    ("video_frames", "asked_for", "looked_at"),
+    [
+        (20, (60, 60, 100, 18, 90), [60]),  # it ended: that is the whole video
+        (90, (60, 60, 59, 40), [60]),  # of a longer video the fewer frames are the first of those
+        (90, (40, 60, 50), [40, 60]),
+        (60, (60, 61, 61), [60, 61]),  # as long as was asked for: nobody knows whether it goes on
+    ],
+)
+def test_memory_serves_all_dubs_for_which_enough_was_looked_at(video_frames: int, asked_for: tuple[int, ...], looked_at: list[int], clip: Path) -> None:
+    whole = analysed(clip)
+    memory, made = TemplateMemory(), []
+    for frames in asked_for:
+
+        def make(frames: int = frames) -> Template:
+            made.append(frames)
+            return replace(whole, tracks=np.zeros(min(frames, video_frames), np.int32))
+
+        assert memory.get("video", frames, make).frames >= min(frames, video_frames)
+    assert made == looked_at
+
+
 def test_memory_serves_the_same_video_and_no_other(clip: Path) -> None:
-    template = analysed(clip)
-    memory = TemplateMemory()
-    made = []
-
-    def make() -> Template:
-        made.append(1)
-        return template
-
-    for key, frames in (("a", 1000), ("a", 1000), ("a", 2000), ("b", 1000), ("b", 10), ("b", 10)):
-        assert memory.get(key, frames, make) is template
-    assert len(made) == 3  # a; b; b over fewer frames than the video has
+    memory, one, other = TemplateMemory(), analysed(clip), analysed(clip, smoothing="none")
+    assert [memory.get(key, 1000, lambda made=made: made) for key, made in (("a", one), ("b", other), ("b", one))] == [one, other, other]
 
 
 def test_a_still_picture_is_one_shot_of_one_frame(tmp_path: Path) -> None:
