@@ -3,7 +3,7 @@
 import mmap
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,11 @@ from schemas.errors import StoreError
 
 HELD_BYTES = 8 * 2**20
 """What is no larger is held in memory: the landmarks of five minutes at 25 frames a second."""
+
+ROWS_AT_ONCE = 4096
+"""Rows that are read together of what may be mapped: 4 MB of landmarks, 1 MB of mel frames."""
+SCATTERED_AT_ONCE = 100
+"""Likewise of rows that lie apart: the system reads some 64 kB around each."""
 
 Rows = npt.NDArray[Any]
 
@@ -71,3 +76,22 @@ def let_go(array: Rows) -> None:
         base = base.base
     if isinstance(base, mmap.mmap):
         base.madvise(mmap.MADV_DONTNEED)
+
+
+def pieces_of(array: Rows, rows_at_once: int = ROWS_AT_ONCE) -> Iterator[Rows]:
+    """Consecutive pieces (n, ...) of an array, each let go of when the next one is asked for: so that what is mapped is never all in memory.
+
+    An array without rows is one piece.
+    """
+    for first in range(0, max(1, len(array)), rows_at_once):
+        yield array[first : first + rows_at_once]
+        let_go(array)
+
+
+def rows_of(array: Rows, places: npt.NDArray[np.int64]) -> Rows:
+    """Rows (n, ...) of an array at places (n,) that may lie far apart, in memory; of what is mapped no more than them stays there."""
+    rows = np.empty((len(places), *array.shape[1:]), dtype=array.dtype)
+    for first in range(0, len(places), SCATTERED_AT_ONCE):
+        rows[first : first + SCATTERED_AT_ONCE] = array[places[first : first + SCATTERED_AT_ONCE]]
+        let_go(array)
+    return rows

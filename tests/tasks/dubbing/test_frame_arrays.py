@@ -5,7 +5,7 @@ import pytest
 
 from schemas.errors import StoreError
 from tasks.dubbing import frame_arrays
-from tasks.dubbing.frame_arrays import GrowingArray, array_of, let_go
+from tasks.dubbing.frame_arrays import GrowingArray, array_of, let_go, pieces_of, rows_of
 
 
 @pytest.mark.parametrize("held_bytes", [0, 10**9])
@@ -46,3 +46,17 @@ def test_what_was_let_go_of_is_still_there(held_bytes: int, monkeypatch: pytest.
     for _ in range(2):
         np.testing.assert_array_equal(view, rows[:, 2:4])
         let_go(view)
+
+
+@pytest.mark.parametrize("held_bytes", [0, 10**9])
+def test_an_array_is_read_in_pieces_and_its_rows_one_here_one_there(held_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frame_arrays, "HELD_BYTES", held_bytes)
+    rows = np.random.default_rng(0).random((1000, 3))
+    whole = array_of([rows], (3,), np.float64)
+    pieces = list(pieces_of(whole, 300))
+    assert [len(piece) for piece in pieces] == [300, 300, 300, 100]
+    np.testing.assert_array_equal(np.concatenate(pieces), rows)
+    places = np.random.default_rng(1).integers(0, 1000, 250)
+    np.testing.assert_array_equal(rows_of(whole, places), rows[places])
+    assert [piece.shape for piece in pieces_of(whole[:0])] == [(0, 3)]
+    assert rows_of(whole, places[:0]).shape == (0, 3)
