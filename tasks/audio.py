@@ -54,7 +54,25 @@ def waveform_blocks(path: str | Path, start_s: float | None = None) -> Iterator[
     """The waveform of `read_waveform` in pieces, one after the other, for sounds of hours. Raises MediaError as that does."""
     with open_container(path) as container:
         sound = SoundReader(path, container, "s16", start_s)
-        yield from _resampled(sound.blocks(), sound.rate)
+        yield from resampled(sound.blocks(), sound.rate)
+
+
+def resampled(blocks: Iterator[Block], rate: int) -> Iterator[Waveform]:
+    """Blocks (n, channels) of a sound as pieces of its 16 kHz mono waveform: that of `read_waveform` when they come of 16-bit PCM."""
+    mono = (block.mean(axis=1) for block in blocks)
+    if rate == SAMPLE_RATE:
+        yield from mono
+        return
+    resampler = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
+    read = made = 0
+    for block in mono:
+        read += len(block)
+        piece = resampler.resample_chunk(block)
+        made += len(piece)
+        yield piece
+    length = -(-read * SAMPLE_RATE // rate)
+    rest = resampler.resample_chunk(np.zeros(0, dtype=np.float32), last=True)[: length - made]
+    yield np.pad(rest, (0, length - made - len(rest)))
 
 
 def read_sound(path: str | Path, start_s: float | None = None, stop_s: float | None = None) -> Sound:
@@ -127,24 +145,6 @@ def _silent_pieces(waveform: Waveform) -> int:
     begins = np.arange(0, len(waveform), SILENCE_PIECE)
     sizes = np.minimum(len(waveform) - begins, SILENCE_PIECE)
     return int(np.count_nonzero(np.add.reduceat(squared, begins) / sizes < 10 ** (SILENCE_DB / 10)))
-
-
-def _resampled(blocks: Iterator[Block], rate: int) -> Iterator[Waveform]:
-    """Blocks of a sound as pieces of its 16 kHz mono waveform."""
-    mono = (block.mean(axis=1) for block in blocks)
-    if rate == SAMPLE_RATE:
-        yield from mono
-        return
-    resampler = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
-    read = made = 0
-    for block in mono:
-        read += len(block)
-        piece = resampler.resample_chunk(block)
-        made += len(piece)
-        yield piece
-    length = -(-read * SAMPLE_RATE // rate)
-    rest = resampler.resample_chunk(np.zeros(0, dtype=np.float32), last=True)[: length - made]
-    yield np.pad(rest, (0, length - made - len(rest)))
 
 
 def _joined(blocks: Iterable[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
