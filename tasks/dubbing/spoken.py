@@ -14,7 +14,7 @@ from tasks.dubbing.frame_arrays import array_of, let_go
 from tasks.dubbing.generate import Generator
 from tasks.dubbing.reference_choice import fit_to_copy
 from tasks.dubbing.template import Template
-from tasks.dubbing.timeline import IndexArray, Run, face_runs, interpolate
+from tasks.dubbing.timeline import NO_TRACK, IndexArray, Run, face_runs, interpolate
 from tasks.dubbing.voice import at_rest, closed_content, spoken_share
 from tasks.faces import draw_sketch
 from tasks.faces.crop import Box
@@ -73,9 +73,15 @@ class SpokenVideo:
         self._run_of = np.full(len(played), -1, dtype=np.int32)
         self._spoken: list[SpokenRun] = []
         rest = Rest.of(template, mel, math.ceil(VIDEO_FPS * len(played) / fps) + 1) if rests else None
-        for run in face_runs(template.tracks[played], played, fps):
+        runs = face_runs(template.tracks[played], played, fps)
+        pieces = (piece for run in runs for piece in _spoken_pieces(template, played[run.first : run.last + 1], run, mel, generator, rest))
+        # One array for all runs: those that are short would be held.
+        self._content = array_of(pieces, template.content.shape[1:], np.float32)
+        said = 0
+        for run in runs:
             self._run_of[run.first : run.last + 1] = len(self._spoken)
-            self._spoken.append(_speak(template, played[run.first : run.last + 1], run, mel, generator, rest))
+            self._spoken.append(SpokenRun(run, template, played[run.first : run.last + 1], self._content[said : said + len(run.steps)]))
+            said += len(run.steps)
 
     @property
     def speaking(self) -> npt.NDArray[np.bool_]:
@@ -106,7 +112,7 @@ class SpokenVideo:
 
     def let_go(self) -> None:
         """Takes out of memory what was read of temporary files: the source's landmarks, the speech, and what was generated."""
-        for array in (self.template.pose, self.template.content, self.mel, *(run.content for run in self._spoken)):
+        for array in (self.template.pose, self.template.content, self.mel, self._content):
             let_go(array)
 
 
@@ -123,13 +129,9 @@ class Rest:
     @classmethod
     def of(cls, template: Template, mel: FloatArray, steps: int) -> Self:
         """The person's own closed mouth, and the speech's silences over so many steps."""
+        seen = template.tracks != NO_TRACK
         clear = template.detected & fit_to_copy(template.visibility, template.yaw_deg)
-        return cls(spoken_share(mel, steps), closed_content(template.pose, template.content, clear))
-
-
-def _speak(template: Template, source: IndexArray, run: Run, mel: FloatArray, generator: Generator, rest: Rest | None) -> SpokenRun:
-    content = array_of(_spoken_pieces(template, source, run, mel, generator, rest), template.content.shape[1:], np.float32)
-    return SpokenRun(run, template, source, content)
+        return cls(spoken_share(mel, steps), closed_content(template.pose, template.content, seen, clear))
 
 
 def _spoken_pieces(template: Template, source: IndexArray, run: Run, mel: FloatArray, generator: Generator, rest: Rest | None) -> Iterator[FloatArray]:
@@ -142,3 +144,5 @@ def _spoken_pieces(template: Template, source: IndexArray, run: Run, mel: FloatA
         content = generator.speak(pose, seen, mel, references.pose, references.content)
         inner = slice(kept.start - seen.start, kept.stop - seen.start)
         yield content[inner] if rest is None else at_rest(content[inner], pose[inner], rest.spoken[kept.start : kept.stop], rest.closed)
+        let_go(template.pose)
+        let_go(mel)

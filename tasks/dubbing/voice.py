@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.face_points import CONTENT_INDICES, POSE_INDICES
+from tasks.dubbing.frame_arrays import let_go, pieces_of, rows_of
 from tasks.faces.head_angles import CANONICAL_POINTS_CM
 from tasks.mel_windows import MEL_FPS, SILENCE, VIDEO_FPS
 
@@ -76,6 +77,7 @@ def speaking(mel: FloatArray) -> BoolArray:
     ceiling_db = _loud_db(mel) - LOUD_ABOVE_FLOOR_DB
     for begin, end in _pieces(len(mel)):
         spoken[begin:end] = _rising(_levels_db(mel[begin:end]), ceiling_db)
+        let_go(mel)
     return _without_short(_filled(_without_short(spoken, SHORTEST_RISE)), SHORTEST_SPEECH)
 
 
@@ -93,22 +95,19 @@ def spoken_share(mel: FloatArray, steps: int) -> FloatArray:
     return np.interp(middles, np.arange(len(share)), share).astype(np.float32)
 
 
-def closed_content(pose: FloatArray, content: FloatArray, clear: BoolArray | None = None) -> FloatArray:
+def closed_content(pose: FloatArray, content: FloatArray, seen: BoolArray, clear: BoolArray) -> FloatArray:
     """The person's own closed mouth (2, 57) float32, seen from the upper face (centimetres of the canonical one): for `at_rest`.
 
-    pose (F, 2, 74) and content (F, 2, 57), in shares of the box, NaN without a face: a template's. clear (F,): frames whose
-    landmarks can be trusted; where there are none, all are taken. Made from the frames with the smallest opening between the lips, for its face's size.
-    Raises ValueError when no frame has a face.
+    pose (F, 2, 74) and content (F, 2, 57), in shares of the box: a template's. seen (F,): frames with a face. clear (F,): those whose
+    landmarks can be trusted; where none of them has a face, all faces are taken. Made from the frames with the smallest opening between
+    the lips, for its face's size. Raises ValueError when no frame has a face.
     """
-    seen = np.isfinite(content[:, 0, 0]) & np.isfinite(pose[:, 0, 0])
-    if clear is not None and (seen & clear).any():
-        seen &= clear
-    if not seen.any():
+    every = np.flatnonzero(seen & clear if (seen & clear).any() else seen)
+    if not len(every):
         raise ValueError("no frame has a face")
-    every = np.flatnonzero(seen)
     some = every[np.linspace(0, len(every) - 1, min(len(every), MOST_REST_FRAMES)).astype(np.int64)]
-    centre, turn = _placement(pose[some])
-    mouths = (_plane(content[some]) - centre) / turn
+    centre, turn = _placement(rows_of(pose, some))
+    mouths = (_plane(rows_of(content, some)) - centre) / turn
     opening = np.abs(mouths[:, INNER_LIPS[0]] - mouths[:, INNER_LIPS[1]])
     most = min(len(opening), max(REST_FRAMES, round(REST_SHARE * len(opening))))
     return np.median(_points(mouths[np.argsort(opening, kind="stable")[:most]]), axis=0)
@@ -163,9 +162,14 @@ def _levels_db(mel: FloatArray) -> FloatArray:
 
 def _loud_db(mel: FloatArray) -> float:
     """The loud level of a whole sound; every 8th frame tells it as well as all do."""
-    levels = (mel[::8] - SILENCE) * DB_A_UNIT
-    sounding = levels[levels.mean(axis=1) > SOUNDING_DB]
-    return float(np.percentile(sounding, LOUD_PERCENTILE)) if len(sounding) else 0.0
+    levels = np.concatenate([_sounding_db(piece[::8]) for piece in pieces_of(mel)])
+    return float(np.percentile(levels, LOUD_PERCENTILE, overwrite_input=True)) if len(levels) else 0.0
+
+
+def _sounding_db(mel: FloatArray) -> FloatArray:
+    """The levels (n, bands) in dB of those of the mel frames that are no digital silence."""
+    levels = (mel - SILENCE) * DB_A_UNIT
+    return levels[levels.mean(axis=1) > SOUNDING_DB]
 
 
 def _rising(levels_db: FloatArray, least_floor_db: float) -> BoolArray:

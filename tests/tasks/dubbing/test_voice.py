@@ -158,9 +158,12 @@ def talk() -> tuple[np.ndarray, np.ndarray]:
     return np.stack([face[0] for face in faces]), np.stack([face[1] for face in faces])
 
 
+ALL = np.ones(100, dtype=bool)
+
+
 def test_the_mouth_rests_closed_and_goes_with_the_head(talk: tuple[np.ndarray, np.ndarray]) -> None:
     pose, content = talk
-    closed = closed_content(pose, content)
+    closed = closed_content(pose, content, ALL, ALL)
     resting = at_rest(content, pose, np.zeros(100, dtype=np.float32), closed)
     _, closed_face = person()
     truth = np.stack([moved_head(closed_face, 4 * np.sin(f / 9), 1 + 0.03 * np.sin(f / 7), (0.02 * np.sin(f / 5), 0.01)) for f in range(100)])
@@ -172,7 +175,7 @@ def test_the_mouth_is_untouched_where_somebody_speaks_and_glides_between(talk: t
     pose, content = talk
     spoken = np.interp(np.arange(100), [30, 33, 60, 63], [1, 0, 0, 1]).astype(np.float32)
     content[10] = opened(content[10], -0.01)  # a bilabial within speech: lips pressed more than at rest
-    quiet = at_rest(content, pose, spoken, closed_content(pose, content))
+    quiet = at_rest(content, pose, spoken, closed_content(pose, content, ALL, ALL))
     assert np.array_equal(quiet[spoken == 1], content[spoken == 1])
     opening = np.linalg.norm(quiet[:, :, UPPER_LIP] - quiet[:, :, LOWER_LIP], axis=1)
     assert np.ptp(opening[33:61]) < 0.011  # the head comes nearer by 6 %
@@ -183,17 +186,20 @@ def test_the_mouth_is_untouched_where_somebody_speaks_and_glides_between(talk: t
 
 def test_frames_without_a_face_and_guessed_ones_make_no_closed_mouth(talk: tuple[np.ndarray, np.ndarray]) -> None:
     pose, content = talk
-    truth = closed_content(pose, content)
-    detected = np.ones(100, dtype=bool)
+    truth = closed_content(pose, content, ALL, ALL)
+    seen, detected = ALL.copy(), ALL.copy()
+    seen[5:15] = False
     content[5:15] = np.nan
     guessed = [40, 41, 42, 43, 44, 45]
     content[guessed, :, INNER_LIPS[1]] = content[guessed, :, INNER_LIPS[0]]
     content[guessed] += 0.1
     detected[guessed] = False
-    np.testing.assert_allclose(closed_content(pose, content, detected), truth, atol=0.2)  # centimetres
-    assert np.abs(closed_content(pose, content) - truth).max() > 1
+    np.testing.assert_allclose(closed_content(pose, content, seen, detected), truth, atol=0.2)  # centimetres
+    all_guessed = closed_content(pose, content, seen, ~ALL)
+    assert np.abs(all_guessed - truth).max() > 1
+    np.testing.assert_array_equal(all_guessed, closed_content(pose, content, seen, ALL))
     with pytest.raises(ValueError, match="no frame has a face"):
-        closed_content(pose, np.full_like(content, np.nan))
+        closed_content(pose, content, ~ALL, ALL)
 
 
 @pytest.mark.parametrize("name", ["c28_grid_bbaf2n_360x288.mpg", "c31_grid_lbbc2a_360x288.mpg", "c33_grid_pwij3p_360x288.mpg", "c35_grid_sbwe5n_360x288.mpg"])
