@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from schemas.face_points import LOWER_LIP, UPPER_LIP
 from schemas.jobs import Moment
+from tasks.dubbing.frame_arrays import pieces_of
 from tasks.dubbing.when_to_dub import SeenFace
 
 FloatArray = npt.NDArray[np.float32]
@@ -158,7 +159,7 @@ def _same(numbers: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
 
 def _excess(lip_openings: FloatArray, own_content: FloatArray) -> Numbers:
     """How far openings (n,) lie outside of the person's own range, in ranges: 0 inside it."""
-    own = np.linalg.norm(own_content[:, :, UPPER_LIP] - own_content[:, :, LOWER_LIP], axis=1)
+    own = np.concatenate([np.linalg.norm(piece[:, :, UPPER_LIP] - piece[:, :, LOWER_LIP], axis=1) for piece in pieces_of(own_content)])
     own = own[np.isfinite(own)]
     if len(own) == 0:
         return np.zeros(len(lip_openings))
