@@ -27,7 +27,7 @@ LOOKS = 6
 """Pictures by which a track's person is told: one a second at first, then after twice as long each time."""
 POINTS = 131
 ROWS_AT_ONCE = 2000
-"""Looks of mouths read at a time, to bound memory."""
+"""Looks of mouths, of whoever is in the picture, that are read at a time, to bound memory."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class FollowedFaces:
         """How visible the mouth is (n,), 0..1, against how the person's usually looks: rows are all of one person's."""
         some = rows[np.linspace(0, len(rows) - 1, min(len(rows), MOST_FRAMES)).astype(np.int64)]
         usual = usual_look(np.concatenate([self._mouths.read(int(row), int(row) + 1) for row in some]))
-        pieces = (rows[first : first + ROWS_AT_ONCE] for first in range(0, len(rows), ROWS_AT_ONCE))
+        pieces = np.split(rows, np.flatnonzero(np.diff(rows // ROWS_AT_ONCE)) + 1)
         return np.concatenate([visibility(self._mouths.read(int(piece[0]), int(piece[-1]) + 1)[piece - piece[0]], usual) for piece in pieces])
 
     def _show(self, frame: FaceFrame, face: FrameFace, followed: FollowedFace) -> None:
