@@ -32,6 +32,8 @@ Work = Callable[[tuple[DubJob, ...]], Iterable[Row]]
 """Does jobs and gives their result rows, in any order."""
 CANARY_BEARS = 0.5
 """Share of the canary's jobs that may fail: more, and it is likely the settings or the list that are wrong."""
+GO_ON = "mend it, and if it lay in the files and not in the settings or the list, go on with `canary: 0`"
+"""How to go on after a canary that failed. Other settings have a canary of their own; whether a file was mended is not known before it is read."""
 
 
 def bulk_dub_here(settings: BulkDubSettings, progress: Progress = silent) -> BulkDubSummary:
@@ -54,21 +56,46 @@ def bulk_dub_here(settings: BulkDubSettings, progress: Progress = silent) -> Bul
 def run_bulk(settings: BulkDubSettings, plan: BulkPlan, work: Work, progress: Progress) -> BulkDubSummary:
     """Gives the plan's jobs to `work`, the canary first, writes the rows that come back, and counts them.
 
-    Raises DubmillError when more than half of the canary fails and there are others: they are not begun. Its rows are written.
-    So are those of a run that is interrupted; the KeyboardInterrupt gets a note that says how far it came.
+    The canary is of jobs that have not failed before as they are now, and there is none when these are no more than it has.
+    Raises DubmillError when more than half of it fails: the others are not begun. Its rows are written.
+    Raises it before any job when earlier runs with these settings have shown that already: each run would wear out other jobs.
+    The rows of a run that is interrupted are written too; the KeyboardInterrupt gets a note that says how far it came.
     """
+    _require_no_failed_canary(settings, plan)
     tally = _Tally(plan)
-    canary, rest = plan.jobs[: settings.canary], plan.jobs[settings.canary :]
+    canary, rest = _parted(plan, settings.canary)
     try:
         with ResultWriter(settings.out) as results:
             _take_rows(work(canary) if canary else (), tally, results, progress)
-            if rest and tally.failed.total() > CANARY_BEARS * len(canary):
+            if canary and tally.failed.total() > CANARY_BEARS * len(canary):
                 raise DubmillError(_canary_sentence(settings, tally, len(rest)))
             _take_rows(work(rest) if rest else (), tally, results, progress)
     except KeyboardInterrupt as interruption:
         interruption.add_note(f"Stopped after {tally.rows} of {tally.jobs} jobs, whose rows are written")
         raise
     return tally.summary(settings.out)
+
+
+def _require_no_failed_canary(settings: BulkDubSettings, plan: BulkPlan) -> None:
+    """DubmillError when nothing was ever done with these settings, as many jobs have failed as a canary does not bear, and others are to begin."""
+    outcomes = Counter(row["status"] for row in plan.alike.values())
+    if not settings.canary or outcomes["done"] or outcomes["failed"] <= CANARY_BEARS * settings.canary or not plan.fresh:
+        return
+    reasons = _counts(Counter(str(row["reason"]) for row in plan.alike.values()))
+    raise DubmillError(
+        f"With these settings {outcomes['failed']} jobs have failed before ({reasons}) and none was ever done, so the other {len(plan.fresh)} were not begun; "
+        f"the rows in {places.join(settings.out, FOLDER)} say why; {GO_ON}."
+    )
+
+
+def _parted(plan: BulkPlan, canary: int) -> tuple[tuple[DubJob, ...], tuple[DubJob, ...]]:
+    """The canary, and what is done if that goes well."""
+    fresh = plan.fresh
+    if len(fresh) <= canary:
+        return (), plan.jobs
+    first = fresh[:canary]
+    ids = {job.job_id for job in first}
+    return first, tuple(job for job in plan.jobs if job.job_id not in ids)
 
 
 def _take_rows(rows: Iterable[Row], tally: "_Tally", results: ResultWriter, progress: Progress) -> None:
@@ -79,9 +106,15 @@ def _take_rows(rows: Iterable[Row], tally: "_Tally", results: ResultWriter, prog
 
 
 def _canary_sentence(settings: BulkDubSettings, tally: "_Tally", rest: int) -> str:
-    reasons = ", ".join(f"{reason} {count}" for reason, count in tally.failed.most_common())
     results = places.join(settings.out, FOLDER)
-    return f"{tally.failed.total()} of the first {tally.rows} jobs failed ({reasons}), so the other {rest} were not begun; their rows in {results} say why."
+    return (
+        f"{tally.failed.total()} of the first {tally.rows} jobs failed ({_counts(tally.failed)}), so the other {rest} were not begun; "
+        f"their rows in {results} say why; {GO_ON}."
+    )
+
+
+def _counts(reasons: Counter[str]) -> str:
+    return ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
 
 
 class _Tally:

@@ -34,13 +34,19 @@ Answer = TypeVar("Answer")
 @dataclass(frozen=True)
 class BulkPlan:
     """What a run has to do: jobs in the order in which they are begun, the rows that stand already (their NEEDED columns),
-    and the versions of the checkpoints.
+    those of them, by job_id, that are of the very same row, settings and models, and the versions of the checkpoints.
     """
 
     jobs: tuple[DubJob, ...]
     listed: int
     known: Mapping[str, Row]
+    alike: Mapping[str, Row]
     versions: dict[str, str]
+
+    @property
+    def fresh(self) -> tuple[DubJob, ...]:
+        """Jobs that have not failed yet as they are now: what failed before, with the same settings and models, says nothing new."""
+        return tuple(job for job in self.jobs if job.job_id not in self.alike or self.alike[job.job_id]["status"] != "failed")
 
     @property
     def already_done(self) -> int:
@@ -56,9 +62,10 @@ def plan_bulk(settings: BulkDubSettings) -> BulkPlan:
     check_headers(settings)
     versions = checkpoint_versions(settings)
     known = read_results(settings.out, NEEDED)
-    done = _done(listed, settings, versions, known)
+    alike = _alike(listed, settings, versions, known)
+    done = _done(listed, settings, alike)
     left = [job for job in listed if job.job_id not in done]
-    return BulkPlan(in_order(left, known), len(listed), known, versions)
+    return BulkPlan(in_order(left, known), len(listed), known, alike, versions)
 
 
 def settings_of(job: DubJob, settings: BulkDubSettings) -> DubSettings:
@@ -84,14 +91,15 @@ def fingerprints(settings: BulkDubSettings, versions: dict[str, str]) -> Callabl
     return fingerprint
 
 
-def _done(listed: Sequence[DubJob], settings: BulkDubSettings, versions: dict[str, str], known: Mapping[str, Row]) -> set[str]:
-    """job_ids of what an earlier run has done alike, and whose output is there."""
+def _alike(listed: Sequence[DubJob], settings: BulkDubSettings, versions: dict[str, str], known: Mapping[str, Row]) -> dict[str, Row]:
+    """Rows, by job_id, that earlier runs wrote of the very same jobs."""
     fingerprint = fingerprints(settings, versions)
-    said_to_be = {
-        job.job_id: output_location(settings.out, job)
-        for job in listed
-        if (row := known.get(job.job_id)) is not None and row["status"] == "done" and row["fingerprint"] == fingerprint(job)
-    }
+    return {job.job_id: row for job in listed if (row := known.get(job.job_id)) is not None and row["fingerprint"] == fingerprint(job)}
+
+
+def _done(listed: Sequence[DubJob], settings: BulkDubSettings, alike: Mapping[str, Row]) -> set[str]:
+    """job_ids of what an earlier run has done alike, and whose output is there."""
+    said_to_be = {job.job_id: output_location(settings.out, job) for job in listed if alike.get(job.job_id, {}).get("status") == "done"}
     there = existing(said_to_be.values())
     return {job_id for job_id, output in said_to_be.items() if output in there}
 

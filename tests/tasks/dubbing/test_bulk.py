@@ -158,6 +158,94 @@ def test_a_canary_that_is_the_whole_list_ends_nothing(bulk: BulkDubSettings, tmp
     assert bulk_dub_here(canary_list(bulk, tmp_path, jobs=2, canary=50)).failed == {"missing": 2}
 
 
+class Dubs:
+    """Stands for the dubs themselves: jobs of `bad` fail, the others leave an output."""
+
+    def __init__(self, bulk: BulkDubSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.settings, self.folder = bulk, tmp_path
+        self.bad: set[int] = set()
+        self.begun: list[int] = []
+        monkeypatch.setattr(bulk_module, "dub_video", self.dub)
+
+    def dub(self, video: str, speech: str, out: str, *_: object) -> DubSummary:
+        number = int(Path(video).stem)
+        self.begun.append(number)
+        if number in self.bad:
+            raise MediaError(Reason.NO_FACE, "No face.")
+        places.write_bytes(out, b"a dub")
+        return SUMMARY
+
+    def run(self, jobs: int, canary: int = 4, **changes: object) -> tuple[set[int], str]:
+        """Runs over the first `jobs` jobs; which were begun, and the error it ended with."""
+        rows = [json.dumps({"job_id": f"{number:02}", "video": f"{number:02}.mp4", "speech": "s.wav", "out": f"{number}.mp4"}) for number in range(jobs)]
+        (self.folder / "canary.jsonl").write_text("\n".join(rows))
+        self.begun, error = [], ""
+        try:
+            bulk_dub_here(self.settings.replaced(jobs=str(self.folder / "canary.jsonl"), canary=canary, **changes))
+        except DubmillError as raised:
+            error = str(raised)
+        assert len(self.begun) == len(set(self.begun))
+        return set(self.begun), error
+
+
+@pytest.fixture
+def dubs(bulk: BulkDubSettings, tmp_path: Path, speech: Path, monkeypatch: pytest.MonkeyPatch) -> Dubs:
+    return Dubs(bulk, tmp_path, monkeypatch)
+
+
+def test_a_finished_list_ends_well_however_many_of_its_jobs_are_bad_for_good(dubs: Dubs) -> None:
+    dubs.bad = set(range(10, 20))
+    assert dubs.run(20) == (set(range(20)), "")
+    assert dubs.run(20) == (dubs.bad, ""), "tried again, and no canary"
+    assert dubs.run(24) == (dubs.bad | set(range(20, 24)), ""), "new rows are judged by themselves"
+    assert len(read_results(dubs.settings.out)) == 24
+
+
+def test_only_jobs_that_have_not_failed_before_are_a_canary(dubs: Dubs) -> None:
+    dubs.bad = set(range(10, 20))
+    dubs.run(20)
+    dubs.bad |= set(range(20, 40))
+    begun, error = dubs.run(40)
+    assert begun == {20, 21, 22, 23}
+    assert error.startswith("4 of the first 4 jobs failed (no-face 4), so the other 26 were not begun; ")
+    dubs.bad -= set(range(24, 40))
+    assert dubs.run(40) == (set(range(10, 40)), "")
+
+
+def test_settings_that_failed_their_canary_wear_out_no_more_jobs(dubs: Dubs) -> None:
+    dubs.bad = set(range(20))
+    assert dubs.run(20)[0] == {0, 1, 2, 3}
+    for _ in range(3):
+        begun, error = dubs.run(20)
+        assert begun == set()
+        assert error.startswith("With these settings 4 jobs have failed before (no-face 4) and none was ever done, so the other 16 were not begun; ")
+        assert error.endswith("go on with `canary: 0`.")
+    dubs.bad = set()
+    assert dubs.run(20, canary=0) == (set(range(20)), ""), "once their files are mended"
+    assert dubs.run(20) == (set(), "")
+
+
+def test_mended_settings_have_a_canary_of_their_own(dubs: Dubs) -> None:
+    dubs.bad = set(range(20))
+    dubs.run(20)
+    begun, error = dubs.run(20, references=2)
+    assert len(begun) == 4
+    assert error.startswith("4 of the first 4 jobs failed")
+    dubs.bad = set()
+    assert dubs.run(20, references=1) == (set(range(20)), "")
+
+
+def test_a_list_that_failed_as_a_whole_is_tried_again(dubs: Dubs) -> None:
+    dubs.bad = set(range(4))
+    assert dubs.run(4) == dubs.run(4) == (dubs.bad, "")
+
+
+def test_what_a_failed_canary_has_done_is_a_reason_to_go_on(dubs: Dubs) -> None:
+    dubs.bad = {0, 1, 2}
+    assert dubs.run(20)[0] == {0, 1, 2, 3}
+    assert dubs.run(20) == (set(range(20)) - {3}, "")
+
+
 def test_a_job_that_takes_longer_than_its_limit_is_ended_with_that_reason(bulk: BulkDubSettings, clip: Path, speech: Path) -> None:
     row = JobWorker(bulk)(DubJob(job_id="a", video=str(clip), speech=str(speech), out="a.mp4"), limit_s=1e-6)
     assert (row["status"], row["reason"]) == ("failed", "time-limit")
