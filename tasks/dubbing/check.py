@@ -12,11 +12,12 @@ from schemas.errors import MediaError
 from schemas.jobs import CheckSummary
 from schemas.reasons import Reason
 from schemas.settings import CropSettings, DubSettings, names_a_picture
-from tasks.audio import SAMPLE_RATE, read_waveform
+from tasks.audio import SAMPLE_RATE
 from tasks.dubbing.findings import Finding, Limits, Severity, SpeechFacts, footage_findings, source_shown, speech_findings
 from tasks.dubbing.footage import footage_of
 from tasks.dubbing.inputs import fetched, named_as_given
 from tasks.dubbing.looks import Glance, looks_at
+from tasks.dubbing.speech import waveform_of
 from tasks.dubbing.template import pictured
 from tasks.dubbing.timeline import frames_of_speech
 from tasks.durations import spoken_duration
@@ -94,7 +95,7 @@ def tflop_of(frames: int, references: int, size: int) -> float:
 def _heard(path: Path) -> SpeechFacts:
     if not probe(path).has_audio:
         raise MediaError(Reason.NO_AUDIO, f"There is no sound in {path}; give a file with speech.")
-    return SpeechFacts.of(read_waveform(path))
+    return SpeechFacts.of(waveform_of(path)[0])
 
 
 def _refusals(path: Path, video: str, info: MediaInfo, limits: Limits) -> Iterator[Finding]:

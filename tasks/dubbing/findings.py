@@ -11,8 +11,10 @@ import numpy.typing as npt
 from schemas.jobs import SourceShown
 from schemas.locations import without_secrets
 from schemas.settings import CropSettings, DubSettings, names_a_picture
-from tasks.audio import SAMPLE_RATE, Waveform, mel_spectrogram
+from tasks.audio import SAMPLE_RATE, Waveform
+from tasks.dubbing.frame_arrays import pieces_of
 from tasks.dubbing.looks import LOOKS_A_SECOND, Face, Glance
+from tasks.dubbing.speech import mel_of
 from tasks.dubbing.voice import speaking
 from tasks.dubbing.when_to_dub import facing
 from tasks.durations import spoken_duration
@@ -47,6 +49,9 @@ NOISY_FAIR_DB, NOISY_POOR_DB = 15.0, 6.0
 """Speech over the quietest twentieth of the sound; studios have 25 to 50, speech in a noise as loud as itself 8."""
 QUIETEST_PERCENTILE = 5
 LEAST_POWER = 1e-12
+MEL_SAMPLES = SAMPLE_RATE // MEL_FPS
+SAMPLES_AT_ONCE = 4096 * MEL_SAMPLES
+"""Samples of a speech that are looked at together, to bound memory; whole mel frames."""
 
 
 class Severity(IntEnum):
@@ -104,10 +109,10 @@ class SpeechFacts:
 
     @classmethod
     def of(cls, waveform: Waveform) -> "SpeechFacts":
-        """Those of a 16 kHz waveform (n,)."""
-        spoken = speaking(mel_spectrogram(waveform))
-        clipped = float(np.mean(np.abs(waveform) >= CLIPPED_LEVEL)) if len(waveform) else 0.0
-        return cls(len(waveform) / SAMPLE_RATE, float(spoken.mean()), clipped, _over_noise_db(waveform, spoken))
+        """Those of a 16 kHz waveform (n,), which may be mapped: little of it is in memory at once."""
+        spoken = speaking(mel_of(waveform))
+        clipped = sum(np.count_nonzero(np.abs(piece) >= CLIPPED_LEVEL) for piece in pieces_of(waveform, SAMPLES_AT_ONCE))
+        return cls(len(waveform) / SAMPLE_RATE, float(spoken.mean()), clipped / max(1, len(waveform)), _over_noise_db(waveform, spoken))
 
 
 def source_shown(looks: list[Glance], limits: Limits, until_s: float) -> tuple[SourceShown, ...]:
@@ -242,10 +247,15 @@ def _median(faces: list[Face], measure: str) -> float:
 
 
 def _over_noise_db(waveform: Waveform, spoken: npt.NDArray[np.bool_]) -> float | None:
-    hop = SAMPLE_RATE // MEL_FPS
-    pieces = len(waveform) // hop
-    power = np.square(waveform[: pieces * hop].reshape(pieces, hop), dtype=np.float64).mean(axis=1)
-    if not spoken[:pieces].any():
+    power = np.concatenate([_power(piece) for piece in pieces_of(waveform, SAMPLES_AT_ONCE)])
+    spoken = spoken[: len(power)]
+    if not spoken.any():
         return None
-    speech, quiet = power[spoken[:pieces]].mean(), np.percentile(power, QUIETEST_PERCENTILE)
+    speech, quiet = power[spoken].mean(), np.percentile(power, QUIETEST_PERCENTILE)
     return 10 * float(np.log10((speech + LEAST_POWER) / (quiet + LEAST_POWER)))
+
+
+def _power(waveform: Waveform) -> npt.NDArray[np.float64]:
+    """Mean power of each whole mel frame of a waveform (n,): (n // MEL_SAMPLES,)."""
+    frames = len(waveform) // MEL_SAMPLES
+    return np.asarray(np.square(waveform[: frames * MEL_SAMPLES].reshape(frames, MEL_SAMPLES), dtype=np.float64).mean(axis=1))
