@@ -1,7 +1,7 @@
 """The references that the networks copy a person from: chosen among face crops that are kept while the video is looked at."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -48,26 +48,59 @@ class Candidate:
     track: int = 0
 
 
+@dataclass
+class _OfTrack:
+    """Candidates of one track, of every `stride`-th frame from `first` on. seen: frames in which it was offered one."""
+
+    first: int
+    stride: int = 1
+    seen: int = 0
+    kept: list[Candidate] = field(default_factory=list)
+
+    def thin(self) -> None:
+        """Lets every second frame's go; never the first one's."""
+        self.stride *= 2
+        self.kept = [kept for kept in self.kept if (kept.frame - self.first) % self.stride == 0]
+
+
 class Candidates:
-    """At most CANDIDATES face crops, those of evenly spread frames however many come: when it is full, every second frame's go."""
+    """At most CANDIDATES face crops however many come, of each track those of evenly spread frames.
+
+    When it is full the track that has most gives up half of them, so that who is seen briefly has as many as who is seen all the time.
+    Of more tracks than there is room for, those seen in most frames have one each.
+    """
 
     def __init__(self, most: int = CANDIDATES) -> None:
         self.most = most
-        self._kept: list[Candidate] = []
-        self._stride = 1
+        self._tracks: dict[int, _OfTrack] = {}
+        self._held = 0
 
     def offer(self, frame: int, make: Callable[[], Candidate]) -> None:
-        """Keeps a candidate of a frame when it is one of those kept; `make` is called only then. A frame may have several faces."""
-        if frame % self._stride:
+        """Keeps the candidate of a face when it is one of those kept. A frame may have several faces, one of a track; frames come in order."""
+        candidate = make()
+        track = self._tracks.setdefault(candidate.track, _OfTrack(frame))
+        track.seen += 1
+        if (frame - track.first) % track.stride:
             return
-        self._kept.append(make())
-        while len(self._kept) > self.most:
-            self._stride *= 2
-            self._kept = [kept for kept in self._kept if kept.frame % self._stride == 0]
+        track.kept.append(candidate)
+        self._held += 1
+        while self._held > self.most:
+            self._make_room()
+
+    def _make_room(self) -> None:
+        """Takes from who has most; where all have one, from who was seen least."""
+        track = max(self._tracks.values(), key=lambda one: (len(one.kept), -one.seen))
+        before = len(track.kept)
+        if before == 1:
+            track.kept = []
+        else:
+            track.thin()
+        self._held -= before - len(track.kept)
 
     def of(self, tracks: Sequence[int]) -> list[Candidate]:
         """The candidates of some tracks, in the order of their frames."""
-        return [candidate for candidate in self._kept if candidate.track in tracks]
+        chosen = (candidate for number in dict.fromkeys(tracks) if number in self._tracks for candidate in self._tracks[number].kept)
+        return sorted(chosen, key=lambda candidate: candidate.frame)
 
 
 def fit_to_copy(visibility: FloatArray, yaw_deg: FloatArray) -> npt.NDArray[np.bool_]:
