@@ -3,6 +3,7 @@
 import json
 import re
 from array import array
+from contextlib import suppress
 from fractions import Fraction
 from types import TracebackType
 from typing import Self
@@ -11,8 +12,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from schemas.errors import StoreError
 from tasks.faces.crop import Box
-from tasks.places import join, read_bytes, remove, write_bytes
+from tasks.places import join, list_names, remove, write_bytes
 
 Picture = npt.NDArray[np.uint8]
 FloatArray = npt.NDArray[np.float32]
@@ -35,7 +37,8 @@ class PatchWriter:
     """Writes `<frame>.png` files to a folder or prefix, and at a clean end `patch.json`; a context manager.
 
     patch.json: fps (exact, "30000/1001"), width and height of the video, and frames: a list of {frame, file, box}, the box being
-    x0, y0, x1, y1 in the video's pixels, x1 and y1 outside, as large as the picture. It is there only when all pictures are.
+    x0, y0, x1, y1 in the video's pixels, x1 and y1 outside, as large as the picture. It is there only when all pictures are; after an
+    error neither it nor they are. Pictures of an earlier dub that are still there go first; files with other names stay.
     Frames that show the source alone have no picture, and where several people
     are dubbed at once the others' names end in -1, -2 and so on. Each file appears whole. Raises StoreError when the place cannot be written.
     """
@@ -50,19 +53,27 @@ class PatchWriter:
         return self
 
     def _remove_earlier(self) -> None:
-        """Takes away what an earlier dub left here, as its index says: editors import whole folders by name."""
+        """Takes away what an earlier dub left here, also one that was killed: editors import whole folders by name."""
         try:
-            earlier = [row["file"] for row in json.loads(read_bytes(join(self.location, INDEX)))["frames"]]
-        except (OSError, ValueError, KeyError, TypeError):
+            names = list_names(self.location)
+        except OSError:  # who may write there, but not look
             return
-        for name in earlier:
-            if NAMED.fullmatch(str(name)):
-                remove(join(self.location, str(name)))
-        remove(join(self.location, INDEX))
+        if INDEX in names:
+            remove(join(self.location, INDEX))  # first: it never tells of pictures that are gone
+        for name in filter(NAMED.fullmatch, names):
+            remove(join(self.location, name))
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if error is None:
-            write_bytes(join(self.location, INDEX), json.dumps({**self._video, "frames": self._index()}).encode())
+        if error is not None:
+            self._remove_written()
+            return
+        write_bytes(join(self.location, INDEX), json.dumps({**self._video, "frames": self._index()}).encode())
+
+    def _remove_written(self) -> None:
+        """Takes away the pictures of a dub that broke off; where that fails, too, the next dub does it."""
+        with suppress(StoreError, OSError):  # the error that broke it off is the one to be told
+            for frame, part, *_ in self._numbers():
+                remove(join(self.location, _name(frame, part)))
 
     def write(self, frame: int, face: Picture, box: Box, part: int = 0) -> None:
         """Writes the face (h, w, 4) uint8 BGRA of an output frame, h × w being the box in whole pixels; part: which of several speakers."""
@@ -70,12 +81,16 @@ class PatchWriter:
         if face.shape != (y1 - y0, x1 - x0, 4) or face.dtype != np.uint8:
             raise ValueError(f"a face of {face.shape} {face.dtype} does not fill a box of {x1 - x0} x {y1 - y0} pixels with alpha")
         _, coded = cv2.imencode(".png", face, [cv2.IMWRITE_PNG_COMPRESSION, COMPRESSION])
+        self._boxes.extend((frame, part, x0, y0, x1, y1))  # first: a file that is stopped on its way is removed, too
         write_bytes(join(self.location, _name(frame, part)), coded.tobytes())
-        self._boxes.extend((frame, part, x0, y0, x1, y1))
 
     def _index(self) -> list[dict[str, object]]:
-        rows = np.array(self._boxes, dtype=np.int64).reshape(-1, NUMBERS_A_FACE).tolist()
-        return [{"frame": frame, "file": _name(frame, part), "box": box} for frame, part, *box in sorted(rows)]
+        return [{"frame": frame, "file": _name(frame, part), "box": box} for frame, part, *box in sorted(self._numbers())]
+
+    def _numbers(self) -> list[list[int]]:
+        """Frame, part and box of all faces written."""
+        rows: list[list[int]] = np.array(self._boxes, dtype=np.int64).reshape(-1, NUMBERS_A_FACE).tolist()
+        return rows
 
 
 def _name(frame: int, part: int) -> str:

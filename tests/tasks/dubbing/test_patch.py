@@ -1,6 +1,7 @@
 """What an editor gets: laid over the source, the pictures are the dub."""
 
 import json
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -9,8 +10,10 @@ import numpy as np
 import pytest
 
 from schemas.errors import StoreError
+from tasks import places
 from tasks.dubbing.patch import PatchWriter, with_alpha
 from tasks.faces.crop import Box
+from tests.s3_server import s3_bucket
 
 NTSC = Fraction(30000, 1001)
 
@@ -45,20 +48,62 @@ def test_values_beyond_the_range_of_a_picture_are_cut() -> None:
     assert with_alpha(face, np.ones((1, 1), np.float32)).tolist() == [[[0, 255, 100, 255]]]
 
 
-def test_the_index_is_there_only_when_all_pictures_are(tmp_path: Path) -> None:
-    face = np.zeros((2, 2, 4), np.uint8)
+FACE = np.zeros((2, 2, 4), np.uint8)
 
-    def broken() -> None:
-        with PatchWriter(str(tmp_path), NTSC, 8, 8) as writer:
-            writer.write(0, face, Box(0, 0, 2, 2))
-            raise RuntimeError("out of memory")
 
-    with PatchWriter(str(tmp_path), NTSC, 8, 8) as writer:
-        writer.write(0, face, Box(0, 0, 2, 2))
-    assert (tmp_path / "patch.json").exists()
-    with pytest.raises(RuntimeError):
-        broken()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["000000.png"]
+def write_patch(location: str, frames: int, parts: int = 1, breaks: type[BaseException] | None = None) -> None:
+    """A patch of so many frames and speakers, that breaks off after them if an error is given."""
+    with PatchWriter(location, NTSC, 8, 8) as writer:
+        for frame in range(frames):
+            for part in range(parts):
+                writer.write(frame, FACE, Box(0, 0, 2, 2), part)
+        if breaks is not None:
+            raise breaks("stopped")
+
+
+def names_in(location: str) -> set[str]:
+    return {places.name_of(file.path) for file in places.list_objects(location)}
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    with s3_bucket("patches") as prefix:
+        yield prefix
+
+
+@pytest.fixture(params=["folder", "s3"])
+def location(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where a patch is written: a folder of its own, and a prefix of a bucket."""
+    if request.param == "folder":
+        return str(tmp_path / "patch")
+    return f"{request.getfixturevalue('bucket')}/{tmp_path.name}"
+
+
+@pytest.mark.parametrize("breaks", [RuntimeError, KeyboardInterrupt])
+def test_a_patch_that_broke_off_leaves_nothing(location: str, breaks: type[BaseException]) -> None:
+    write_patch(location, frames=2)
+    with pytest.raises(breaks, match="stopped"):
+        write_patch(location, frames=3, parts=2, breaks=breaks)
+    assert names_in(location) == set()
+
+
+def test_what_a_killed_dub_left_goes_with_the_next_and_what_is_not_of_a_patch_stays(location: str) -> None:
+    others = {"000003_graded.png", "3.png", "logo.png", "000003.jpg", "notes.txt"}
+    for name in (*others, "000007.png", "000007-1.png", "1000000.png"):  # no index: nobody was left to write it
+        places.write_bytes(places.join(location, name), b"")
+    write_patch(location, frames=2)
+    assert names_in(location) == others | {"000000.png", "000001.png", "patch.json"}
+    write_patch(location, frames=1, parts=2)
+    assert names_in(location) == others | {"000000.png", "000000-1.png", "patch.json"}
+
+
+def test_when_removing_fails_too_the_error_that_broke_it_off_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(location: str) -> None:
+        raise StoreError("it cannot be removed")
+
+    monkeypatch.setattr("tasks.dubbing.patch.remove", refused)
+    with pytest.raises(RuntimeError, match="stopped"):
+        write_patch(str(tmp_path), frames=1, breaks=RuntimeError)
 
 
 def test_a_dub_that_shows_no_new_face_has_an_index_without_frames(tmp_path: Path) -> None:
