@@ -43,7 +43,7 @@ PIECE_BYTES = 2**20
 BYTES_A_GB = 10**9
 SECONDS_A_DAY = 86400.0
 BOUND_EVERY_S = SECONDS_A_DAY
-"""How often a store that is only read is bounded: each time costs a request for every template."""
+"""How often a store is bounded that does not hold too much: each time costs a request for every template."""
 BOUNDED = ".bounded"
 """Name of the file that says when that was."""
 LEFTOVERS_STAY_S = SECONDS_A_DAY
@@ -93,7 +93,7 @@ class TemplateStore:
         """The template of a key and True when it was kept, else what `make` gives, which is kept from now on, and False.
 
         frames: how many the caller needs; one that was made for fewer of them, and did not reach its video's end, is made again, and
-        so is one that was not used for too long. Others that must go, go now or within a day.
+        so is one that was not used for too long. Of others what is too much goes with the next that is kept, what is too old within a day.
         name: of the video, for lists. Raises StoreError when the place cannot be reached or written to, and what `make` raises.
         """
         kept = self._read(key, frames) if self._kept(key, 0).goes_s >= time.time() else None
@@ -104,13 +104,12 @@ class TemplateStore:
             return kept, True
         template = make()
         self._write(key, template, frames if frames is not None else template.frames, name)
-        self._bound()
+        self._bound_after_writing()
         return template, False
 
     def list(self) -> tuple[KeptTemplate, ...]:
         """What is kept, the last used first."""
-        sizes = {Path(file.path).stem: file.size for file in self._files() if file.path.endswith(".npz")}
-        kept = [self._kept(key, size) for key, size in sizes.items()]
+        kept = [self._kept(key, size) for key, size in self._sizes().items()]
         return tuple(sorted(kept, key=lambda one: (-one.used_s, one.key)))
 
     def going(self, kept: Iterable[KeptTemplate]) -> tuple[KeptTemplate, ...]:
@@ -138,6 +137,10 @@ class TemplateStore:
         for file in places.list_objects(self.location):
             if not places.name_of(file.path).startswith("."):
                 yield file
+
+    def _sizes(self) -> dict[str, int]:
+        """Bytes of each template by its key; a request or two, whatever their number."""
+        return {Path(file.path).stem: file.size for file in self._files() if file.path.endswith(".npz")}
 
     def _read(self, key: str, frames: int | None) -> Template | None:
         """The kept template if there is one that can be read and that serves."""
@@ -173,8 +176,15 @@ class TemplateStore:
         except (FileNotFoundError, ValueError, KeyError, TypeError):  # another process drops it just now, or its writer was killed
             return KeptTemplate(key, "", 0, size, 0.0, stays_s)
 
+    def _bound_after_writing(self) -> None:
+        """Looks through the notes of all when there is too much, and else no more often than where templates are only read."""
+        if sum(self._sizes().values()) > self.settings.max_gb * BYTES_A_GB:
+            self._bound()
+        else:
+            self._bound_daily()
+
     def _bound_daily(self) -> None:
-        """Holds the bounds where nothing new is written, too."""
+        """Looks once a day for what is too old, and for leftovers."""
         try:
             bounded_s = float(places.read_bytes(self._place(BOUNDED, "")))
         except (FileNotFoundError, ValueError):

@@ -60,6 +60,12 @@ def use(store: TemplateStore, key: str, days_ago: float = 0.0, frames: int = 40)
     note.write_text(json.dumps(values | {"used_s": values["used_s"] - days_ago * DAY_S}))
 
 
+def a_day_passes(store: TemplateStore) -> None:
+    """The store was bounded longer ago than it may be."""
+    place = Path(store.location) / BOUNDED
+    place.write_text(str(float(place.read_text()) - 1.1 * DAY_S))
+
+
 def file_names(store: TemplateStore) -> list[str]:
     return sorted(path.name for path in Path(store.location).iterdir() if path.name != BOUNDED)
 
@@ -114,6 +120,7 @@ def test_the_longest_unused_go_first_when_it_is_too_much(store: TemplateStore) -
 def test_what_nobody_used_for_long_goes(store: TemplateStore) -> None:
     use(store, "old", days_ago=31)
     use(store, "young", days_ago=29)
+    a_day_passes(store)
     store.get("new", template)
     assert keys(store) == ["new", "young"]
 
@@ -130,6 +137,7 @@ def test_the_bounds_hold_where_templates_are_only_read_too(store: TemplateStore)
     for days, key in ((31, "old"), (3, "b"), (2, "c"), (1, "d")):
         use(TemplateStore(store.location, TemplateSettings(max_age_days=99)), key, days_ago=days)
     small = TemplateStore(store.location, TemplateSettings(max_gb=2.5 * store.list()[0].bytes / 1e9))
+    a_day_passes(store)
     small.get("b", never)  # used just now
     assert keys(small) == ["b", "d"]
 
@@ -140,10 +148,24 @@ def test_a_store_that_is_only_read_is_looked_through_once_a_day(store: TemplateS
     monkeypatch.setattr(store, "_bound", lambda: times.append(1))
     for _ in range(3):
         store.get("a", never)
-    assert len(times) == 1
-    (Path(store.location) / BOUNDED).write_text(str(float((Path(store.location) / BOUNDED).read_text()) - 1.1 * DAY_S))
+    assert len(times) == 0  # it was when "a" was written
+    a_day_passes(store)
     store.get("a", never)
-    assert len(times) == 2
+    assert len(times) == 1
+
+
+def test_keeping_one_more_costs_no_look_at_each_of_the_others_until_there_are_too_many(store: TemplateStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(20):
+        store.get(f"key-{number:02}", template)
+    size, read = store.list()[0].bytes, []
+    monkeypatch.setattr("tasks.places.read_bytes", lambda location, known=places.read_bytes: read.append(location) or known(location))
+    roomy, small = (TemplateStore(store.location, TemplateSettings(max_gb=room * size / 1e9)) for room in (21.5, 21.4))
+    roomy.get("one-more", template)
+    assert len(read) <= 2
+    small.get("too-many", template)
+    assert {f"key-{number:02}.json" for number in range(20)} <= {places.name_of(location) for location in read}
+    assert "key-00" not in keys(store)
+    assert len(keys(store)) == 21
 
 
 def test_what_another_job_uses_while_the_bounds_are_held_stays(store: TemplateStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,6 +173,7 @@ def test_what_another_job_uses_while_the_bounds_are_held_stays(store: TemplateSt
     listed = store.list()
     store.get("old", template)  # another job makes it anew
     monkeypatch.setattr(store, "list", lambda: listed)
+    a_day_passes(store)
     store.get("new", template)
     assert store.get("old", never)[1]
 
@@ -159,6 +182,7 @@ def test_the_note_of_a_dropped_template_goes_after_a_day(store: TemplateStore) -
     for key, days in (("old", 1.1), ("young", 0.9)):
         use(store, key, days_ago=days)
         (Path(store.location) / f"{key}.npz").unlink()
+    a_day_passes(store)
     store.get("new", template)
     assert file_names(store) == ["new.json", "new.npz", "young.json"]
 
@@ -204,7 +228,7 @@ def test_lists_and_drops(store: TemplateStore) -> None:
     assert sorted(store.drop(["aa"])) == ["aa-1", "aa-2"]
     assert store.drop(["ben.mp4"]) == ("bb-1",)
     assert store.drop() == ("cc-1",)
-    assert list(Path(store.location).iterdir()) == []
+    assert file_names(store) == []
 
 
 def test_a_damaged_one_is_made_again(store: TemplateStore) -> None:
@@ -274,6 +298,7 @@ def test_leftovers_of_killed_writers_go_after_a_day(store: TemplateStore) -> Non
     for path in (old, new):
         path.write_bytes(b"half")
     os.utime(old, (1, 1))
+    a_day_passes(store)
     store.get("b", template)
     assert (old.exists(), new.exists()) == (False, True)
     assert sorted(keys(store)) == ["a", "b"]
