@@ -192,9 +192,14 @@ class Workers:
             with _own_sigterm():
                 self._cluster.enter_context(connect())
             self._pool = pool_for(self._settings, [node["Resources"] for node in ray.nodes() if node["Alive"]], self._jobs)
-            for _ in range(self._pool.workers):
-                self._start_actor(self._pool)
+            self._staff(self._jobs)
         return self._pool
+
+    def _staff(self, jobs: int) -> None:
+        """Starts actors for so many jobs as are left; what died is replaced only now, as it may have been the last that was needed."""
+        pool = self._start()
+        for _ in range(min(pool.workers, jobs) - len(self._waited_for) - len(self._idle)):
+            self._start_actor(pool)
 
     def _start_actor(self, pool: Pool) -> None:
         import ray
@@ -210,6 +215,7 @@ class Workers:
         left = sum(map(len, waiting))
         lost: list[DubJob] = []
         while left:
+            self._staff(left)
             self._hand_out(waiting)
             worker, given = self._next()
             if worker.job is None:
@@ -253,7 +259,6 @@ class Workers:
             self._died_starting += 1
             if self._died_starting == STARTS_IN_VAIN:
                 raise StoreError("Workers die before they begin a job; look at the cluster's memory and its logs, then run again.")
-            self._start_actor(self._start())
         elif given:
             raise DubmillError(given)
         else:
@@ -261,9 +266,8 @@ class Workers:
             self._idle.append(worker)
 
     def _bury(self, worker: _Worker, job: DubJob, death: _Death, waiting: deque[deque[DubJob]], lost: list[DubJob]) -> Iterator[Row]:
-        """Another worker takes the place of one that is dead. Its job fails when it hung, is lost otherwise; the rest of its group is not."""
+        """The job of a dead worker fails when it hung, is lost otherwise; the rest of its group is another's."""
         _kill(worker)  # of one that is only out of reach nobody waits for an answer any more
-        self._start_actor(self._start())
         if worker.turn:
             waiting.appendleft(worker.turn)
         self._leave_half_written(job)

@@ -72,6 +72,23 @@ def test_a_worker_that_dies_loses_its_job_alone_and_that_is_tried_once_more_at_t
 
 
 @pytest.mark.usefixtures("cluster")
+@pytest.mark.parametrize(("names", "started"), [(["first", HANGING], 1), (["first", DEADLY], 2)])
+def test_a_worker_is_replaced_only_for_a_job_that_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: list[str], started: int) -> None:
+    starts: list[Pool] = []
+    start = Workers._start_actor
+    monkeypatch.setattr(Workers, "_start_actor", lambda self, pool: starts.append(pool) or start(self, pool))
+    assert len(said(saying_settings(tmp_path), names)) == len(names)
+    assert len(starts) == started
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_worker_that_dies_of_the_last_job_of_the_canary_is_replaced_for_the_rest(tmp_path: Path) -> None:
+    canary, rest = (tuple(DubJob(job_id=name, video="same.mp4", speech="s", out=f"{name}.mp4") for name in names) for names in (["first", HANGING], ["second"]))
+    with Workers(saying_settings(tmp_path), VERSIONS, 3, SayingActor) as workers:
+        assert [row["status"] for jobs in (canary, rest) for row in workers(jobs)] == ["done", "failed", "done"]
+
+
+@pytest.mark.usefixtures("cluster")
 def test_what_hangs_is_told_from_what_dies_of_something_else_late_in_its_time(tmp_path: Path) -> None:
     rows = said(saying_settings(tmp_path), [LATE, HANGING, MUTE], GracefulActor)
     assert {row["job_id"]: row["reason"] for row in rows} == {LATE: "worker-lost", HANGING: "time-limit", MUTE: "time-limit"}
@@ -85,8 +102,7 @@ def test_a_worker_that_ray_ends_for_memory_has_not_hung_however_long_it_had_its_
     death = dub._outcome("a reference")
     assert (death.preempted, death.evicted) == (False, True)
 
-    for patched in ("_start", "_start_actor", "_has_hung"):
-        monkeypatch.setattr(Workers, patched, lambda *_: True)
+    monkeypatch.setattr(Workers, "_has_hung", lambda *_: True)
     monkeypatch.setattr(dub, "_kill", lambda _: None)
     job, lost = DubJob(job_id="a", video="v", speech="s", out="a.mp4"), []
     rows = list(Workers(saying_settings(tmp_path), VERSIONS, 1)._bury(dub._Worker("an actor"), job, death, deque(), lost))
