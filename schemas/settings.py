@@ -386,6 +386,9 @@ class DubSettings(Settings):
         default="savitzky-golay", description="boxes and landmarks over time, without lag and never across a cut: jitter is what viewers notice first"
     )
     rest_in_silence: bool = Field(default=True, description="where nobody speaks the mouth comes to rest, also when the source is talking there")
+    hold_to_head: bool = Field(
+        default=True, description="mouth and jaw lie on the head where the source's do, and speech moves them from there; false: wherever they are generated"
+    )
     fade_from_yaw_deg: float = Field(default=35.0, ge=0, le=180, description="head turned so far: the dub begins to fade out")
     gone_at_yaw_deg: float = Field(default=50.0, ge=0, le=180, description="head turned so far: the source alone is shown; a missed word beats a monster")
     min_face_px: float = Field(default=40.0, ge=0, description="shorter side of the face box in source pixels under which the source is shown")

@@ -56,7 +56,8 @@ class Part:
         self._fps = float(fps)
         self._played = played[frames.start : frames.stop]
         with watch.stage("landmarks"):
-            self._spoken = SpokenVideo(template, mel, fps, self._played, self._generator, rests=settings.rest_in_silence)
+            rests, holds = settings.rest_in_silence, settings.hold_to_head
+            self._spoken = SpokenVideo(template, mel, fps, self._played, generator, rests=rests, holds=holds)
         bearable = shown(template, settings, self._fps)
         speaks = self._spoken.speaking
         self.share = np.where(speaks, bearable.share[self._played], 0) * _ends_faded(frames, len(played), FADE_S * self._fps)

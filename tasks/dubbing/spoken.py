@@ -12,6 +12,7 @@ import numpy.typing as npt
 from tasks.dubbing.composite import Contours
 from tasks.dubbing.frame_arrays import array_of, let_go
 from tasks.dubbing.generate import Generator
+from tasks.dubbing.head_placement import HEIGHT_OVER, held_to_head
 from tasks.dubbing.reference_choice import fit_to_copy
 from tasks.dubbing.template import Template
 from tasks.dubbing.timeline import NO_TRACK, IndexArray, Run, face_runs, interpolate
@@ -25,8 +26,8 @@ FloatArray = npt.NDArray[np.float32]
 
 STEPS_AT_ONCE = 1000
 """Steps for which landmarks are generated together: 40 s, so that memory does not grow with the run."""
-REACH = 2
-"""Steps by which a window reaches beyond its middle."""
+REACH = 2 + HEIGHT_OVER
+"""Steps beyond a piece that are generated with it: a window reaches beyond its middle, and so does a mean height."""
 
 
 @dataclass(frozen=True)
@@ -60,11 +61,13 @@ class SpokenRun:
 class SpokenVideo:
     """The face of every output frame: which source frame it is of, and what it says."""
 
-    def __init__(self, template: Template, mel: FloatArray, fps: Fraction, played: IndexArray, generator: Generator, *, rests: bool = True) -> None:
+    def __init__(
+        self, template: Template, mel: FloatArray, fps: Fraction, played: IndexArray, generator: Generator, *, rests: bool = True, holds: bool = True
+    ) -> None:
         """Runs the landmark generator over the speech for all runs of frames with a face.
 
         mel (frames, 80): of the whole speech, which begins with the first output frame. played (F,): the source frame of each output frame;
-        rests: where nobody speaks the mouth comes to rest.
+        rests: where nobody speaks the mouth comes to rest. holds: mouth and jaw stay where the head has them.
         """
         self.template = template
         self.mel = mel
@@ -74,7 +77,8 @@ class SpokenVideo:
         self._spoken: list[SpokenRun] = []
         rest = Rest.of(template, mel, math.ceil(VIDEO_FPS * len(played) / fps) + 1) if rests else None
         runs = face_runs(template.tracks[played], played, fps)
-        pieces = (piece for run in runs for piece in _spoken_pieces(template, played[run.first : run.last + 1], run, mel, generator, rest))
+        saying = _Saying(template, mel, generator, rest, holds)
+        pieces = (piece for run in runs for piece in saying.pieces(run, played[run.first : run.last + 1]))
         # One array for all runs: those that are short would be held.
         self._content = array_of(pieces, template.content.shape[1:], np.float32)
         said = 0
@@ -134,15 +138,33 @@ class Rest:
         return cls(spoken_share(mel, steps), closed_content(template.pose, template.content, seen, clear))
 
 
-def _spoken_pieces(template: Template, source: IndexArray, run: Run, mel: FloatArray, generator: Generator, rest: Rest | None) -> Iterator[FloatArray]:
-    """The run's content (n, 2, 57) in order, piece by piece; each is generated with the steps around it, so that there is no seam."""
-    steps, references = run.steps, template.references
-    for first in range(0, len(steps), STEPS_AT_ONCE):
-        kept = steps[first : first + STEPS_AT_ONCE]
-        seen = steps[max(0, first - REACH) : first + STEPS_AT_ONCE + REACH]
-        pose = interpolate(template.pose, run.frame_positions(np.array(seen)), source)
-        content = generator.speak(pose, seen, mel, references.pose, references.content)
+@dataclass(frozen=True)
+class _Saying:
+    """One face that says one speech. rest: None where silences are spoken like everything else. holds: as in `SpokenVideo`."""
+
+    template: Template
+    mel: FloatArray
+    generator: Generator
+    rest: Rest | None
+    holds: bool
+
+    def pieces(self, run: Run, source: IndexArray) -> Iterator[FloatArray]:
+        """A run's content (n, 2, 57) in order, piece by piece; each is generated with the steps around it, so that there is no seam."""
+        for first in range(0, len(run.steps), STEPS_AT_ONCE):
+            kept = run.steps[first : first + STEPS_AT_ONCE]
+            seen = run.steps[max(0, first - REACH) : first + STEPS_AT_ONCE + REACH]
+            yield self._piece(run, source, kept, seen)
+            for array in (self.template.pose, self.template.content, self.mel):
+                let_go(array)
+
+    def _piece(self, run: Run, source: IndexArray, kept: range, seen: range) -> FloatArray:
+        positions = run.frame_positions(np.array(seen))
+        pose = interpolate(self.template.pose, positions, source)
+        references = self.template.references
+        content = self.generator.speak(pose, seen, self.mel, references.pose, references.content)
+        if self.holds:
+            content = held_to_head(content, pose, interpolate(self.template.content, positions, source))
         inner = slice(kept.start - seen.start, kept.stop - seen.start)
-        yield content[inner] if rest is None else at_rest(content[inner], pose[inner], rest.spoken[kept.start : kept.stop], rest.closed)
-        let_go(template.pose)
-        let_go(mel)
+        if self.rest is None:
+            return content[inner]
+        return at_rest(content[inner], pose[inner], self.rest.spoken[kept.start : kept.stop], self.rest.closed)

@@ -9,14 +9,13 @@ import itertools
 import numpy as np
 import numpy.typing as npt
 
-from schemas.face_points import CONTENT_INDICES, POSE_INDICES
+from schemas.face_points import CONTENT_INDICES
 from tasks.dubbing.frame_arrays import let_go, pieces_of, rows_of
-from tasks.faces.head_angles import CANONICAL_POINTS_CM
+from tasks.dubbing.head_placement import placement, plane_of, points_of
 from tasks.mel_windows import MEL_FPS, SILENCE, VIDEO_FPS
 
 FloatArray = npt.NDArray[np.float32]
 BoolArray = npt.NDArray[np.bool_]
-ComplexArray = npt.NDArray[np.complex128]
 
 DB_A_UNIT = 12.5
 """The mel spectrogram's -4..4 are 100 dB (contract: Audio)."""
@@ -56,8 +55,6 @@ OPENS_EARLY, CLOSES_LATE = round(0.02 * MEL_FPS), round(0.06 * MEL_FPS)
 GLIDE = 2 * round(0.06 * MEL_FPS) + 1
 """Mel frames that the mouth takes from rest to speech."""
 
-RIGID_POSE = [POSE_INDICES.index(point) for point in CANONICAL_POINTS_CM]
-"""Positions in pose of the points that no muscle moves: temples, corners of the eyes, nose."""
 INNER_LIPS = CONTENT_INDICES.index(13), CONTENT_INDICES.index(14)
 """Positions in content of the inner middles of the lips: their distance is what is open."""
 REST_SHARE = 0.05
@@ -106,11 +103,11 @@ def closed_content(pose: FloatArray, content: FloatArray, seen: BoolArray, clear
     if not len(every):
         raise ValueError("no frame has a face")
     some = every[np.linspace(0, len(every) - 1, min(len(every), MOST_REST_FRAMES)).astype(np.int64)]
-    centre, turn = _placement(rows_of(pose, some))
-    mouths = (_plane(rows_of(content, some)) - centre) / turn
+    centre, turn = placement(rows_of(pose, some))
+    mouths = (plane_of(rows_of(content, some)) - centre) / turn
     opening = np.abs(mouths[:, INNER_LIPS[0]] - mouths[:, INNER_LIPS[1]])
     most = min(len(opening), max(REST_FRAMES, round(REST_SHARE * len(opening))))
-    return np.median(_points(mouths[np.argsort(opening, kind="stable")[:most]]), axis=0)
+    return np.median(points_of(mouths[np.argsort(opening, kind="stable")[:most]]), axis=0)
 
 
 def at_rest(content: FloatArray, pose: FloatArray, spoken: FloatArray, closed: FloatArray) -> FloatArray:
@@ -119,32 +116,10 @@ def at_rest(content: FloatArray, pose: FloatArray, spoken: FloatArray, closed: F
     pose (n, 2, 74): the head of each, which the resting mouth follows. spoken (n,) in 0..1, of `spoken_share`.
     closed (2, 57): of `closed_content`.
     """
-    centre, turn = _placement(pose)
-    resting = _points(_plane(closed) * turn + centre)
+    centre, turn = placement(pose)
+    resting = points_of(plane_of(closed) * turn + centre)
     share = spoken.astype(np.float32)[:, None, None]
     return np.where(share < 1, share * content + (1 - share) * resting, content)
-
-
-def _placement(pose: FloatArray) -> tuple[ComplexArray, ComplexArray]:
-    """Where each head is: the centre of its rigid points, and how its upper face is enlarged and turned; both (n, 1), x + iy.
-
-    Least squares of a similarity against the canonical face seen from the front. On 94 clips the mouth closed at other times lay
-    0.008 of the box from where this says it is; 0.017 with an affine map, which the nose tilts, and 0.011 with a shift alone.
-    """
-    rigid = _plane(pose[:, :, RIGID_POSE])
-    centre = rigid.mean(axis=1, keepdims=True)
-    face = np.array([complex(CANONICAL_POINTS_CM[point][0], -CANONICAL_POINTS_CM[point][1]) for point in CANONICAL_POINTS_CM])
-    face -= face.mean()
-    return centre, (rigid - centre) @ face.conj()[:, None] / np.vdot(face, face)
-
-
-def _plane(points: FloatArray) -> ComplexArray:
-    """Points (..., 2, n) as x + iy (..., n): a multiplication enlarges and turns them."""
-    return points[..., 0, :].astype(np.float64) + 1j * points[..., 1, :]
-
-
-def _points(plane: ComplexArray) -> FloatArray:
-    return np.stack([plane.real, plane.imag], axis=-2).astype(np.float32)
 
 
 def _pieces(frames: int) -> list[tuple[int, int]]:
