@@ -7,12 +7,14 @@ encoding behind, on threads of their own.
 
 import functools
 import itertools
+import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 
 from schemas.errors import MediaError, SettingsError, StoreError
 from schemas.jobs import DubSummary, Segment
@@ -83,7 +85,7 @@ def dub_video(
     networks = networks or Networks.load(settings)
     with ExitStack() as stack:
         inputs = read_inputs(stack, video, speech, settings, segments)
-        _require_output(out, (inputs.video, inputs.speech, inputs.soundtrack, *(speech.path for _, speech in inputs.spoken)))
+        _require_output(out, {video, speech, settings.soundtrack or speech, *(segment.speech for segment in segments)})
         dub = Dub(inputs, settings, networks, progress, memory or TemplateMemory())
         with dub.writer(out, settings) as writer, dub.patch(settings) or nullcontext() as patch:
             parts = dub.parts(patch)
@@ -116,19 +118,25 @@ def open_footage(path: Path, settings: DubSettings) -> tuple[Footage, ColourTags
     return footage_of(path, info, settings.fps), info.colour.to_write
 
 
-def _require_output(out: str, inputs: tuple[Path, ...]) -> None:
-    """StoreError or SettingsError before any work; a local folder's permissions are checked when the writer opens."""
-    if not is_remote(out):
-        if any(local_path(out).resolve() == path.resolve() for path in inputs):
-            raise SettingsError(f"The output {out} is also an input; give the output another name.")
-        return
+def _require_output(out: str, inputs: set[str]) -> None:
+    """StoreError or SettingsError before any work; a local folder's permissions are checked when the writer opens. inputs: as they were given."""
     try:
         with reachable(out, StoreError):
-            filesystem, path = fsspec.core.url_to_fs(out)
-            filesystem.pipe_file(f"{path}.partial", b"")
-            filesystem.rm_file(f"{path}.partial")
+            place = _place(out)
+            if any(_place(location) == place for location in inputs):
+                raise SettingsError(f"The output {without_secrets(out)} is also an input; give the output another name.")
+            if is_remote(out):
+                filesystem, path = fsspec.core.url_to_fs(out)
+                filesystem.pipe_file(f"{path}.partial", b"")
+                filesystem.rm_file(f"{path}.partial")
     except OSError as error:
         raise StoreError(f"{without_secrets(out)} cannot be written: {error}.") from error
+
+
+def _place(location: str) -> tuple[object, str]:
+    """The same for all ways to write a location: its file system, and the path in it without links."""
+    filesystem, path = fsspec.core.url_to_fs(location if is_remote(location) else str(local_path(location)))
+    return filesystem, os.path.realpath(path) if isinstance(filesystem, LocalFileSystem) else path
 
 
 class Dub:

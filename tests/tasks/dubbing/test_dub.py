@@ -20,6 +20,7 @@ from tasks.dubbing.template import FirstPass
 from tasks.dubbing.timeline import played_frames
 from tasks.media.decode import read_frames
 from tasks.media.probe import probe
+from tasks.places import read_bytes, write_bytes
 from tests.footage import make_speech, make_talking_clip, portrait
 from tests.tasks.media.spoilt_sound import spoil_sound
 
@@ -264,6 +265,22 @@ def test_an_output_that_cannot_be_written_is_said_before_any_work(
         dub_video(str(clip), str(speech), str(tmp_path / "dub.avi"), settings, networks=networks)
     with pytest.raises(SettingsError, match="also an input"):
         dub_video(str(clip), str(speech), str(clip), settings, networks=networks)
+
+
+@pytest.mark.parametrize("place", ["video", "speech", "segment", "soundtrack"])
+@pytest.mark.parametrize("away", [True, False])
+def test_no_input_is_replaced_however_its_place_is_written(
+    tmp_path: Path, settings: DubSettings, networks: Networks, clip: Path, speech: Path, monkeypatch: pytest.MonkeyPatch, place: str, away: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    given, out = ("memory://footage/a.mp4", "memory:///footage/a.mp4") if away else ("a.mp4", f"file://{tmp_path}/./a.mp4")
+    write_bytes(given, clip.read_bytes())
+    segments = (Segment(start_s=0.0, end_s=0.4, speech=given if place == "segment" else str(speech)),)
+    asked = settings.replaced(soundtrack=given if place == "soundtrack" else None)
+    video, said = (given if place == name else str(usual) for name, usual in (("video", clip), ("speech", speech)))
+    with pytest.raises(SettingsError, match="is also an input"):
+        dub_video(video, said, out, asked, networks=networks, segments=segments)
+    assert read_bytes(given) == clip.read_bytes()
 
 
 def test_a_dub_that_breaks_leaves_nothing(
