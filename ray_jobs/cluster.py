@@ -6,7 +6,9 @@ import ipaddress
 import json
 import os
 import shlex
+import signal
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
@@ -47,14 +49,24 @@ def connect() -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    if os.environ.get(ADDRESS_VARIABLE):
-        ray.init(address="auto", logging_level="WARNING")
-    else:
-        _start_here()
+    with _own_sigterm():
+        if os.environ.get(ADDRESS_VARIABLE):
+            ray.init(address="auto", logging_level="WARNING")
+        else:
+            _start_here()
     try:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Whoever handles SIGTERM before does so after: Ray takes it for itself, ends its processes and then this one, with nothing tidied up."""
+    own = signal.getsignal(signal.SIGTERM)
+    yield
+    if callable(own) and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, own)
 
 
 def _start_here() -> None:

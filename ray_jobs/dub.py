@@ -8,12 +8,10 @@ when all others are done and nothing else runs; what kills its worker again is g
 import logging
 import math
 import os
-import signal
-import threading
 import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -189,8 +187,7 @@ class Workers:
         if self._pool is None:
             import ray
 
-            with _own_sigterm():
-                self._cluster.enter_context(connect())
+            self._cluster.enter_context(connect())
             self._pool = pool_for(self._settings, [node["Resources"] for node in ray.nodes() if node["Alive"]], self._jobs)
             self._staff(self._jobs)
         return self._pool
@@ -288,15 +285,6 @@ class Workers:
         limit_s = _outcome(worker.limit)
         guarded_s = limit_s + self._actor.grace_s if isinstance(limit_s, float) else self._actor.reading_s
         return time.monotonic() - worker.begun_s >= CLOCKS_AGREE * guarded_s
-
-
-@contextmanager
-def _own_sigterm() -> Iterator[None]:
-    """Whoever handles SIGTERM before does so after: Ray takes it for itself, ends its processes and then this one, with nothing tidied up."""
-    own = signal.getsignal(signal.SIGTERM)
-    yield
-    if callable(own) and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, own)
 
 
 def _given(references: list[Any]) -> list[Any]:

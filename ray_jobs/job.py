@@ -4,7 +4,7 @@ import argparse
 import logging
 import sys
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 from pydantic import BaseModel
 
@@ -12,6 +12,7 @@ from schemas.errors import DubmillError
 from schemas.job_log import ERROR_PREFIX, PROGRESS_PREFIX, RESULT_PREFIX
 from schemas.settings import check_settings, read_settings
 from tasks import places
+from tasks.interruption import Interruption, interrupted_by_signals
 from tasks.progress import Progress, ProgressLines
 
 JobSettings = TypeVar("JobSettings", bound=BaseModel)
@@ -20,19 +21,33 @@ JobSettings = TypeVar("JobSettings", bound=BaseModel)
 def job_main(settings_class: type[JobSettings], run: Callable[[JobSettings, Progress], BaseModel], arguments: Sequence[str] | None = None) -> None:
     """The `main` of a job: reads `--settings`, runs, prints the summary and writes it as JSON to `--result`.
 
-    Ends the process with exit code 1 and one sentence on standard error for whatever the user can mend.
+    Ends the process with one sentence on standard error: with exit code 1 for whatever the user can mend, and with that of the signal
+    when Ctrl-C or SIGTERM stops it, which is how Ray stops a job.
     """
     options = _parse(arguments)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     try:
-        settings = check_settings(settings_class, read_settings(options.settings))
-        summary = run(settings, ProgressLines(PROGRESS_PREFIX.strip(), stream=sys.stdout)).model_dump_json()
-        if options.result:
-            places.write_bytes(options.result, summary.encode())
+        with interrupted_by_signals():
+            summary = _summary(options, settings_class, run)
     except DubmillError as error:
-        print(f"{ERROR_PREFIX}{error}", file=sys.stderr, flush=True)
-        sys.exit(1)
+        _end(str(error), 1)
+    except Interruption as interruption:
+        _end(f"{interruption.sentence or 'Stopped'}.", interruption.exit_code)
     print(f"{RESULT_PREFIX}{summary}", flush=True)
+
+
+def _summary(options: argparse.Namespace, settings_class: type[JobSettings], run: Callable[[JobSettings, Progress], BaseModel]) -> str:
+    """Runs, and gives the summary as JSON, which lies at `--result` too."""
+    settings = check_settings(settings_class, read_settings(options.settings))
+    summary = run(settings, ProgressLines(PROGRESS_PREFIX.strip(), stream=sys.stdout)).model_dump_json()
+    if options.result:
+        places.write_bytes(options.result, summary.encode())
+    return summary
+
+
+def _end(sentence: str, exit_code: int) -> NoReturn:
+    print(f"{ERROR_PREFIX}{sentence}", file=sys.stderr, flush=True)
+    sys.exit(exit_code)
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -1,5 +1,6 @@
 import json
 import shlex
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from ray_jobs.job import job_main
 from schemas.errors import SettingsError, StoreError
 from schemas.jobs import IngestSummary
 from schemas.settings import IngestSettings, check_settings, read_settings, write_settings
+from tasks.interruption import interrupted_by_signals
 from tasks.progress import Progress, silent
 
 SETTINGS = IngestSettings(sources=("/footage of 李", "s3://b/p"), store="/store")
@@ -55,6 +57,42 @@ def test_an_error_of_the_work_is_one_sentence(tmp_path: Path, capsys: pytest.Cap
         job_main(IngestSettings, refuse, ["--settings", str(tmp_path / "settings.yaml"), "--result", str(tmp_path / "result.json")])
     assert capsys.readouterr().err == "error The source /footage is not there.\n"
     assert not (tmp_path / "result.json").exists()
+
+
+@pytest.mark.parametrize(("sent", "exit_code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_job_that_is_stopped_tidies_up_and_says_how_far_it_came(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], sent: signal.Signals, exit_code: int
+) -> None:
+    tidied = []
+
+    def be_stopped(settings: IngestSettings, progress: Progress) -> IngestSummary:
+        try:
+            signal.raise_signal(sent)
+        except KeyboardInterrupt as interruption:
+            interruption.add_note("Stopped after 1 of 2 sources")
+            raise
+        finally:
+            tidied.append(True)
+        return run(settings, progress)
+
+    write_settings(SETTINGS, str(tmp_path / "settings.yaml"))
+    before = signal.getsignal(sent)
+    with pytest.raises(SystemExit) as ended:
+        job_main(IngestSettings, be_stopped, ["--settings", str(tmp_path / "settings.yaml")])
+    assert (ended.value.code, tidied) == (exit_code, [True])
+    assert capsys.readouterr().err == "error Stopped after 1 of 2 sources.\n"
+    assert signal.getsignal(sent) == before
+
+
+def test_ray_leaves_sigterm_to_whoever_had_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "somewhere")
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setattr("ray.init", lambda **_: signal.signal(signal.SIGTERM, signal.SIG_DFL))
+    monkeypatch.setattr("ray.shutdown", lambda: None)
+    with interrupted_by_signals():
+        own = signal.getsignal(signal.SIGTERM)
+        with connect():
+            assert signal.getsignal(signal.SIGTERM) == own
 
 
 def test_settings_travel_in_the_command_itself(capsys: pytest.CaptureFixture[str]) -> None:

@@ -322,10 +322,12 @@ def test_settings_that_do_not_go_together_are_that_jobs_row(bulk: BulkDubSetting
     assert (row["status"], row["reason"]) == ("failed", "bad-settings")
 
 
-def command_of(bulk: BulkDubSettings) -> list[str]:
+def command_of(bulk: BulkDubSettings, ray: str) -> list[str]:
+    """ray: as `--ray`, or `job` for the Ray job by itself."""
     file = Path(bulk.jobs).parent / "settings.yaml"
     file.write_text(json.dumps(bulk.model_dump(mode="json", exclude_none=True)))
-    return [sys.executable, "-m", "dubmill", "bulk-dub", "--settings", str(file)]
+    module = ["ray_jobs.dub"] if ray == "job" else ["dubmill", "bulk-dub", "--ray", ray]
+    return [sys.executable, "-m", *module, "--settings", str(file)]
 
 
 def wait_for_half_written(folder: Path, process: subprocess.Popen[str], at_least_bytes: int) -> None:
@@ -336,11 +338,12 @@ def wait_for_half_written(folder: Path, process: subprocess.Popen[str], at_least
 
 @pytest.mark.parametrize(
     ("ray", "sent", "half_written_bytes"),
-    [("none", signal.SIGTERM, 2_000), ("none", signal.SIGINT, 0), ("local", signal.SIGTERM, 0)],  # while frames are made, or a video is looked at
+    [("none", signal.SIGTERM, 2_000), ("none", signal.SIGINT, 0), ("local", signal.SIGTERM, 0), pytest.param("job", signal.SIGTERM, 0, marks=pytest.mark.soak)],
 )
 def test_a_run_that_is_stopped_in_a_job_keeps_its_rows_and_goes_on_later(
     bulk: BulkDubSettings, tmp_path: Path, clip: Path, speech: Path, ray: str, sent: signal.Signals, half_written_bytes: int
 ) -> None:
+    """half_written_bytes: more than none while frames are made, none while a video is looked at."""
     lasting = make_speech(tmp_path / "lasting.wav", seconds=120.0)
     make_talking_clip(tmp_path / "other.mp4", seconds=1.0)
     rows = [
@@ -351,12 +354,13 @@ def test_a_run_that_is_stopped_in_a_job_keeps_its_rows_and_goes_on_later(
     ]
     Path(bulk.jobs).write_text("\n".join(map(json.dumps, rows)))
     bulk = bulk.replaced(canary=2)
-    with subprocess.Popen([*command_of(bulk), "--ray", ray], stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command_of(bulk, ray), stderr=subprocess.PIPE, text=True) as process:
         wait_for_half_written(Path(bulk.out) / "deep", process, half_written_bytes)
         process.send_signal(sent)
         _, complaint = process.communicate(timeout=60)
     assert process.returncode == 128 + sent
-    assert complaint.splitlines()[-1].endswith("Stopped after 2 of 4 jobs, whose rows are written; give the same command again to go on.")
+    how_to_go_on = "" if ray == "job" else "; give the same command again to go on"
+    assert complaint.splitlines()[-1].endswith(f"Stopped after 2 of 4 jobs, whose rows are written{how_to_go_on}.")
     assert "Traceback" not in complaint
     assert {name: row["status"] for name, row in read_results(bulk.out).items()} == {"bad": "failed", "first": "done"}
     assert {path.name for path in Path(bulk.out).rglob("*") if path.is_file() and path.parent.name != "results"} == {"first.mp4"}
