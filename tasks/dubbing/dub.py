@@ -163,9 +163,6 @@ class Dub:
 
     def writer(self, out: str, settings: DubSettings) -> VideoWriter:
         """What the output is written with."""
-        of_its_own = self.inputs.soundtrack if self.inputs.soundtrack != self.inputs.speech else None
-        inputs, versions, snapshots = self.inputs, self.networks.versions, self.networks.snapshots
-        stamp = make_stamp(inputs.video, inputs.speech, versions, consent=settings.consent, soundtrack=of_its_own, snapshots=snapshots)
         # NVENC takes nothing from the CPU, where the pictures are, so it pays only beside networks that are on the GPU too.
         encoder = "x264" if settings.encoder == "auto" and self.networks.device.type == "cpu" else settings.encoder
         return VideoWriter(
@@ -174,12 +171,24 @@ class Dub:
             self.footage.height,
             self.footage.fps,
             crf=settings.crf,
-            metadata=stamp,
+            metadata=self._stamp(),
             preset=settings.encoder_preset,
             encoder=encoder,
             soundtrack=self.inputs.soundtrack,
             total_frames=self.frames,
             colour=self.inputs.colour,
+        )
+
+    def _stamp(self) -> dict[str, str]:
+        inputs = self.inputs
+        return make_stamp(
+            inputs.video,
+            inputs.speech,
+            self.networks.versions,
+            consent=self.settings.consent,
+            soundtrack=inputs.soundtrack if inputs.soundtrack != inputs.speech else None,
+            snapshots=self.networks.snapshots,
+            segments=[speech.path for segment, speech in inputs.spoken if segment is not None],
         )
 
     def patch(self, settings: DubSettings) -> PatchWriter | None:

@@ -1,6 +1,7 @@
 """What a dub says of itself: a short JSON text in the mp4's comment, where any player and ffprobe show it."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from schemas.errors import DubmillError
@@ -25,11 +26,12 @@ def make_stamp(
     consent: str | None = None,
     soundtrack: Path | None = None,
     snapshots: dict[str, str] | None = None,
+    segments: Sequence[Path] = (),
 ) -> dict[str, str]:
     """Metadata for a dub: that it is synthetic, by which version and models it was made, and of what (SHA-256).
 
     versions: of landmark_generator and renderer. Only where given: the reference of the `consent`; the `soundtrack`, where it is not
-    the speech; the `snapshots` that the networks were trained on, by network.
+    the speech; the `snapshots` that the networks were trained on, by network; the speeches of `segments`, in their order, which then moved the lips.
     """
     stamp = {
         "synthetic": True,
@@ -40,6 +42,7 @@ def make_stamp(
         "renderer": versions["renderer"],
         "video_sha256": file_hash(video),
         "speech_sha256": file_hash(speech),
+        "segments_sha256": [file_hash(segment) for segment in segments] or None,
         "soundtrack_sha256": file_hash(soundtrack) if soundtrack is not None else None,
         "consent": consent,
         "snapshots": snapshots or None,

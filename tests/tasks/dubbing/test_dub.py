@@ -18,6 +18,7 @@ from tasks.dubbing.generate import Networks
 from tasks.dubbing.stamp import read_dub_stamp
 from tasks.dubbing.template import FirstPass
 from tasks.dubbing.timeline import played_frames
+from tasks.file_hash import file_hash
 from tasks.media.decode import read_frames
 from tasks.media.probe import probe
 from tasks.places import read_bytes, write_bytes
@@ -103,6 +104,7 @@ def test_two_people_say_their_own_speeches_for_a_while(tmp_path: Path, settings:
     out = tmp_path / "dub.mp4"
     summary = dub_video(str(source), str(whole), str(out), settings, networks=networks, segments=(segment,))
     assert (summary.frames, summary.dubbed_frames) == (30, 10)
+    assert read_dub_stamp(out)["segments_sha256"] == [file_hash(said)]
     assert [(stretch.start_s, stretch.end_s) for stretch in summary.source_shown if stretch.reason == "not-spoken"] == [
         (0.0, 0.56),
         (0.64, 1.2),

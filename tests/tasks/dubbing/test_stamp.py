@@ -33,17 +33,18 @@ def inputs(tmp_path: Path) -> tuple[Path, Path, Path]:
 def test_all_that_is_given_is_read_back(tmp_path: Path, inputs: tuple[Path, Path, Path], name: str) -> None:
     video, speech, music = inputs
     consent, snapshots = 'contract 7/"ü 同意"', {"renderer": "first"}
-    stamp = make_stamp(video, speech, VERSIONS, consent=consent, soundtrack=music, snapshots=snapshots)
+    stamp = make_stamp(video, speech, VERSIONS, consent=consent, soundtrack=music, snapshots=snapshots, segments=(music, speech))
     read = read_dub_stamp(write_video(tmp_path / name, stamp))
     assert (read["synthetic"], read["tool"], read["stamp_version"]) == (True, "dubmill", 1)
     assert {read["video_sha256"], read["speech_sha256"], read["soundtrack_sha256"]} == {hashlib.sha256(path.read_bytes()).hexdigest() for path in inputs}
+    assert read["segments_sha256"] == [read["soundtrack_sha256"], read["speech_sha256"]]
     assert (read["consent"], read["snapshots"]) == (consent, snapshots)
     assert VERSIONS.items() <= read.items()
 
 
 def test_what_is_not_given_is_not_said(inputs: tuple[Path, Path, Path]) -> None:
     stamp = json.loads(make_stamp(*inputs[:2], VERSIONS)["comment"])
-    assert not {"consent", "soundtrack_sha256", "snapshots"} & set(stamp)
+    assert not {"consent", "soundtrack_sha256", "snapshots", "segments_sha256"} & set(stamp)
 
 
 def test_what_a_newer_version_added_is_shown(tmp_path: Path) -> None:
