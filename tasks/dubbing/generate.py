@@ -125,7 +125,6 @@ def _version(location: str) -> str:
 def _fast_renderer(renderer: Renderer, dtype: torch.dtype, *, compiled: bool) -> FastRenderer:
     fast = FastRenderer.of(renderer, dtype)
     if compiled:
-        require_compiler(next(renderer.parameters()).device)
         fast.compile(dynamic=False)
     return fast
 
@@ -175,6 +174,8 @@ class Generator:
         """
         self.networks = networks
         self.dtype = precision_dtype(precision, networks.device)
+        if compiled:
+            require_compiler(networks.device)
         self.frames_at_once = batch_frames or 1
         """Frames that `render` computes together: a batch of a multiple of it wastes nothing."""
         self._compiled = compiled

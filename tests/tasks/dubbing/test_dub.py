@@ -23,6 +23,7 @@ from tasks.media.decode import read_frames
 from tasks.media.probe import probe
 from tasks.places import read_bytes, write_bytes
 from tests.footage import make_speech, make_talking_clip, portrait
+from tests.tasks.dubbing.without_compiler import no_compiler
 from tests.tasks.media.spoilt_sound import spoil_sound
 
 NTSC_FILM = Fraction(24000, 1001)
@@ -157,8 +158,10 @@ def test_what_cannot_be_done_is_said_before_the_video_is_looked_at(
     tmp_path: Path, settings: DubSettings, networks: Networks, clip: Path, speech: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tasks.dubbing.dub.FirstPass", lambda *_: pytest.fail("work was begun"))
+    no_compiler(monkeypatch)
     wrong = (
         ({"precision": "fp16"}, SettingsError),
+        ({"compile": True}, SettingsError),
         ({"jaw_predictor": str(speech)}, SettingsError),
         ({"soundtrack": str(tmp_path / "none.wav")}, MediaError),
         ({"soundtrack": "nosuch://bucket/music.wav"}, MediaError),

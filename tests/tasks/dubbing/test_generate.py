@@ -10,9 +10,10 @@ import torch
 from models.fast_renderer import FastRenderer
 from schemas.errors import CheckpointError, SettingsError
 from schemas.settings import CropSettings, DubSettings
-from tasks.dubbing.generate import Generator, Networks, check_headers, require_compiler
+from tasks.dubbing.generate import Generator, Networks, check_headers
 from tasks.mel_windows import mel_windows, window_start
 from tests.tasks.dubbing.random_networks import write_random_networks
+from tests.tasks.dubbing.without_compiler import no_compiler
 
 
 def random(*shape: int, seed: int = 0) -> np.ndarray:
@@ -153,15 +154,9 @@ def test_fp16_is_for_gpus(networks: Networks) -> None:
 
 
 def test_a_machine_that_cannot_compile_says_so(networks: Networks, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_compiler(_: object) -> object:
-        raise RuntimeError("No working C++ compiler found")
-
-    monkeypatch.setattr(torch, "compile", no_compiler)
-    require_compiler.cache_clear()
-    faces, _, _ = drawn(1)
+    no_compiler(monkeypatch)
     with pytest.raises(SettingsError, match=r"a C\+\+ compiler.*compile: false"):
-        Generator(networks, compiled=True).remember(faces, faces)
-    require_compiler.cache_clear()
+        Generator(networks, compiled=True)
 
 
 @pytest.mark.soak
