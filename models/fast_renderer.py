@@ -53,13 +53,16 @@ class Room:
     """Translated at once."""
 
     @classmethod
-    def within(cls, memory_bytes: float, network: "FastRenderer", size_px: int, references: int) -> Self:
-        """The most that fits into so many bytes; on a CPU one reference, for it gains nothing from more, and touches less memory."""
+    def within(cls, memory_bytes: float, network: "FastRenderer", size_px: int, references: int, *, compiled: bool = False) -> Self:
+        """The most that fits into so many bytes; on a CPU one reference, for it gains nothing from more, and touches less memory.
+
+        compiled: a power of two of frames. Each number is compiled anew, for minutes, and free memory is never the same twice.
+        """
         map_bytes = network.width * (size_px // 2) ** 2 * network.dtype.itemsize
         on_cpu = next(network.parameters()).device.type == "cpu"
         warped = 1 if on_cpu else min(references, int(memory_bytes / (COPIES_A_REFERENCE * map_bytes)))
         frames = min(MOST_FRAMES_ON_CPU if on_cpu else MOST_FRAMES, int(memory_bytes / (COPIES_A_FRAME * map_bytes)))
-        return cls(max(warped, 1), max(frames, 1))
+        return cls(max(warped, 1), _power_of_two(max(frames, 1)) if compiled else max(frames, 1))
 
 
 @dataclass(frozen=True)
@@ -272,6 +275,10 @@ def _add(total: Tensor, weight: Tensor, values: Tensor) -> None:
         total.addcmul_(weight, values)
     else:
         total.add_((weight * values).sum(0, keepdim=True))
+
+
+def _power_of_two(most: int) -> int:
+    return 1 << (most.bit_length() - 1)
 
 
 def _innermost(x: Tensor) -> Tensor:

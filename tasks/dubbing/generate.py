@@ -218,7 +218,8 @@ class Generator:
         network = self.networks.fast_renderer(self.dtype, compiled=self._compiled)
         with self._exactly():
             self._references = network.encode_references(self._pictures(faces), self._pictures(sketches))
-        room = Room.within(self._memory_share * free_memory_bytes(self.networks.device), network, faces.shape[1], len(faces))
+        memory_bytes = self._memory_share * free_memory_bytes(self.networks.device)
+        room = Room.within(memory_bytes, network, faces.shape[1], len(faces), compiled=self._compiled)
         self.frames_at_once, self._references_at_once = self._batch_frames or room.frames, _even_share(len(faces), room.references)
 
     def expect_at_most(self, frames: int) -> None:

@@ -144,3 +144,12 @@ def test_how_much_fits(small: Renderer) -> None:
     little = Room.within(2**28, on_gpu, 128, 25)
     assert 1 < little.references < 25
     assert Room.within(2**28, on_gpu, 256, 25).references < little.references
+
+
+def test_what_is_compiled_is_compiled_for_few_numbers_of_frames() -> None:
+    on_gpu = FastRenderer.of(Renderer(PRESETS["published"]).to("meta"), torch.bfloat16)
+    free = [2**20 * megabytes for megabytes in range(1, 4000, 7)]
+    plain, compiled = ([Room.within(memory, on_gpu, 128, 25, compiled=way).frames for memory in free] for way in (False, True))
+    assert set(plain) == set(range(1, 33))
+    assert set(compiled) == {1, 2, 4, 8, 16, 32}
+    assert all(frames // 2 < few <= frames for frames, few in zip(plain, compiled, strict=True))

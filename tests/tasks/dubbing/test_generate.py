@@ -126,6 +126,16 @@ def test_a_compiled_generator_fills_its_batches_up_to_the_most_that_it_is_given_
     assert translated == [3, 3]
 
 
+def test_a_compiled_generator_computes_a_power_of_two_of_frames(networks: Networks, monkeypatch: pytest.MonkeyPatch) -> None:
+    translated_batches(monkeypatch)
+    monkeypatch.setattr("models.fast_renderer.MOST_FRAMES_ON_CPU", 23)
+    faces, _, _ = drawn(1)
+    generators = Generator(networks), Generator(replace(networks, _fast={}), compiled=True)
+    for generator in generators:
+        generator.remember(faces, faces)
+    assert [generator.frames_at_once for generator in generators] == [23, 16]
+
+
 def translated_batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The sizes of the batches of frames that are computed from now on, in order; nothing is compiled."""
     sizes: list[int] = []
