@@ -22,6 +22,7 @@ from schemas.errors import DubmillError, SettingsError
 from schemas.job_log import CLUSTER_PYTHON_VARIABLE, ERROR_PREFIX, PROGRESS_PREFIX, RESULT_PREFIX
 from schemas.locations import is_remote, local_path, without_secrets
 from schemas.settings import Settings
+from tasks.interruption import Interruption
 from tasks.progress import Progress
 
 ADDRESS_VARIABLE = "RAY_ADDRESS"
@@ -42,31 +43,45 @@ def connect() -> Iterator[None]:
     """Within it this process is a Ray driver: of the cluster of RAY_ADDRESS, or else of one started here and ended after.
 
     The one started here listens on loopback only, has no dashboard, and needs no token: nobody else reaches it.
-    A connection that is already there is used and left open.
+    A connection that is already there is used and left open. An Interruption comes out of it as one.
     """
     import ray  # here, so that submitting to a cluster elsewhere needs no Ray of its own processes
 
     if ray.is_initialized():
         yield
         return
-    with _own_sigterm():
+    own = signal.getsignal(signal.SIGTERM)
+    with _sigterm_left_to(own):
         if os.environ.get(ADDRESS_VARIABLE):
             ray.init(address="auto", logging_level="WARNING")
         else:
             _start_here()
     try:
         yield
+    except KeyboardInterrupt as interruption:
+        if isinstance(interruption, Interruption) or not callable(own):
+            raise
+        raise _as_it_came(interruption) from interruption
     finally:
         ray.shutdown()
 
 
 @contextmanager
-def _own_sigterm() -> Iterator[None]:
+def _sigterm_left_to(own: object) -> Iterator[None]:
     """Whoever handles SIGTERM before does so after: Ray takes it for itself, ends its processes and then this one, with nothing tidied up."""
-    own = signal.getsignal(signal.SIGTERM)
     yield
     if callable(own) and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, own)
+
+
+def _as_it_came(interruption: KeyboardInterrupt) -> Interruption:
+    """The Interruption of which Ray's compiled calls have made a KeyboardInterrupt, which does not say any more what signal it was."""
+    # Of the two signals only the one that came would end the process now (`interrupted_by_signals`).
+    has_come = signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    as_it_came = Interruption(signal.SIGTERM if has_come else signal.SIGINT)
+    for note in getattr(interruption, "__notes__", ()):
+        as_it_came.add_note(note)
+    return as_it_came
 
 
 def _start_here() -> None:

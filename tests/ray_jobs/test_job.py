@@ -1,3 +1,4 @@
+import contextlib
 import json
 import shlex
 import signal
@@ -13,7 +14,7 @@ from ray_jobs.job import job_main
 from schemas.errors import SettingsError, StoreError
 from schemas.jobs import IngestSummary
 from schemas.settings import IngestSettings, check_settings, read_settings, write_settings
-from tasks.interruption import interrupted_by_signals
+from tasks.interruption import Interruption, interrupted_by_signals
 from tasks.progress import Progress, silent
 
 SETTINGS = IngestSettings(sources=("/footage of 李", "s3://b/p"), store="/store")
@@ -93,6 +94,24 @@ def test_ray_leaves_sigterm_to_whoever_had_it(monkeypatch: pytest.MonkeyPatch) -
         own = signal.getsignal(signal.SIGTERM)
         with connect():
             assert signal.getsignal(signal.SIGTERM) == own
+
+
+@pytest.mark.parametrize(("sent", "exit_code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_what_ray_makes_of_an_interruption_is_one_again(monkeypatch: pytest.MonkeyPatch, sent: signal.Signals, exit_code: int) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "somewhere")
+    for name, value in (("is_initialized", lambda: False), ("init", lambda **_: None), ("shutdown", lambda: None)):
+        monkeypatch.setattr(f"ray.{name}", value)
+
+    def wait_in_ray() -> None:
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(sent)
+        plain = KeyboardInterrupt()
+        plain.add_note("Stopped at step 3")
+        raise plain
+
+    with pytest.raises(Interruption) as stopped, interrupted_by_signals(), connect():
+        wait_in_ray()
+    assert (stopped.value.exit_code, stopped.value.sentence) == (exit_code, "Stopped at step 3")
 
 
 def test_settings_travel_in_the_command_itself(capsys: pytest.CaptureFixture[str]) -> None:
