@@ -62,6 +62,7 @@ OTHERS: dict[str, object] = {
     "gone_at_yaw_deg": 90.0,
     "min_face_px": 1.0,
     "keep_covered": False,
+    "hold_to_head": False,
     "match_colour": False,
     "sharpening": 1.0,
     "jaw_predictor": "/jaw.dat",
