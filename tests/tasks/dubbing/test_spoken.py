@@ -1,6 +1,10 @@
 """What a face says at every frame of a dub, and that hours of it do not stay in memory."""
 
+import json
+import os
 import re
+import subprocess
+import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -16,6 +20,9 @@ from tasks.dubbing.template import Template
 
 FRAMES = 3000
 MAPPINGS = Path("/proc/self/smaps")
+ROOT = Path(__file__).parents[3]
+FREED_AT_ONCE = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+"""So that memory that was freed is not counted."""
 
 
 def mapped(*row: int) -> np.ndarray:
@@ -61,3 +68,14 @@ def test_all_that_was_read_of_temporary_files_is_let_go(template: Template, netw
     spoken.let_go()
     assert [resident_bytes(array) for array in arrays] == [0] * len(arrays)
     np.testing.assert_array_equal([spoken.content(frame) for frame in range(FRAMES)], before)
+
+
+@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="needs Linux's peak of memory")
+def test_a_speech_takes_less_than_a_megabyte_of_memory_a_minute(tmp_path: Path) -> None:
+    """From its sound to the judgement of its dub. Kept in memory, its sound and landmarks would take 2 to 5 MB a minute at each stage."""
+    short, long = 3, 15
+    command = [sys.executable, "-m", "tests.tasks.dubbing.memory_of_a_speech", str(tmp_path), str(short), str(long)]
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | FREED_AT_ONCE, capture_output=True, text=True, check=True)
+    before, after = json.loads(done.stdout)
+    a_minute_mb = {stage: (after[stage] - before[stage]) / (long - short) for stage in after}
+    assert max(a_minute_mb.values()) < 1, a_minute_mb
