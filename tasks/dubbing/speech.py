@@ -63,9 +63,7 @@ def mel_of(waveform: Waveform) -> npt.NDArray[np.float32]:
 
     What of the two is in temporary files is not left in memory.
     """
-    mel = array_of(_mel_pieces(waveform), (MelSettings().bands,), np.float32)
-    let_go(mel)
-    return mel
+    return array_of(_mel_pieces(waveform), (MelSettings().bands,), np.float32)
 
 
 def _mel_pieces(waveform: Waveform) -> Iterator[npt.NDArray[np.float32]]:
