@@ -162,9 +162,8 @@ class _Saying:
         pose = interpolate(self.template.pose, positions, source)
         references = self.template.references
         content = self.generator.speak(pose, seen, self.mel, references.pose, references.content)
+        if self.rest is not None:
+            content = at_rest(content, pose, self.rest.spoken[seen.start : seen.stop], self.rest.closed)
         if self.holds:
             content = held_to_head(content, pose, interpolate(self.template.content, positions, source))
-        inner = slice(kept.start - seen.start, kept.stop - seen.start)
-        if self.rest is None:
-            return content[inner]
-        return at_rest(content[inner], pose[inner], self.rest.spoken[kept.start : kept.stop], self.rest.closed)
+        return content[kept.start - seen.start : kept.stop - seen.start]
