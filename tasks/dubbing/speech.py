@@ -70,10 +70,3 @@ def _mel_pieces(waveform: Waveform) -> Iterator[npt.NDArray[np.float32]]:
     for piece in mel_blocks(waveform):
         yield piece
         let_go(waveform)
-
-
-def sound_duration_s(path: Path) -> Fraction:
-    """Exact seconds of a file's sound, its samples one after the other; only a block of them is held. MediaError as `read_speech`."""
-    with open_container(path) as container:
-        reader = SoundReader(path, container, "flt")
-        return Fraction(sum(len(block) for block in reader.blocks()), reader.rate)

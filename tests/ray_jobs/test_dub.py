@@ -19,7 +19,7 @@ from schemas.errors import DubmillError, StoreError
 from schemas.jobs import DubJob
 from schemas.settings import BulkDubSettings
 from tasks.dubbing.results import Row, read_results
-from tasks.dubbing.speech import sound_duration_s
+from tasks.dubbing.speech import read_speech
 from tasks.dubbing.stamp import read_dub_stamp
 from tasks.media.probe import probe
 from tasks.progress import silent
@@ -160,7 +160,7 @@ def played(path: Path) -> tuple[int, float | None, bool]:
     with av.open(str(path)) as container:
         frames = sum(1 for _ in container.decode(video=0))
     duration_s = probe(path).duration_s
-    return frames, duration_s, sound_duration_s(path) >= (duration_s or 0)  # the last packet of AAC is a whole one
+    return frames, duration_s, read_speech(path).duration_s >= (duration_s or 0)  # the last packet of AAC is a whole one
 
 
 def is_alive(process: int) -> bool:

@@ -11,14 +11,14 @@ import soundfile
 from schemas.errors import MediaError
 from schemas.reasons import Reason
 from tasks.audio import mel_spectrogram, read_sound, read_waveform
-from tasks.dubbing.speech import read_speech, sound_duration_s
+from tasks.dubbing.speech import read_speech
 from tests.footage import make_speech, make_talking_clip
 
 
 @pytest.mark.parametrize(("rate", "samples"), [(44100, 50001), (16000, 7), (48000, 48000)])
 def test_its_length_is_exact(tmp_path: Path, rate: int, samples: int) -> None:
     soundfile.write(tmp_path / "s.wav", np.zeros((samples, 2)), rate)
-    assert sound_duration_s(tmp_path / "s.wav") == Fraction(samples, rate)
+    assert read_speech(tmp_path / "s.wav").duration_s == Fraction(samples, rate)
 
 
 def test_it_may_be_the_sound_of_a_video(tmp_path: Path) -> None:
@@ -34,7 +34,7 @@ def test_its_sound_is_not_held(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "s.flac", np.zeros((360 * 48000, 2), np.int16), 48000)
     tracemalloc.start()
     try:
-        assert sound_duration_s(tmp_path / "s.flac") == 360
+        assert read_speech(tmp_path / "s.flac").duration_s == 360
         assert tracemalloc.get_traced_memory()[1] < 5_000_000
     finally:
         tracemalloc.stop()

@@ -79,3 +79,13 @@ def test_a_speech_takes_less_than_a_megabyte_of_memory_a_minute(tmp_path: Path) 
     before, after = json.loads(done.stdout)
     a_minute_mb = {stage: (after[stage] - before[stage]) / (long - short) for stage in after}
     assert max(a_minute_mb.values()) < 1, a_minute_mb
+
+
+def test_a_long_speech_has_no_seams(template: Template, networks: Networks, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Generator, "speak", lambda _, pose, *__: pose[:, :, :57] * np.float32(0.9))
+    spoken = []
+    for steps_at_once in (FRAMES, 70):
+        monkeypatch.setattr("tasks.dubbing.spoken.STEPS_AT_ONCE", steps_at_once)
+        video = SpokenVideo(template, mapped(80), Fraction(25), np.arange(FRAMES), Generator(networks))
+        spoken.append([video.content(frame) for frame in range(FRAMES)])
+    np.testing.assert_allclose(spoken[0], spoken[1], atol=1e-5)
