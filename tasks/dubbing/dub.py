@@ -1,8 +1,8 @@
 """Dubbing one video (contract: Dubbing; departures 1, 4, 5 and 6).
 
 Two passes in bounded memory: `template.analyse` looks at every frame and keeps landmarks and references; then the frames are
-decoded again, for as long as the speech lasts, and each gets its new face on the way to the encoder. Decoding runs ahead and
-encoding behind, on threads of their own.
+decoded again, for as long as the speech lasts, and each gets its new face on the way to the encoder. Decoding runs ahead, pasting
+and encoding behind, on threads of their own: the networks wait for none of them.
 """
 
 import functools
@@ -45,7 +45,7 @@ from tasks.progress import Progress, silent
 REFERENCES_FROM_S = 40
 """References are sought in at least this much of the video, also when the speech is shorter."""
 ROOM_FOR_PICTURES = 192 * 2**20
-"""Bytes of whole frames that are held at once for rendering; about as many are being decoded, and encoded."""
+"""Bytes of whole frames that are held at once for rendering; about as many are being decoded, pasted into, and encoded."""
 
 
 @dataclass(frozen=True)
@@ -258,11 +258,11 @@ class Dub:
             part.expect_at_most(at_once)
         pictures = ahead(self.watch.each("decode", self._played(parts[0])), at_once)
         done = 0
-        with Behind(self._timed(writer), at_once) as behind:
+        with Behind(self._timed(writer), at_once) as encoded, Behind[RenderedFrame](lambda frame: encoded.put(frame.dubbed()), at_once) as composed:
             try:
                 for batch in _batches(enumerate(pictures), at_once):
-                    for _, picture in functools.reduce(lambda frames, part: part.dubbed(frames), parts, batch):
-                        behind.put(picture)
+                    for frame in _rendered(batch, parts):
+                        composed.put(frame)
                     done += len(batch)
                     if done % LET_GO_EVERY < len(batch):
                         for part in parts:
@@ -308,6 +308,25 @@ class Dub:
             worst=worst_moments(known, fps),
             template_was_kept=self.template_was_kept,
         )
+
+
+@dataclass(frozen=True)
+class RenderedFrame:
+    """An output frame as the source shows it, and the faces that are still to be pasted into it, in the order of the parts."""
+
+    number: int
+    picture: Picture
+    faces: tuple[tuple[Part, Picture], ...]
+
+    def dubbed(self) -> Picture:
+        """The picture with its new faces."""
+        return functools.reduce(lambda picture, new: new[0].pasted(self.number, picture, new[1]), self.faces, self.picture)
+
+
+def _rendered(batch: list[tuple[int, Picture]], parts: list[Part]) -> Iterator[RenderedFrame]:
+    faces = [(part, part.faces(batch)) for part in parts]
+    for number, picture in batch:
+        yield RenderedFrame(number, picture, tuple((part, rendered[number]) for part, rendered in faces if number in rendered))
 
 
 def _batches(numbered: Iterable[tuple[int, Picture]], at_once: int) -> Iterator[list[tuple[int, Picture]]]:

@@ -72,7 +72,7 @@ class Part:
         return self._generator.frames_at_once
 
     def expect_at_most(self, frames: int) -> None:
-        """Says, before the first batch, how many frames `dubbed` is ever given."""
+        """Says, before the first batch, how many frames `faces` is ever given."""
         self._generator.expect_at_most(frames)
 
     def share_of(self, frame: int) -> float:
@@ -98,11 +98,14 @@ class Part:
         """Takes out of memory what was read of temporary files."""
         self._spoken.let_go()
 
-    def dubbed(self, batch: list[tuple[int, Picture]]) -> list[tuple[int, Picture]]:
-        """Consecutive output frames (number, picture) with the part's face where it speaks; the others as they are."""
-        faces = self._faces([(frame, picture) for frame, picture in batch if self.share_of(frame) > 0])
+    def faces(self, batch: list[tuple[int, Picture]]) -> dict[int, Picture]:
+        """The generated faces (S, S, 3), by frame, of those of some consecutive output frames (number, picture) in which the part speaks."""
+        return self._rendered([(frame, picture) for frame, picture in batch if self.share_of(frame) > 0])
+
+    def pasted(self, frame: int, picture: Picture, face: Picture) -> Picture:
+        """An output frame's picture with the frame's generated face in it, which goes to the patch, too. One thread at a time, which may be another."""
         with self._watch.stage("composite"):
-            return [(frame, self._pasted(frame, picture, faces[frame]) if frame in faces else picture) for frame, picture in batch]
+            return self._pasted(frame, picture, face)
 
     def _pasted(self, frame: int, picture: Picture, face: Picture) -> Picture:
         mine = frame - self.frames.start
@@ -112,8 +115,7 @@ class Part:
             self._patch.write(frame, with_alpha(new.face, new.mask * self.share_of(frame)), box, self._number)
         return new.pasted(picture, self.share_of(frame))
 
-    def _faces(self, batch: list[tuple[int, Picture]]) -> dict[int, Picture]:
-        """The generated faces of frames (number, picture), by number."""
+    def _rendered(self, batch: list[tuple[int, Picture]]) -> dict[int, Picture]:
         if not batch:
             return {}
         mine = [frame - self.frames.start for frame, _ in batch]

@@ -1,4 +1,5 @@
-"""Decoding ahead and encoding behind: while one frame is rendered, the next are read and the last are written, on threads of the same process.
+"""Decoding ahead, pasting and encoding behind: while one frame is rendered, the next are read and the last are finished and written, on threads of
+the same process.
 
 ffmpeg, OpenCV and torch let go of Python's lock while they work, so threads are enough and no picture is copied between processes.
 """
@@ -44,7 +45,8 @@ class Behind(Generic[Item]):
     """Hands items to a function in order on a thread of its own, at most `depth` of them waiting; a context manager.
 
     The function's first error is raised, as it is, by a later `put` or at the end of the context; it gets nothing after that.
-    A clean end waits until everything was consumed; after an error only for the item at work.
+    A clean end waits until everything was consumed; after an error only for the item at work. The function may `put` into another one, whose
+    context is the outer: the errors of both come out here.
     """
 
     def __init__(self, consume: Callable[[Item], None], depth: int) -> None:

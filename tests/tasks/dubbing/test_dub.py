@@ -1,4 +1,7 @@
+import itertools
 import json
+import pkgutil
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
@@ -13,13 +16,15 @@ from schemas.errors import DubmillError, MediaError, SettingsError, StoreError
 from schemas.jobs import Segment
 from schemas.reasons import Reason
 from schemas.settings import DubSettings
+from tasks.dubbing.composite import new_face
 from tasks.dubbing.dub import dub_video
-from tasks.dubbing.generate import Networks
+from tasks.dubbing.generate import Generator, Networks
 from tasks.dubbing.stamp import read_dub_stamp
 from tasks.dubbing.template import FirstPass
 from tasks.dubbing.timeline import played_frames
 from tasks.file_hash import file_hash
 from tasks.media.decode import read_frames
+from tasks.media.encode import VideoWriter
 from tasks.media.probe import probe
 from tasks.places import read_bytes, write_bytes
 from tests.footage import make_speech, make_talking_clip, portrait
@@ -288,13 +293,77 @@ def test_no_input_is_replaced_however_its_place_is_written(
     assert read_bytes(given) == clip.read_bytes()
 
 
+STAGES_OF_PASS_TWO = [
+    "tasks.dubbing.part.crop_face",
+    "tasks.dubbing.generate.Generator.render",
+    "tasks.dubbing.part.new_face",
+    "tasks.dubbing.dub.VideoWriter.write",
+]
+
+
+@pytest.mark.parametrize("stage", STAGES_OF_PASS_TWO)
+@pytest.mark.parametrize("works_first", [0, 1])
 def test_a_dub_that_breaks_leaves_nothing(
-    tmp_path: Path, settings: DubSettings, networks: Networks, clip: Path, speech: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, settings: DubSettings, networks: Networks, clip: Path, speech: Path, monkeypatch: pytest.MonkeyPatch, stage: str, works_first: int
 ) -> None:
-    def broken(*_: object) -> None:
+    """Whichever thread it breaks on, at its first frame or later: its own error comes out, and no thread is left."""
+    threads, calls, works = threading.active_count(), itertools.count(), pkgutil.resolve_name(stage)
+
+    def broken(*given: object) -> object:
+        if next(calls) < works_first:
+            return works(*given)
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr("tasks.dubbing.part.new_face", broken)
-    with pytest.raises(RuntimeError):
-        dub_video(str(clip), str(speech), str(tmp_path / "dub.mp4"), settings, networks=networks)
+    monkeypatch.setattr(stage, broken)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        dub_video(str(clip), str(speech), str(tmp_path / "dub.mp4"), settings.replaced(batch_frames=2), networks=networks)
     assert list(tmp_path.iterdir()) == []
+    assert threading.active_count() == threads
+
+
+def test_rendering_waits_neither_for_pasting_nor_for_encoding(
+    tmp_path: Path, settings: DubSettings, networks: Networks, clip: Path, speech: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first face is pasted, and the first picture written, only when the next batch is being rendered."""
+    second_batch = threading.Event()
+    batches, render, paste, write = itertools.count(), Generator.render, new_face, VideoWriter.write
+    waited: list[bool] = []
+    by_thread: dict[str, set[int]] = {"render": set(), "paste": set(), "write": set()}
+
+    def noted_render(*given: object) -> object:
+        by_thread["render"].add(threading.get_ident())
+        if next(batches) == 1:
+            second_batch.set()
+        return render(*given)
+
+    def late_paste(*given: object) -> object:
+        by_thread["paste"].add(threading.get_ident())
+        waited.append(second_batch.wait(10))
+        return paste(*given)
+
+    def noted_write(*given: object) -> object:
+        by_thread["write"].add(threading.get_ident())
+        return write(*given)
+
+    monkeypatch.setattr(Generator, "render", noted_render)
+    monkeypatch.setattr("tasks.dubbing.part.new_face", late_paste)
+    monkeypatch.setattr(VideoWriter, "write", noted_write)
+    summary = dub_video(str(clip), str(speech), str(tmp_path / "dub.mp4"), settings.replaced(batch_frames=2), networks=networks)
+    assert (len(waited), all(waited), summary.frames) == (12, True, 12)
+    assert [len(threads) for threads in by_thread.values()] == [1, 1, 1]
+    assert len(set.union(*by_thread.values())) == 3
+
+
+def test_people_in_one_picture_are_all_cropped_from_the_source_and_pasted_in_their_order(
+    tmp_path: Path, settings: DubSettings, networks: Networks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, said = make_talking_clip(tmp_path / "clip.mp4", seconds=0.4), str(make_speech(tmp_path / "said.wav", seconds=0.4))
+    cropped: list[list[np.ndarray]] = []
+    monkeypatch.setattr(Generator, "render", lambda _, faces, *__: cropped.append(list(faces)) or np.full_like(faces, 40 * len(cropped)))
+    segments = tuple(Segment(start_s=0.0, end_s=0.4, speech=said, face=face) for face in ("largest", "left"))
+    plain = settings.replaced(match_colour=False, batch_frames=16)
+    dub_video(str(source), said, str(tmp_path / "dub.mp4"), plain, networks=networks, segments=segments)
+    first, second = cropped
+    assert all(np.array_equal(*pair) for pair in zip(first, second, strict=True))  # it is one face, said twice
+    mouth = pictures(tmp_path / "dub.mp4")[5][120:130, 100:156]
+    assert abs(np.median(mouth) - 80) < 10  # the second face

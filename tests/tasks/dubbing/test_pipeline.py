@@ -183,6 +183,29 @@ def test_ctrl_c_leaves_what_waits_unwritten() -> None:
     assert written == [0]
 
 
+@settings(max_examples=200, deadline=5000)
+@given(count=st.integers(0, 20), depths=st.tuples(st.integers(1, 5), st.integers(1, 5)), pasting=places, writing=places, rendering=places)
+def test_one_behind_another_ends_as_one(count: int, depths: tuple[int, int], pasting: int | None, writing: int | None, rendering: int | None) -> None:
+    """Rendered, pasted and written on three threads: the errors of each come out, and what was written is without a gap."""
+    written: list[int] = []
+    failed_at = None
+
+    def write(number: int) -> None:
+        written.append(rendered(number, writing))
+
+    try:
+        with Behind(write, depths[0]) as encoded, Behind[int](lambda number: encoded.put(rendered(number, pasting)), depths[1]) as composed:
+            for number in range(count):
+                composed.put(rendered(number, rendering))
+    except OwnError as error:
+        failed_at = error.args[0]
+    faults = [place for place in (pasting, writing, rendering) if place is not None and place < count]
+    assert written == list(range(len(written)))
+    assert len(written) <= min([count, *faults])
+    assert failed_at in (faults or [None])
+    assert faults or len(written) == count
+
+
 @pytest.mark.parametrize("depth", [0, -1])
 def test_a_depth_of_nothing_is_refused(depth: int) -> None:
     with pytest.raises(ValueError, match="at least 1"):
