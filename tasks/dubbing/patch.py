@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.errors import StoreError
+from schemas.locations import without_secrets
 from tasks.faces.crop import Box
 from tasks.places import join, list_names, remove, write_bytes
 
@@ -20,6 +21,8 @@ Picture = npt.NDArray[np.uint8]
 FloatArray = npt.NDArray[np.float32]
 
 INDEX = "patch.json"
+UNFINISHED = "patch.unfinished"
+"""Stands for the index while pictures are written: pictures in a folder with neither of them are somebody's own."""
 DIGITS = 6
 """Of the frame's number in a file's name: names sort as frames up to eleven hours at 25 a second, which is what editors import by."""
 NAMED = re.compile(r"\d{6,}(-\d+)?\.png")
@@ -38,9 +41,9 @@ class PatchWriter:
 
     patch.json: fps (exact, "30000/1001"), width and height of the video, and frames: a list of {frame, file, box}, the box being
     x0, y0, x1, y1 in the video's pixels, x1 and y1 outside, as large as the picture. It is there only when all pictures are; after an
-    error neither it nor they are. Pictures of an earlier dub that are still there go first; files with other names stay.
-    Frames that show the source alone have no picture, and where several people
-    are dubbed at once the others' names end in -1, -2 and so on. Each file appears whole. Raises StoreError when the place cannot be written.
+    error neither it nor they are. Pictures of an earlier dub that are still there go first; files with other names stay. Frames that show the
+    source alone have no picture, and where several people are dubbed at once the others' names end in -1, -2 and so on. Each file appears
+    whole. Raises StoreError when the place cannot be written, or holds pictures of such names that are of no patch.
     """
 
     def __init__(self, location: str, fps: Fraction, width: int, height: int) -> None:
@@ -50,6 +53,7 @@ class PatchWriter:
 
     def __enter__(self) -> Self:
         self._remove_earlier()
+        write_bytes(join(self.location, UNFINISHED), b"")
         return self
 
     def _remove_earlier(self) -> None:
@@ -58,9 +62,13 @@ class PatchWriter:
             names = list_names(self.location)
         except OSError:  # who may write there, but not look
             return
-        if INDEX in names:
-            remove(join(self.location, INDEX))  # first: it never tells of pictures that are gone
-        for name in filter(NAMED.fullmatch, names):
+        pictures = [name for name in names if NAMED.fullmatch(name)]
+        if pictures and not {INDEX, UNFINISHED} & set(names):
+            raise StoreError(f"{without_secrets(self.location)} holds pictures such as {pictures[0]} that are of no patch; give the patch another folder.")
+        if INDEX in names:  # first: it never tells of pictures that are gone
+            write_bytes(join(self.location, UNFINISHED), b"")
+            remove(join(self.location, INDEX))
+        for name in pictures:
             remove(join(self.location, name))
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -68,12 +76,14 @@ class PatchWriter:
             self._remove_written()
             return
         write_bytes(join(self.location, INDEX), json.dumps({**self._video, "frames": self._index()}).encode())
+        remove(join(self.location, UNFINISHED))
 
     def _remove_written(self) -> None:
         """Takes away the pictures of a dub that broke off; where that fails, too, the next dub does it."""
         with suppress(StoreError, OSError):  # the error that broke it off is the one to be told
             for frame, part, *_ in self._numbers():
                 remove(join(self.location, _name(frame, part)))
+            remove(join(self.location, UNFINISHED))
 
     def write(self, frame: int, face: Picture, box: Box, part: int = 0) -> None:
         """Writes the face (h, w, 4) uint8 BGRA of an output frame, h × w being the box in whole pixels; part: which of several speakers."""

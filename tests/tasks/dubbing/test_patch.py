@@ -89,12 +89,19 @@ def test_a_patch_that_broke_off_leaves_nothing(location: str, breaks: type[BaseE
 
 def test_what_a_killed_dub_left_goes_with_the_next_and_what_is_not_of_a_patch_stays(location: str) -> None:
     others = {"000003_graded.png", "3.png", "logo.png", "000003.jpg", "notes.txt"}
-    for name in (*others, "000007.png", "000007-1.png", "1000000.png"):  # no index: nobody was left to write it
+    for name in (*others, "000007.png", "000007-1.png", "1000000.png", "patch.unfinished"):  # nobody was left to write an index
         places.write_bytes(places.join(location, name), b"")
     write_patch(location, frames=2)
     assert names_in(location) == others | {"000000.png", "000001.png", "patch.json"}
     write_patch(location, frames=1, parts=2)
     assert names_in(location) == others | {"000000.png", "000000-1.png", "patch.json"}
+
+
+def test_pictures_of_somebodys_own_are_left_alone(location: str) -> None:
+    places.write_bytes(places.join(location, "000007.png"), b"")
+    with pytest.raises(StoreError, match=r"000007\.png that are of no patch; give the patch another folder"):
+        write_patch(location, frames=1)
+    assert names_in(location) == {"000007.png"}
 
 
 def test_when_removing_fails_too_the_error_that_broke_it_off_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
