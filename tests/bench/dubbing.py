@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 
 import torch
+from imageio_ffmpeg import get_ffmpeg_exe
 
 from models import LandmarkGenerator, Renderer
 from models.checkpoint import save_checkpoint
@@ -30,6 +31,8 @@ from tasks.dubbing.generate import Networks
 from tests.footage import make_speech, make_talking_clip
 from tests.tasks.dubbing.random_networks import write_random_networks
 
+DRAWN_S = 60.0
+"""Seconds of footage that are drawn; longer videos repeat them."""
 MEGABYTE = 1024
 """Kilobytes, which `ru_maxrss` counts."""
 
@@ -37,7 +40,11 @@ MEGABYTE = 1024
 def footage(folder: Path, seconds: float, height: int, video_seconds: float | None = None) -> tuple[Path, Path]:
     """A video and a speech of one length, or a video of its own; the picture is 16 to 9."""
     size, long_s = (round(height * 16 / 9 / 2) * 2, height), video_seconds or seconds
-    return make_talking_clip(folder / f"{long_s:g}-{height}.mp4", long_s, size=size), make_speech(folder / f"{seconds:g}.wav", seconds)
+    drawn = make_talking_clip(folder / f"drawn-{long_s:g}-{height}.mp4", min(long_s, DRAWN_S), size=size)
+    video = folder / f"{long_s:g}-{height}.mp4"
+    repeated = ["-stream_loop", "-1", "-i", drawn, "-t", f"{long_s:g}", "-c", "copy", video]
+    subprocess.run([get_ffmpeg_exe(), "-v", "error", "-protocol_whitelist", "file", *repeated], check=True)
+    return video, make_speech(folder / f"{seconds:g}.wav", seconds)
 
 
 def random_networks(folder: Path, preset: str) -> DubSettings:
