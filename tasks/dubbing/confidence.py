@@ -34,7 +34,7 @@ BY_EXCESS = ([0.15, 1.0], [1.0, 0.4])
 OWN_RANGE = (1.0, 99.0)
 """Percentiles of the person's own lip openings that bound the range: single frames may be misread."""
 LEAST_RANGE = 0.02
-"""Smallest range of lip openings, in shares of the box: a still picture has none."""
+"""Range of lip openings, in shares of the box, under which nothing is known of what the person's mouth does: a still picture's, a silent video's."""
 SOURCE_TRUST = 0.5
 """Trust in a frame that shows the source: it looks right, but its lips say something else."""
 WORST_SHARE = 0.25
@@ -158,11 +158,12 @@ def _same(numbers: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
 
 
 def _excess(lip_openings: FloatArray, own_content: FloatArray) -> Numbers:
-    """How far openings (n,) lie outside of the person's own range, in ranges: 0 inside it."""
+    """How far openings (n,) lie outside of the person's own range, in ranges: 0 inside it, and where it is not known."""
     own = np.concatenate([np.linalg.norm(piece[:, :, UPPER_LIP] - piece[:, :, LOWER_LIP], axis=1) for piece in pieces_of(own_content)])
     own = own[np.isfinite(own)]
     if len(own) == 0:
         return np.zeros(len(lip_openings))
     low, high = np.percentile(own, OWN_RANGE)
-    beyond = np.maximum(lip_openings - high, low - lip_openings)
-    return np.maximum(beyond, 0.0) / max(float(high - low), LEAST_RANGE)
+    if high - low < LEAST_RANGE:
+        return np.zeros(len(lip_openings))
+    return np.maximum(np.maximum(lip_openings - high, low - lip_openings), 0.0) / float(high - low)

@@ -72,6 +72,11 @@ def test_a_mouth_as_this_person_never_makes_it_is_doubted() -> None:
     assert per_second(judged(known(), opening=0.125), FPS)[0] == 1.0  # a little beyond is speech
 
 
+def test_of_a_still_picture_nothing_is_known_of_what_its_mouth_does() -> None:
+    still = known(content=np.repeat(known().content[:1], 75, axis=0))
+    assert per_second(judged(still, opening=0.25), FPS) == (1.0, 1.0, 1.0)
+
+
 def test_where_the_source_is_shown_nothing_generated_can_look_wrong() -> None:
     turned = known(yaw_deg=np.full(75, 80, np.float32), tracks=np.zeros(75, np.int32))
     result = judged(turned, share=0.0)
