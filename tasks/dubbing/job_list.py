@@ -143,30 +143,32 @@ def _unknown_columns(rows: list[Row]) -> Iterator[str]:
 
 
 def _check_rows(rows: list[Row], out: str, folder: str) -> tuple[list[DubJob], list[str]]:
+    """The jobs of rows that say enough to be compared with others, and the faults of all."""
     jobs, faults = [], []
     for number, row in enumerate(rows, start=1):
-        try:
-            jobs.append(_job(row, out, folder))
-        except SettingsError as error:
-            faults.append(f"row {number}: {error}")
+        job, of_the_row = _job(row, out, folder)
+        if job is not None:
+            jobs.append(job)
+        if of_the_row:
+            faults.append(f"row {number}: {'; '.join(of_the_row)}")
     return jobs, faults
 
 
-def _job(row: Row, out: str, folder: str) -> DubJob:
-    """A row's job. Empty cells count as not given. SettingsError with all faults of the row, no sentence of its own."""
+def _job(row: Row, out: str, folder: str) -> tuple[DubJob | None, list[str]]:
+    """A row's job, None where it is none, and its faults. Empty cells count as not given."""
     for name, fault in ((TOO_MANY, "it has more cells than there are columns"), (NO_OBJECT, f"it is no JSON object: {row.get(NO_OBJECT)}")):
         if name in row:
-            raise SettingsError(fault)
+            return None, [fault]
     given = {name: _as_text(value) if name in TEXTS else value for name, value in row.items() if not _is_empty(value)}
     faults = [f"{name} holds a zero byte, which no file's name can have" for name, value in given.items() if isinstance(value, str) and "\0" in value]
+    if faults:
+        return None, faults
     settings = _settings({name: given[name] for name in given.keys() & OF_A_ROW}, folder, faults)
     values = {name: given[name] for name in given.keys() & OF_THE_JOB} | {"settings": settings}
     job = _checked_job(_with_segments(values, folder, faults), folder, faults)
     if job is not None:
         faults += _out_faults(job, out)
-    if faults or job is None:
-        raise SettingsError("; ".join(faults))
-    return job
+    return job, faults
 
 
 def _is_empty(value: object) -> bool:
