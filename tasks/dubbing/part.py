@@ -100,22 +100,7 @@ class Part:
 
     def faces(self, batch: list[tuple[int, Picture]]) -> dict[int, Picture]:
         """The generated faces (S, S, 3), by frame, of those of some consecutive output frames (number, picture) in which the part speaks."""
-        return self._rendered([(frame, picture) for frame, picture in batch if self.share_of(frame) > 0])
-
-    def pasted(self, frame: int, picture: Picture, face: Picture) -> Picture:
-        """An output frame's picture with the frame's generated face in it, which goes to the patch, too. One thread at a time, which may be another."""
-        with self._watch.stage("composite"):
-            return self._pasted(frame, picture, face)
-
-    def _pasted(self, frame: int, picture: Picture, face: Picture) -> Picture:
-        mine = frame - self.frames.start
-        box = self._spoken.box(mine)
-        new = new_face(picture, face, box, self._spoken.contours(mine), self._finish)
-        if self._patch is not None:
-            self._patch.write(frame, with_alpha(new.face, new.mask * self.share_of(frame)), box, self._number)
-        return new.pasted(picture, self.share_of(frame))
-
-    def _rendered(self, batch: list[tuple[int, Picture]]) -> dict[int, Picture]:
+        batch = [(frame, picture) for frame, picture in batch if self.share_of(frame) > 0]
         if not batch:
             return {}
         mine = [frame - self.frames.start for frame, _ in batch]
@@ -125,6 +110,16 @@ class Part:
         with self._watch.stage("render"):
             faces = self._generator.render(crops, sketches, self._spoken.mels(mine))
         return dict(zip((frame for frame, _ in batch), faces, strict=True))
+
+    def pasted(self, frame: int, picture: Picture, face: Picture) -> Picture:
+        """An output frame's picture with the frame's generated face in it, which goes to the patch, too. One thread at a time, which may be another."""
+        with self._watch.stage("composite"):
+            mine, share = frame - self.frames.start, self.share_of(frame)
+            box = self._spoken.box(mine)
+            new = new_face(picture, face, box, self._spoken.contours(mine), self._finish)
+            if self._patch is not None:
+                self._patch.write(frame, with_alpha(new.face, new.mask * share), box, self._number)
+            return new.pasted(picture, share)
 
 
 def generator_of(settings: DubSettings, networks: Networks) -> Generator:
