@@ -11,3 +11,7 @@ CLUSTER_PYTHON_VARIABLE = "DUBMILL_CLUSTER_PYTHON"
 RUN_VARIABLE = "DUBMILL_RUN"
 """Environment variable: the name of a training run, the same over the retries of a job and another for each new run.
 A named run goes on from its own state, and replaces another's."""
+SUBMISSION_VARIABLE = "DUBMILL_SUBMISSION"
+"""Environment variable: the submission id of this job at Ray, for log lines and metrics."""
+DAG_RUN_VARIABLE = "DUBMILL_DAG_RUN"
+"""Environment variable: `<dag>/<run>/<task>`, the Airflow task that this job belongs to, for log lines, metrics and lineage."""
