@@ -15,7 +15,7 @@ from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, Asset, Param, task
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
-from dags.defaults import RESULTS_FOLDER, START_DATE, TASK_DEFAULTS, settings_param
+from dags.defaults import MOST_MAPPED, POOL_GPU, RESULTS_FOLDER, START_DATE, TASK_DEFAULTS, THIS_RUN, deadline_of, settings_param
 from dags.operators.ray_job import RayJobOperator
 from schemas.errors import SettingsError
 from schemas.locations import reachable
@@ -32,7 +32,7 @@ QUIET_S = 60.0
 """A local list that was changed less long ago may still be being written: it is left for the next run."""
 BY_HAND = "manual"
 """The type of such a run in Airflow."""
-AT_WORK = ("running", "queued")
+AT_WORK = ["running", "queued"]
 """States of a run that may still end what it began."""
 COUNTS = ("jobs", "already_done", "done")
 """Numbers of a job's summary that are added up over the lists of a run."""
@@ -42,20 +42,24 @@ DOCUMENTATION = """
 Runs the Ray job `ray_jobs.dub` once for each job list: it dubs each pair, and writes a row of results for each, done or failed
 with a reason. Jobs that an earlier run finished are not done again.
 
+1. **`find_lists`** gives the lists that are new or were changed since they were done, {most} at most; what is left over is for the next run,
+   and said in its log. A list that another run is at is left to it, one that failed is tried again, and a local one that was changed within
+   the last minute is left for the next run, lest it be half written. A run by hand does not wait for that, and takes a single list also when
+   it was done before.
+2. **`dub`** is the Ray job, once for each list, {at_a_time} at a time. It takes a slot of the pool `{pool}`. A list that is refused fails alone.
+3. **`note`** remembers the lists that were done and updates the asset `dubs` with the counts of the run: lists, jobs, already done,
+   done, failed by reason, and the folders of the result tables. It is skipped when no job was left to do.
+4. **`every_list`** does nothing; it is red when a `dub` failed, and with it the run.
+
 * **`jobs` of the settings** is one list (.csv, .jsonl, .parquet), or a folder or s3:// prefix into which lists are dropped. Each
   list of a folder gets a folder of its own name below `out`: `out/monday.csv/`.
 * **Schedule:** none unless the environment variable `DUBMILL_BULK_SCHEDULE` gives one, for example `*/5 * * * *`.
-* **`find_lists`** gives the lists that are new or were changed since they were done. A list that another run is at is left to it,
-  one that failed is tried again, and a local one that was changed within the last minute is left for the next run, lest it be half
-  written. A run by hand waits for nothing, and takes a single list in any case.
-* **`dub`** is mapped over the lists, 4 at a time. A list that is refused fails alone.
-* **`note`** remembers the lists that were done and updates the asset `dubs` with the counts of the run: lists, jobs, already done,
-  done, failed by reason, and the folders of the result tables.
-* **Parameters:** `settings`, the YAML file of `dubmill bulk-dub --settings`; `again`, whether lists that were done are begun again,
-  which tries their failed jobs anew.
-* **When it fails:** the log of the failed `dub` ends with its job's last lines, and `every_list` shows the run as failed. One bad
-  pair never fails a list.
-"""
+* **Parameters:** `settings`, the YAML file of `dubmill bulk-dub --settings`. For one run only: `only`, the name of the one list of the
+  folder that is looked at; and `again`, whether lists that were done are begun again, which tries their failed jobs anew.
+* **When it fails:** the log of the failed `dub` ends with the sentence of its job and that job's last lines. A list with a fault is refused
+  as a whole, and all its faults are named there: mend it and drop it again. One bad pair never fails a list; it is a row of the results. Each
+  task is tried again {retries} times, and a try finds a job that still runs; what is done of a list is not done again.
+""".format(most=MOST_MAPPED, at_a_time=CONCURRENT_LISTS, pool=POOL_GPU, retries=TASK_DEFAULTS["retries"])
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,8 @@ class JobList:
         return f"list-{hashlib.sha256(self.location.encode()).hexdigest()[:32]}"
 
 
-@task(inlets=[DUBS])  # type: ignore[untyped-decorator]  # Airflow is not in the environment that checks types
+# One at a time, of all runs: two that look at once would both begin a list.
+@task(inlets=[DUBS], max_active_tis_per_dag=1)  # type: ignore[untyped-decorator]  # Airflow is not in the environment that checks types
 def find_lists(settings: str, *, params: Any = None, dag_run: Any = None, ti: Any = None, asset_state_store: Any = None) -> list[dict[str, Any]]:
     """The settings that differ from one Ray job to the next: of each list that is to be begun, its place and its output folder."""
     checked = _checked(settings)
@@ -81,16 +86,33 @@ def find_lists(settings: str, *, params: Any = None, dag_run: Any = None, ti: An
     by_hand = dag_run.run_type == BY_HAND
 
     def is_at_work(run_id: str) -> bool:
-        return run_id != dag_run.run_id and ti.get_dagrun_state(dag_id=dag_run.dag_id, run_id=run_id) in AT_WORK
+        return run_id != dag_run.run_id and bool(ti.get_dr_count(dag_id=dag_run.dag_id, run_ids=[run_id], states=AT_WORK))
 
-    begun = []
-    for found in [JobList(checked.jobs, "")] if is_one and by_hand else lists_at(checked.jobs):
-        anew = params["again"]
-        if (is_one and by_hand) or is_due(found, memory.get(found.key) or {}, is_at_work, anew=anew, now_s=None if by_hand else time.time()):
-            memory.set(found.key, {"version": found.version, "run_id": dag_run.run_id, "done": False})
-            begun.append({"jobs": found.location, "out": checked.out if is_one else f"{checked.out.rstrip('/')}/{_name(found.location)}"})
-    log.info("%d lists are begun: %s", len(begun), ", ".join(overrides["jobs"] for overrides in begun))
-    return begun
+    def is_begun(found: JobList) -> bool:
+        anew = params["again"] or (is_one and by_hand)
+        return is_due(found, memory.get(found.key) or {}, is_at_work, anew=anew, now_s=None if by_hand else time.time())
+
+    looked_at = [JobList(checked.jobs, "")] if is_one and by_hand else lists_at(checked.jobs)
+    begun = at_most(MOST_MAPPED, [found for found in named(params["only"] or "", looked_at) if is_begun(found)])
+    for found in begun:
+        memory.set(found.key, {"version": found.version, "run_id": dag_run.run_id, "done": False})
+    log.info("%d lists are begun: %s", len(begun), ", ".join(found.location for found in begun))
+    return [{"jobs": found.location, "out": checked.out if is_one else f"{checked.out.rstrip('/')}/{_name(found.location)}"} for found in begun]
+
+
+def named(name: str, lists: list[JobList]) -> list[JobList]:
+    """The list of that name, or all where no name is given. Raises AirflowFailException when there is no such list."""
+    chosen = [found for found in lists if not name or _name(found.location) == name]
+    if name and not chosen:
+        raise AirflowFailException(f"There is no list {name} among the {len(lists)} lists that were found.")
+    return chosen
+
+
+def at_most(number: int, due: list[JobList]) -> list[JobList]:
+    """The first lists that are due; the log tells of the others, which stay due."""
+    if len(due) > number:
+        log.warning("%d lists are due, and a run takes %d; the next run takes the others. Without a schedule, start it by hand.", len(due), number)
+    return due[:number]
 
 
 def is_due(found: JobList, known: dict[str, Any], is_at_work: Callable[[str], bool], *, anew: bool, now_s: float | None) -> bool:
@@ -175,9 +197,23 @@ with DAG(
     catchup=False,
     max_active_runs=CONCURRENT_LISTS,
     default_args=TASK_DEFAULTS,
+    deadline=deadline_of("bulk_dubbing"),
     params={
         "settings": settings_param("bulk_dubbing"),
-        "again": Param(default=False, type="boolean", title="Again", description="Lists that were done are begun again: what failed is tried anew."),
+        "only": Param(
+            "",
+            type=["null", "string"],
+            title="Only this list",
+            description="File name of one list of the folder, for example monday.csv. Nothing: all that are due.",
+            section=THIS_RUN,
+        ),
+        "again": Param(
+            default=False,
+            type="boolean",
+            title="Again",
+            description="Lists that were done are begun again: what failed is tried anew.",
+            section=THIS_RUN,
+        ),
     },
     tags=["dubmill", "dubbing"],
     doc_md=DOCUMENTATION,
@@ -189,6 +225,7 @@ with DAG(
         settings="{{ params.settings }}",
         settings_class=BulkDubSettings,
         results=RESULTS_FOLDER,
+        pool=POOL_GPU,
         max_active_tis_per_dagrun=CONCURRENT_LISTS,
         map_index_template="{{ task.overrides['jobs'] }}",
     ).expand(overrides=lists)

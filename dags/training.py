@@ -11,7 +11,7 @@ from airflow.sdk import DAG, Asset, Param, task
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from dags.assets import CORPUS
-from dags.defaults import RESULTS_FOLDER, SETTINGS_FOLDER, START_DATE, TASK_DEFAULTS, settings_param
+from dags.defaults import POOL_CPU, POOL_GPU, RESULTS_FOLDER, SETTINGS_FOLDER, START_DATE, TASK_DEFAULTS, THIS_RUN, deadline_of, settings_param
 from dags.operators.ray_job import RayJobOperator
 from schemas.checkpoints import Kind
 from schemas.errors import SettingsError
@@ -51,13 +51,18 @@ DOCUMENTATION = """
 5. **`announce`** updates the asset `{kind}` with version, score and metrics, only if the model was published. Otherwise it is
    skipped, the run succeeds, and the log says by how much the new weights lost.
 
-* **Runs** when the asset `corpus` was published, or by hand.
+* **Runs** when the asset `corpus` was published, or by hand; one run at a time. Runs that come meanwhile wait, and what they would have
+  learnt from adds up.
 * **Parameters:** `settings`, the YAML file of `dubmill train {kind} --settings`; `publish`, a YAML file that says where
   models are published, which licences the sources have, and what gain is asked for (`models`, `licences`, `min_gain_share`, `device`);
-  `selection`, a YAML file of `dubmill corpus snapshot --settings`, or nothing for the default selection; `min_new_clips`; `hold_back`.
+  `selection`, a YAML file of `dubmill corpus snapshot --settings`, or nothing for the default selection; `min_new_clips`. For one run
+  only: `hold_back`; `steps`, in place of those in the settings file.
+* **Pools:** `train` and `publish` take a slot of `{gpu}`, `freeze` one of `{cpu}`.
 * **Cleaning up:** the runs' folders below `out` stay until you remove them (`rm -r`, `aws s3 rm --recursive`); what is published is
   a copy, so all may go but that of a run that still trains, waits for `publish`, or is to be trained on.
-* **When it fails:** the task's log ends with the job's last lines.
+* **When it fails:** the task's log ends with the sentence of its job and that job's last lines. Each task is tried again {retries} times, and a
+  try finds a job that still runs. After that mend what the sentence names, and wait for the next event of the corpus or start a run by hand.
+  A cleared `train` starts from its first step again: raise the retries (`DUBMILL_TASK_RETRIES`) where machines are often lost.
 """
 
 
@@ -74,21 +79,29 @@ def training_dag(dag_id: str, kind: Kind, model: Asset, title: str) -> DAG:
         catchup=False,
         max_active_runs=1,
         default_args=TASK_DEFAULTS,
+        deadline=deadline_of(dag_id),
         params=_params(dag_id),
         tags=["dubmill", "training"],
-        doc_md=DOCUMENTATION.format(title=title, kind=kind, name=kind.replace("-", "_")),
+        doc_md=_documentation(kind, title),
     ) as dag:
-        plan = gate(kind, "{{ params.settings }}", "{{ params.publish }}", "{{ params.selection }}")
+        plan = gate(kind, "{{ params.settings }}", "{{ params.publish }}", "{{ params.selection or '' }}")
         freeze = RayJobOperator(
-            task_id="freeze", job="freeze_snapshot", settings_class=FreezeSettings, overrides=plan["freeze"], results=RESULTS_FOLDER, multiple_outputs=True
+            task_id="freeze",
+            job="freeze_snapshot",
+            settings_class=FreezeSettings,
+            overrides=plan["freeze"],
+            results=RESULTS_FOLDER,
+            pool=POOL_CPU,
+            multiple_outputs=True,
         )
         train = RayJobOperator(
             task_id="train",
             job=dag_id,
             settings="{{ params.settings }}",
             settings_class=SETTINGS[kind],
-            overrides={"out": plan["run"], "snapshot": freeze.output["snapshot"]},
+            overrides={"out": plan["run"], "snapshot": freeze.output["snapshot"], "steps": plan["steps"]},
             results=RESULTS_FOLDER,
+            pool=POOL_GPU,
         )
         publish = RayJobOperator(
             task_id="publish",
@@ -97,10 +110,16 @@ def training_dag(dag_id: str, kind: Kind, model: Asset, title: str) -> DAG:
             settings_class=PublishSettings,
             overrides=plan["publish"],
             results=RESULTS_FOLDER,
+            pool=POOL_GPU,
         )
         train >> [remember(plan["seen"]), publish]
         announce.override(outlets=[model])(model.name, publish.output)
     return dag
+
+
+def _documentation(kind: Kind, title: str) -> str:
+    name = kind.replace("-", "_")
+    return DOCUMENTATION.format(title=title, kind=kind, name=name, cpu=POOL_CPU, gpu=POOL_GPU, retries=TASK_DEFAULTS["retries"])
 
 
 def _params(dag_id: str) -> dict[str, Param]:
@@ -112,15 +131,38 @@ def _params(dag_id: str) -> dict[str, Param]:
             minLength=1,
             title="Publishing",
             description="Path or URI of the YAML file that says where models are published; Airflow and the Ray cluster must both reach it.",
+            section="Settings",
         ),
         "selection": Param(
             os.environ.get("DUBMILL_SELECTION", ""),
-            type="string",
+            type=["null", "string"],
             title="Selection",
             description="Path or URI of a YAML file of `dubmill corpus snapshot --settings`; nothing: the default selection.",
+            section="Settings",
         ),
-        "min_new_clips": Param(MIN_NEW_CLIPS, type="integer", minimum=1, title="New clips", description="Training starts when there are so many."),
-        "hold_back": Param(default=False, type="boolean", title="Hold back", description="A run by hand, too, waits for so many new clips."),
+        "min_new_clips": Param(
+            MIN_NEW_CLIPS,
+            type="integer",
+            minimum=1,
+            title="New clips",
+            description="By how many clips the corpus must have grown since the last training.",
+            section="Settings",
+        ),
+        "hold_back": Param(
+            default=False,
+            type="boolean",
+            title="Hold back",
+            description="A run by hand, too, waits for so many new clips.",
+            section=THIS_RUN,
+        ),
+        "steps": Param(
+            None,
+            type=["null", "integer"],
+            minimum=1,
+            title="Steps",
+            description="Steps of this training. Nothing: as the settings file says.",
+            section=THIS_RUN,
+        ),
     }
 
 
@@ -140,7 +182,7 @@ def gate(
 
     `seen` is for `remember`: the corpus counts as trained on when it was.
     """
-    plan = planned(kind, settings, publish, selection, dag_run.run_id)
+    plan = planned(kind, settings, publish, selection, dag_run.run_id, params["steps"])
     store = plan["freeze"]["store"]
     clips = clips_in(store, inlet_events[CORPUS])
     memory = asset_state_store[CORPUS]
@@ -166,8 +208,8 @@ def remember_store(memory: Any, dag_id: str, store: str, now: dict[str, Any]) ->
     memory.set(dag_id, {**(memory.get(dag_id) or {}), store: now})
 
 
-def planned(kind: Kind, settings: str, publish: str, selection: str, run_id: str) -> dict[str, Any]:
-    """The settings of this run's jobs that are not in their files: of `freeze`, of `publish`, and the folder of the `run`.
+def planned(kind: Kind, settings: str, publish: str, selection: str, run_id: str, steps: int | None = None) -> dict[str, Any]:
+    """The settings of this run's jobs that are not in their files: of `freeze`, of `publish`, the `steps`, and the folder of the `run`.
 
     Raises AirflowFailException for settings of any of the jobs that cannot be used.
     """
@@ -178,6 +220,7 @@ def planned(kind: Kind, settings: str, publish: str, selection: str, run_id: str
     chosen = _checked(SnapshotSettings, selection, {"name": ""}).model_dump(mode="json") if selection else {}
     return {
         "run": run,
+        "steps": steps or training.steps,
         "freeze": {"store": training.store, "snapshot": training.snapshot, "selection": chosen},
         "publish": {"kind": kind, "run": run, "store": training.store},
     }

@@ -130,6 +130,35 @@ class FrozenSummary(Settings):
     clips: dict[Split, int]
 
 
+class CollectedCounts(Settings):
+    """What collecting garbage deleted, or would delete."""
+
+    dry_run: bool
+    batches: int = Field(description="finished batches that no snapshot names")
+    clips: int = Field(description="clips in those batches")
+    sources_new_again: int = Field(description="sources of those batches, which the next ingest that meets them reads again")
+    leftovers: int = Field(description="batches that killed runs began and none finished")
+    stray_files: int = Field(description="shards in which no clip lies, and temporary files")
+    freed_bytes: int
+    kept_for_lack_of_snapshots: int = Field(description="finished batches that stay because the store has no snapshot at all, which would name them")
+
+
+class VerifiedCounts(Settings):
+    """What was read back and found sound."""
+
+    batches: int = Field(description="batches read back")
+    of_batches: int = Field(description="finished batches of the store")
+    unfinished: int = Field(description="batches that are planned and not finished: the next ingest goes on with them")
+
+
+class MaintainSummary(Settings):
+    """What keeping a store in order came to; nothing where a step was not asked for."""
+
+    store: str
+    gc: CollectedCounts | None = None
+    verify: VerifiedCounts | None = None
+
+
 class PublishSummary(Settings):
     """Whether a trained network was published."""
 

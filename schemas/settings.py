@@ -313,6 +313,22 @@ class FreezeSettings(Settings):
     selection: SnapshotSettings = SnapshotSettings()
 
 
+class MaintainSettings(Settings):
+    """The jobs that keep a corpus store in order: `corpus gc` and `corpus verify` on a schedule."""
+
+    store: str = Field(description="corpus store", json_schema_extra=LOCATION)
+    steps: tuple[Literal["gc", "verify"], ...] = Field(
+        default=("gc", "verify"),
+        min_length=1,
+        description="gc: deletes batches that no snapshot names and what killed runs left behind; verify: reads batches back",
+    )
+    older_than_days: float = Field(default=30.0, ge=0, description="gc leaves alone what is younger, in days")
+    dry_run: bool = Field(default=False, description="gc says what it would delete, and deletes nothing")
+    verify_batches: int | None = Field(
+        default=100, ge=1, description="most batches that are read back in a run, others each day; none: all. Snapshots and plans are all looked at"
+    )
+
+
 class ModelsSettings(Settings):
     """Where models are published, and what it takes: the same for both networks."""
 

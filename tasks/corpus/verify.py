@@ -3,9 +3,9 @@
 import tarfile
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -32,6 +32,25 @@ Rows = dict[str, dict[str, Any]]
 """Rows of `clips` by clip_id."""
 HeldClips = dict[str, frozenset[str]]
 """clip_ids by batch."""
+
+
+class BatchTask(NamedTuple):
+    """A finished batch that is to be read back, and the names of its face shards."""
+
+    store: str
+    batch: str
+    shards: tuple[str, ...]
+
+
+class VerifiedBatch(NamedTuple):
+    """What reading a batch back has found, and the clips that it holds; none where its table of them cannot be read."""
+
+    batch: str
+    faults: tuple[str, ...]
+    clip_ids: frozenset[str]
+
+
+Spread = Callable[[Callable[[BatchTask], VerifiedBatch], Iterable[BatchTask]], Iterable[VerifiedBatch]]
 PICTURE_LISTS = ("faces_offset", "faces_size", "faces_crc32")
 """Columns of `clips` with a number for each frame."""
 
@@ -41,7 +60,7 @@ def unfinished_batches(uri: str) -> int:
     return len(set(planned_batches(uri)).difference(CorpusStore.open(uri).batches()))
 
 
-def verify_store(uri: str, progress: Progress) -> list[str]:
+def verify_store(uri: str, progress: Progress, batches: Collection[str] | None = None, spread: Spread = map) -> list[str]:
     """Faults of a store, each a sentence; none: it is sound. Raises StoreError when there is no store.
 
     Looks for missing and cut files, damaged pages, pictures and sound, byte ranges that miss their picture, rows that are not
@@ -49,17 +68,29 @@ def verify_store(uri: str, progress: Progress) -> list[str]:
     that are neither kept nor turned away, shards of a finished batch that no clip lies in, and snapshots that are not as they were
     written or name clips that are not there. A flipped bit is found wherever it is, but in the zeros that fill up a tar file, in
     `retry_of` of a plan, and in the settings of a store that has no batch.
+
+    batches: the finished ones that are read back; None: all. Plans that are not finished, and snapshots, are looked at in any case.
+    spread: gives what a function makes of each of several tasks, in their order, as `map` does; a cluster may share them out.
     """
     store = CorpusStore.open(uri)
-    batches = store.batches()
+    chosen = [batch for batch in store.batches() if batches is None or batch in batches]
     shards = _shards_by_batch(store)
     held: HeldClips = {}
-    faults = list(_unfinished_plan_faults(store, set(batches)))
-    for done, batch in enumerate(batches):
-        progress(done, len(batches), f"batch {batch}")
-        faults += [f"Batch {batch}: {fault}" for fault in _batch_faults(store, batch, shards.get(batch, []), held)]
-    progress(len(batches), len(batches), "batches")
+    faults = list(_unfinished_plan_faults(store, set(store.batches())))
+    for done, verified in enumerate(spread(verify_batch, [BatchTask(uri, batch, tuple(shards.get(batch, ()))) for batch in chosen])):
+        progress(done, len(chosen), f"batch {verified.batch}")
+        faults += [f"Batch {verified.batch}: {fault}" for fault in verified.faults]
+        held[verified.batch] = verified.clip_ids
+    progress(len(chosen), len(chosen), "batches")
     return faults + [f"Snapshot {name}: {fault}" for name in _snapshot_names(store) for fault in _snapshot_faults(store, name, held)]
+
+
+def verify_batch(task: BatchTask) -> VerifiedBatch:
+    """Reads a finished batch back. Raises StoreError when the store cannot be reached."""
+    store = CorpusStore.open(task.store)
+    held: HeldClips = {}
+    faults = tuple(_batch_faults(store, task.batch, list(task.shards), held))
+    return VerifiedBatch(task.batch, faults, held.get(task.batch, frozenset()))
 
 
 def _unfinished_plan_faults(store: CorpusStore, finished: set[str]) -> Iterator[str]:
@@ -143,9 +174,19 @@ def _snapshot_faults(store: CorpusStore, name: str, held: HeldClips) -> Iterator
     except (OSError, StoreError) as error:
         yield f"It cannot be read: {error}"
         return
-    lost = [clip.clip_id for clip in clips if clip.clip_id not in held.get(clip.batch, frozenset())]
+    for batch in {clip.batch for clip in clips} - held.keys():
+        held[batch] = _clip_ids(store, batch)
+    lost = [clip.clip_id for clip in clips if clip.clip_id not in held[clip.batch]]
     if lost:
         yield f"It names {len(lost)} clips that are not in the store, the first of them {lost[0]}."
+
+
+def _clip_ids(store: CorpusStore, batch: str) -> frozenset[str]:
+    """The clips of a batch that was not read back; none where it is lost."""
+    try:
+        return frozenset(store.table(layout.CLIPS, batch, ["clip_id"])["clip_id"].to_pylist())
+    except StoreError:
+        return frozenset()
 
 
 def _row_groups(store: CorpusStore, folder: str, batch: str) -> Iterator[pa.Table]:

@@ -16,9 +16,8 @@ atexit.register(shutil.rmtree, os.environ["AIRFLOW_HOME"], ignore_errors=True)
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 os.environ["AIRFLOW__CORE__DAGS_FOLDER"] = str(REPOSITORY / "dags")
 os.environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = f"sqlite:///{os.environ['AIRFLOW_HOME']}/airflow.db"
-OURS = ("SETTINGS", "RESULTS", "INGEST_SCHEDULE", "TASK_RETRIES", "CLUSTER_PYTHON", "TRAIN_MIN_NEW_CLIPS", "SELECTION", "BULK_SCHEDULE")
-for name in OURS:
-    os.environ.pop(f"DUBMILL_{name}", None)
+for name in [name for name in os.environ if name.startswith("DUBMILL_")]:
+    del os.environ[name]
 
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:

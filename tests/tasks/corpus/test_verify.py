@@ -49,6 +49,25 @@ def test_no_store_is_an_error(tmp_path: Path) -> None:
         verify_store(str(tmp_path), silent)
 
 
+def test_only_the_batches_that_are_asked_for_are_read_back(store: Path) -> None:
+    frozen(store)
+    batches = CorpusStore.open(str(store)).batches()
+    damaged = clips_table(store).stem
+    path = store / "audio" / f"{damaged}.parquet"
+    flip(path, path.stat().st_size // 2)
+    assert verify_store(str(store), silent, [batch for batch in batches if batch != damaged]) == []
+    (fault,) = verify_store(str(store), silent, [damaged])
+    assert fault.startswith(f"Batch {damaged}: Its table audio")
+
+
+def test_a_snapshot_is_looked_at_though_its_batches_are_not_read_back(store: Path) -> None:
+    frozen(store)
+    clips_table(store).unlink()
+    (fault,) = verify_store(str(store), silent, [])
+    assert "It names" in fault
+    assert "clips that are not in the store" in fault
+
+
 def rewritten(path: Path, change: Callable[[pa.Table], pa.Table]) -> None:
     """Changes a table and seals it again."""
     table = change(pq.read_table(path).replace_schema_metadata(None))
