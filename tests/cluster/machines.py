@@ -170,4 +170,3 @@ def _ip(*arguments: str) -> None:
 
 def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(DIE_WITH_PARENT, signal.SIGKILL)
-
