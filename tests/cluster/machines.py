@@ -49,7 +49,7 @@ class Machine:
         """Starts a command as the machine's own; it ends, with all its descendants, when the test's process does. Its output is in `<folder>/log`."""
         words = [str(word) for word in command]
         if self.namespace:
-            words = [*_entry(self.namespace), sys.executable, str(INIT), str(self.folder), self.name, *words]
+            words = [*_entry(self.namespace), sys.executable, str(INIT), str(self.folder), self.name, self.address, *words]
         with (self.folder / "log").open("ab") as log:
             process = subprocess.Popen(
                 words,
