@@ -8,7 +8,7 @@ DATA := .venv/bin/python
 CONTROL := .venv-airflow/bin/python
 # Files of tests side by side, one a core; each test has one thread of its own.
 PARALLEL := --numprocesses=auto --maxprocesses=4 --dist=loadfile
-LOCAL_SCRIPTS := docker/local/services.py docker/local/dag_runs.py docker/local/up.py docker/local/demo.py
+LOCAL_SCRIPTS := $(wildcard docker/local/*.py)
 
 # Your own footage and speech for the demo: make demo CLIPS=folder SPEECH=file
 # Handed to the recipe in its environment, as they are: a path may hold quotes and dollar signs.

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import services
 from dag_runs import last_result, run_dag
+from environments import REPOSITORY, airflow_environment
 from services import ServiceError, Services
 
 from schemas.errors import DubmillError, SettingsError
@@ -149,7 +150,7 @@ def main() -> int:
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="From clips to a dubbed video through Airflow and Ray on this machine.")
-    parser.add_argument("--out", type=Path, default=services.REPOSITORY / "demo", help="folder of all runs (default: demo/ in the repository)")
+    parser.add_argument("--out", type=Path, default=REPOSITORY / "demo", help="folder of all runs (default: demo/ in the repository)")
     parser.add_argument("--clips", type=Path, help="folder of your clips (default: footage that is made for the demo)")
     parser.add_argument("--speech", type=Path, help="speech for the dub, sound or video (default: speech that is made for the demo)")
     parser.add_argument("--budget", choices=BUDGETS, default="full", help="how long to train: full, or tiny for a test of the path")
@@ -210,7 +211,7 @@ def _run_dags(demo: Demo, started: Services, ray_url: str) -> None:
     """Prepares Airflow's database, waits for Ray, and runs the four DAGs one after the other."""
     with _stage(demo, "start of Ray and Airflow"):
         write_settings_files(demo)
-        environment = services.airflow_environment(demo.folder / "airflow", demo.settings, ray_url) | {"DUBMILL_TASK_RETRIES": "0"}
+        environment = airflow_environment(demo.folder / "airflow", demo.settings, ray_url) | {"DUBMILL_TASK_RETRIES": "0"}
         services.migrate_airflow(started, environment)
         started.wait_for_ray(ray_url)
     with _stage(demo, "ingest_corpus"):

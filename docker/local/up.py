@@ -1,38 +1,47 @@
 """Brings up Airflow and a Ray head on this machine, on loopback only, until Ctrl-C: `make up`.
 
 Everything lies in one folder: settings, Airflow's database and logs, the corpus, the models. It is kept between runs.
+The environment variable DUBMILL_DATABASE_URL, or a file that DUBMILL_DATABASE_URL_FILE names, puts Airflow on Postgres.
 """
 
 import argparse
+import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import services
+from environments import ADMIN, AIRFLOW_PORT, LOOPBACK, REPOSITORY, admin_password, airflow_environment, database_url
+from pools import make_pools, pool_names, slots_of_this_machine
+from processes import Listener
 from services import ServiceError, Services
+from supervision import Supervisor
 
+from schemas.errors import DubmillError
 from schemas.settings import BulkDubSettings, IngestSettings, LandmarkGeneratorTraining, ModelsSettings, RendererTraining, Settings, write_settings
 
 WATCH_EVERY_S = 1.0
+CHECK_SOCKETS_EVERY = 30
+"""Of so many looks at the components one looks at their sockets too: Ray's workers open theirs when there is work."""
 SMALL_STEPS = 2000
 """Steps of the settings that are written first: an hour or so on a CPU, to be raised by whoever has a GPU."""
 SMALL_BATCH = 16
 
 
 def main() -> int:
-    """Starts everything, says where it is, watches it, and ends it on Ctrl-C, SIGTERM or a closed terminal."""
+    """Starts everything, says where it is, starts again what ends by itself, and ends it all on Ctrl-C, SIGTERM or a closed terminal."""
     options = _parse()
     folder: Path = options.folder.resolve()
     try:
+        database = database_url()
         with services.ended_by_signals(), Services(folder) as started:
             try:
-                _bring_up(started, folder, options.cpus)
-                while True:
-                    time.sleep(WATCH_EVERY_S)
-                    started.require_running()
+                _bring_up(started, folder, options.cpus or os.cpu_count() or 1, database)
+                _watch(started)
             except KeyboardInterrupt:
                 print("\nEnding Airflow and Ray …", flush=True)
-    except ServiceError as error:
+    except (ServiceError, DubmillError) as error:
         print(f"up: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -43,40 +52,64 @@ def main() -> int:
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Airflow and a Ray head on this machine, on loopback only, until Ctrl-C.")
-    parser.add_argument("--folder", type=Path, default=services.REPOSITORY / "up", help="where everything lies (default: up/ in the repository)")
+    parser.add_argument("--folder", type=Path, default=REPOSITORY / "up", help="where everything lies (default: up/ in the repository)")
     parser.add_argument("--cpus", type=int, help="cores that Ray gives out (default: all)")
     return parser.parse_args()
 
 
-def _bring_up(started: Services, folder: Path, cpus: int | None) -> None:
+def _bring_up(started: Services, folder: Path, cpus: int, database: str) -> None:
     home = folder / "airflow"
     write_first_settings(folder)
-    password = services.admin_password(home)
+    password = admin_password(home)
     print("Starting a Ray head …", flush=True)
     ray_url = started.start_ray(cpus)
     print("Starting Airflow …", flush=True)
-    port = services.free_port(services.AIRFLOW_PORT)
-    started.start_airflow(services.airflow_environment(home, folder / "settings", ray_url, port))
+    port, names = services.free_port(AIRFLOW_PORT), pool_names()
+    started.start_airflow(airflow_environment(home, folder / "settings", ray_url, port, database) | names)
+    slots = {names[variable]: count for variable, count in slots_of_this_machine(cpus).items()}
+    make_pools(f"http://{LOOPBACK}:{port}", password, slots)
+    listeners = started.listeners()
+    require_inside(listeners)
     print(
         f"""
-Airflow    http://{services.LOOPBACK}:{port}    user {services.ADMIN}, password {password}
+Airflow    http://{LOOPBACK}:{port}    user {ADMIN}, password {password}
 Ray        {ray_url}
+Database   {"Postgres, as the environment says" if database else home / "airflow.db"}
 Settings   {folder / "settings"}    one file a DAG; put footage into {folder / "footage"}
 Logs       {started.logs}
-{_listeners(started)}
-Ctrl-C ends all of this and nothing else.
+
+{sockets_table(listeners)}
+
+A component that ends by itself is started again. Ctrl-C ends all of this and nothing else.
 """,
         flush=True,
     )
 
 
-def _listeners(started: Services) -> str:
-    """Says on which addresses the started processes listen. Raises ServiceError when one can be reached from outside."""
-    listening = started.listening()
-    outside = [f"{address}:{port}" for address, port in listening if not services.is_loopback(address)]
+def _watch(started: Services) -> None:
+    """Starts again what ends by itself, until a KeyboardInterrupt."""
+    supervisor = Supervisor(started, lambda line: print(f"{time.strftime('%H:%M:%S')}  {line}", flush=True))
+    looks = 0
+    while True:
+        time.sleep(WATCH_EVERY_S)
+        supervisor.look()
+        looks += 1
+        if looks % CHECK_SOCKETS_EVERY == 0:
+            require_inside(started.listeners())
+
+
+def require_inside(listeners: Sequence[Listener]) -> None:
+    """Raises ServiceError when some component can be reached from outside this machine."""
+    outside = [f"{listener.component} ({listener.process}) on {listener.address}:{listener.port}" for listener in listeners if not listener.is_inside]
     if outside:
-        raise ServiceError(f"Some component listens beyond this machine, on {', '.join(outside)}; all of it was ended.")
-    return f"Listening  on loopback only, ports {', '.join(str(port) for _, port in listening)}"
+        raise ServiceError(f"Some component listens beyond this machine: {', '.join(outside)}; all of it was ended.")
+
+
+def sockets_table(listeners: Sequence[Listener]) -> str:
+    """A line for each socket: whose it is, and where it listens."""
+    rows = [("Listening", "program", "address", "port"), *((row.component, row.process, row.address, str(row.port)) for row in listeners)]
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    return "\n".join(f"{row[0]:<{widths[0]}}  {row[1]:<{widths[1]}}  {row[2]:<{widths[2]}}  {row[3]:>5}" for row in rows)
 
 
 def write_first_settings(folder: Path) -> None:

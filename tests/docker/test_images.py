@@ -1,5 +1,6 @@
 """The Dockerfiles and the compose file: parsed, linted, and held to what DESIGN asks of them."""
 
+import importlib
 import re
 import runpy
 import shutil
@@ -15,6 +16,9 @@ import yaml
 from schemas.settings import BulkDubSettings, IngestSettings, LandmarkGeneratorTraining, ModelsSettings, RendererTraining, check_settings, read_settings
 
 DOCKER = Path(__file__).parents[2] / "docker"
+sys.path.insert(0, str(DOCKER / "local"))
+environments = importlib.import_module("environments")  # a plain script: the folder `docker` is no package
+pools = importlib.import_module("pools")
 DOCKERFILES = sorted(DOCKER.glob("*.Dockerfile"))
 LOOPBACK_PORT = re.compile(r"127\.0\.0\.1:\d+:\d+")
 
@@ -85,6 +89,20 @@ def test_ports_are_published_on_loopback_only(compose: dict[str, Any]) -> None:
     published = [port for service in compose["services"].values() for port in service.get("ports", [])]
     assert published
     assert all(LOOPBACK_PORT.fullmatch(port) for port in published)
+
+
+def test_airflow_survives_what_it_survives_on_one_machine(compose: dict[str, Any]) -> None:
+    airflow = [service["environment"] for service in compose["services"].values() if service["image"] == "dubmill-control"]
+    assert len(airflow) == 5
+    for environment in airflow:
+        assert environments.DURABILITY.items() <= environment.items()
+        assert environment[environments.DEPLOYMENT_VARIABLE]
+
+
+def test_the_pools_that_the_dags_name_are_made_with_room_for_deferred_tasks(compose: dict[str, Any]) -> None:
+    made = re.findall(r"^airflow pools set --include-deferred (\w+) ", compose["services"]["airflow-init"]["command"][-1], re.MULTILINE)
+    environment = compose["services"]["airflow-scheduler"]["environment"]
+    assert [environment[pools.CPU_VARIABLE], environment[pools.GPU_VARIABLE]] == made
 
 
 def test_no_secret_has_a_value_in_the_compose_file(compose: dict[str, Any]) -> None:

@@ -9,8 +9,11 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import StringIO
 from pathlib import Path
 
@@ -23,6 +26,10 @@ from schemas.settings import check_settings
 LOCAL = Path(__file__).parents[2] / "docker" / "local"
 sys.path.insert(0, str(LOCAL))
 services = importlib.import_module("services")  # plain scripts: the folder `docker` is no package
+environments = importlib.import_module("environments")
+processes = importlib.import_module("processes")
+supervision = importlib.import_module("supervision")
+pools = importlib.import_module("pools")
 dag_runs = importlib.import_module("dag_runs")
 up = importlib.import_module("up")
 demo = importlib.import_module("demo")
@@ -67,6 +74,82 @@ def test_a_service_that_ends_by_itself_is_named_with_its_log(tmp_path: Path) -> 
         assert service.log.read_text() == "no database\n"
 
 
+def test_a_component_that_ends_is_started_again_when_what_it_left_is_ended(tmp_path: Path, bystander: subprocess.Popen[bytes]) -> None:
+    told: list[str] = []
+    with services.Services(tmp_path) as started:
+        supervisor = supervision.Supervisor(started, told.append)
+        first = started.start("scheduler", ["sh", "-c", "setsid /bin/sleep 120 & /bin/sleep 120 & wait"], os.environ)
+        other = started.start("triggerer", ["sleep", "120"], os.environ)
+        _wait_until(lambda: len(started._processes_of(first)) >= 3)
+        left = started._processes_of(first)
+        first.process.kill()
+        _wait_until(lambda: (supervisor.look(), started.started[-1].process is not other.process)[1])
+        again = started.started[-1]
+        assert again.name == "scheduler"
+        assert again.command == first.command
+        assert again.process.poll() is None
+        assert [process for process in left if _lives(process)] == []
+        assert other.process.poll() is None
+    assert told == [f"scheduler ended by SIGKILL and is started again in 1 s; its log is {first.log}."]
+    assert bystander.poll() is None
+
+
+def test_a_component_that_ends_at_once_five_times_ends_it_all(tmp_path: Path) -> None:
+    told: list[str] = []
+    clock = _Clock()
+    with services.Services(tmp_path) as started:
+        supervisor = supervision.Supervisor(started, told.append, clock)
+        log = started.start("ray", ["sh", "-c", "echo begun; exit 3"], os.environ).log
+
+        def look_again_and_again() -> None:
+            for _ in range(50):
+                started.started[0].process.wait()
+                supervisor.look()
+                clock.ahead_s += 1.0
+
+        with pytest.raises(services.ServiceError, match=rf"^ray ended 5 times in a row soon after it was started, at last with exit code 3; see {log}\.$"):
+            look_again_and_again()
+        assert log.read_text() == "begun\n" * 5
+    assert [line.partition(";")[0] for line in told] == [f"ray ended with exit code 3 and is started again in {pause} s" for pause in (1, 2, 4, 8)]
+    assert all(line.endswith("Airflow's tasks submit them again.") for line in told)
+
+
+def test_a_component_that_had_come_up_may_end_as_often_as_it_likes(tmp_path: Path) -> None:
+    told: list[str] = []
+    clock = _Clock()
+    with services.Services(tmp_path) as started:
+        supervisor = supervision.Supervisor(started, told.append, clock)
+        started.start("triggerer", ["sh", "-c", "exit 1"], os.environ)
+        for ends in range(1, 8):
+            clock.ahead_s += 100.0  # as if it had run for so long
+            started.started[0].process.wait()
+            supervisor.look()
+            clock.ahead_s += 1.0
+            supervisor.look()
+            assert len(told) == ends
+    assert {line.partition(";")[0] for line in told} == {"triggerer ended with exit code 1 and is started again in 1 s"}
+
+
+def test_a_component_is_started_again_only_once_its_port_is_free(tmp_path: Path) -> None:
+    clock, port = _Clock(), services.free_port()
+    with services.Services(tmp_path) as started:
+        supervisor = supervision.Supervisor(started, lambda line: None, clock)
+        first = started.start("api-server", ["sh", "-c", "exit 1"], os.environ, ports=[port])
+        first.process.wait()
+        supervisor.look()
+        clock.ahead_s += 1.0
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", port))
+            taken.listen()
+            supervisor.look()
+            assert started.started == (first,)
+            clock.ahead_s += 100.0
+            with pytest.raises(services.ServiceError, match=f"api-server cannot be started again: something else listens on its port {port}"):
+                supervisor.look()
+        supervisor.look()
+        assert started.started[0].process.pid != first.process.pid
+
+
 def test_one_folder_is_used_by_one_run_at_a_time(tmp_path: Path) -> None:
     with services.Services(tmp_path), pytest.raises(services.ServiceError, match="Another run is using"), services.Services(tmp_path):
         pass
@@ -75,7 +158,7 @@ def test_one_folder_is_used_by_one_run_at_a_time(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_run_left_behind_is_ended_by_the_next(tmp_path: Path, bystander: subprocess.Popen[bytes]) -> None:
-    leftover = subprocess.Popen(["sleep", "120"], env={**os.environ, services.MARK: str(tmp_path.resolve())}, start_new_session=True)
+    leftover = subprocess.Popen(["sleep", "120"], env={**os.environ, processes.MARK: str(tmp_path.resolve())}, start_new_session=True)
     with services.Services(tmp_path):
         assert leftover.wait(WAIT_S) == -signal.SIGKILL
     assert bystander.poll() is None
@@ -83,7 +166,7 @@ def test_what_a_killed_run_left_behind_is_ended_by_the_next(tmp_path: Path, byst
 
 def test_airflows_database_is_made_in_a_session_that_is_not_the_callers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     airflow = tmp_path / "airflow-of-the-test"
-    airflow.write_text(f"#!{sys.executable}\nimport os\nprint(os.getsid(0), os.environ[{services.MARK!r}])\n")
+    airflow.write_text(f"#!{sys.executable}\nimport os\nprint(os.getsid(0), os.environ[{processes.MARK!r}])\n")
     airflow.chmod(0o755)
     monkeypatch.setattr(services, "AIRFLOW", airflow)
     with services.Services(tmp_path) as started:
@@ -97,15 +180,20 @@ def test_listening_sockets_are_found_with_their_addresses(tmp_path: Path) -> Non
     with services.Services(tmp_path) as started:
         for name, address in (("inside", "127.0.0.1"), ("outside", EVERYWHERE)):
             started.start(name, [sys.executable, "-m", "http.server", "--bind", address, str(services.free_port())], os.environ)
-        _wait_until(lambda: len(started.listening()) == 2)
-        assert sorted(address for address, _ in started.listening()) == [EVERYWHERE, "127.0.0.1"]
+        _wait_until(lambda: len(started.listeners()) == 2)
+        inside, outside = started.listeners()
+        assert (inside.component, inside.process, inside.address, inside.is_inside) == ("inside", "http.server", "127.0.0.1", True)
+        assert (outside.component, outside.process, outside.address, outside.is_inside) == ("outside", "http.server", EVERYWHERE, False)
+        up.require_inside([inside])
+        with pytest.raises(services.ServiceError, match=rf"beyond this machine: outside \(http.server\) on {EVERYWHERE}:{outside.port}; all of it was ended"):
+            up.require_inside([inside, outside])
 
 
 @pytest.mark.parametrize(
     ("address", "inside"), [("127.0.0.1", True), ("::1", True), ("::ffff:127.0.0.1", True), (EVERYWHERE, False), ("::", False), ("10.0.0.1", False)]
 )
 def test_loopback_is_told_from_everything_else(address: str, inside: bool) -> None:
-    assert services.is_loopback(address) is inside
+    assert processes.is_loopback(address) is inside
 
 
 def test_a_taken_port_is_replaced() -> None:
@@ -139,21 +227,82 @@ except KeyboardInterrupt:
     assert process.stdout.readline() == "started\n"
     process.send_signal(number)
     assert process.communicate(timeout=WAIT_S)[0] == "ended\n"
-    assert services.processes_of(tmp_path.resolve()) == []
+    assert processes.processes_of(tmp_path.resolve()) == []
 
 
 def test_the_password_is_kept_and_private(tmp_path: Path) -> None:
-    password = services.admin_password(tmp_path)
+    password = environments.admin_password(tmp_path)
     assert len(password) >= 16
-    assert services.admin_password(tmp_path) == password
+    assert environments.admin_password(tmp_path) == password
     assert stat.S_IMODE((tmp_path / "passwords.json").stat().st_mode) == 0o600
+
+
+def test_an_airflow_has_a_name_that_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DUBMILL_DEPLOYMENT", raising=False)
+    names = [environments.deployment(home) for home in (tmp_path / "a", tmp_path / "a", tmp_path / "b")]
+    assert names[0] == names[1] != names[2]
+    monkeypatch.setenv("DUBMILL_DEPLOYMENT", "studio")
+    assert environments.airflow_environment(tmp_path / "a", tmp_path, "http://127.0.0.1:8265")["DUBMILL_DEPLOYMENT"] == "studio"
+
+
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg2"])
+def test_airflow_is_put_on_postgres_by_the_environment_or_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
+    file = tmp_path / "url"
+    file.write_text(f"{scheme}://airflow:of-a-test@db:5433/airflow\n")
+    for name, value in (("DUBMILL_DATABASE_URL", file.read_text().strip()), ("DUBMILL_DATABASE_URL_FILE", str(file))):
+        with monkeypatch.context() as patch:
+            patch.setenv(name, value)
+            url = environments.database_url()
+            assert url == "postgresql+psycopg2://airflow:of-a-test@db:5433/airflow"
+            assert environments.airflow_environment(tmp_path, tmp_path, "http://127.0.0.1:8265", database=url)["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] == url
+            assert name not in environments.ray_environment()  # a job has no need of it
+    assert environments.database_url() == ""
+    assert environments.airflow_environment(tmp_path, tmp_path, "http://127.0.0.1:8265")["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"].startswith("sqlite:///")
+
+
+@pytest.mark.parametrize(
+    "url", ["mysql://airflow:of-a-test@db/airflow", "airflow:of-a-test@db/airflow", "postgresql://airflow:of-a-test@[db/airflow", "postgresql://db"]
+)
+def test_a_database_that_is_none_is_refused_without_its_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], url: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["up.py", "--folder", str(tmp_path / "up")])
+    monkeypatch.setenv("DUBMILL_DATABASE_URL", url)
+    assert up.main() == 1
+    shown = capsys.readouterr()
+    assert shown.err.startswith("up: DUBMILL_DATABASE_URL must be like postgresql://")
+    assert len(shown.err.splitlines()) == 1
+    assert "of-a-test" not in shown.out + shown.err
+    assert not (tmp_path / "up").exists()
+
+
+def test_pools_that_are_not_there_are_made_and_the_others_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DUBMILL_POOL_GPU", "cards")
+    names = pools.pool_names()
+    assert names == {"DUBMILL_POOL_CPU": "cpu", "DUBMILL_POOL_GPU": "cards"}
+    assert pools.slots_of_this_machine(4)["DUBMILL_POOL_CPU"] == 4
+    assert pools.slots_of_this_machine(4)["DUBMILL_POOL_GPU"] >= 1  # tasks of a pool without a slot would wait for ever
+    with _airflow_stand_in({"cpu"}) as (url, asked):
+        pools.make_pools(url, "secret", {"cpu": 4, "cards": 1})
+    assert asked == [{"name": "cards", "slots": 1, "include_deferred": True}]
+    with _airflow_stand_in(set()) as (url, _), pytest.raises(services.ServiceError, match="answers 401 to /auth/token"):
+        pools.make_pools(url, "wrong", {"cpu": 4})
+
+
+def test_the_table_of_sockets_has_a_line_for_each() -> None:
+    rows = [processes.Listener("api-server", "airflow", "127.0.0.1", 8080), processes.Listener("ray", "gcs_server", "::ffff:127.0.0.1", 40001)]
+    assert up.sockets_table(rows).splitlines() == [
+        "Listening   program     address            port",
+        "api-server  airflow     127.0.0.1          8080",
+        "ray         gcs_server  ::ffff:127.0.0.1  40001",
+    ]
 
 
 def test_nothing_leads_away_from_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "ray://elsewhere:10001")
     monkeypatch.setenv("no_proxy", "intranet")
     monkeypatch.delenv("NO_PROXY", raising=False)
-    ray, airflow = services.ray_environment(), services.airflow_environment(tmp_path, tmp_path / "settings", "http://127.0.0.1:8266", 8081)
+    ray, airflow = environments.ray_environment(), environments.airflow_environment(tmp_path, tmp_path / "settings", "http://127.0.0.1:8266", 8081)
     for environment in (ray, airflow):
         assert "RAY_ADDRESS" not in environment
         assert environment["NO_PROXY"] == "intranet,127.0.0.1,localhost"
@@ -167,7 +316,7 @@ def test_a_ray_head_is_on_loopback_only_runs_jobs_and_ends_whole(tmp_path: Path)
 
     with services.Services(tmp_path) as started:
         url = started.start_ray(cpus=1)
-        assert {services.is_loopback(address) for address, _ in started.listening()} == {True}
+        assert {(listener.component, listener.is_inside) for listener in started.listeners()} == {("ray", True)}
         client = httpx.Client(base_url=url, trust_env=False, timeout=60)
         job = {"submission_id": "t.a1", "entrypoint": f"{sys.executable} -c 'import schemas; print(schemas.__name__)'"}
         # A head answers before it takes jobs; the operator waits for that too.
@@ -177,7 +326,7 @@ def test_a_ray_head_is_on_loopback_only_runs_jobs_and_ends_whole(tmp_path: Path)
         family, temp = _family(started), started._ray_temp
     assert [process for process in family if _lives(process)] == []
     assert not temp.exists()
-    assert (tmp_path / "logs" / "ray").is_dir()
+    assert [list(folder.glob("gcs_server.out")) != [] for folder in (tmp_path / "logs" / "ray").iterdir()] == [True]
 
 
 def test_the_first_settings_are_valid_and_never_written_over(tmp_path: Path) -> None:
@@ -231,6 +380,49 @@ def test_runs_of_the_demo_get_folders_of_their_own(tmp_path: Path) -> None:
     assert (tmp_path / "latest").resolve() == second
 
 
+class _Clock:
+    """The steady clock, which a test can put ahead."""
+
+    ahead_s = 0.0
+
+    def __call__(self) -> float:
+        return time.monotonic() + self.ahead_s
+
+
+@contextmanager
+def _airflow_stand_in(there: set[str]) -> Iterator[tuple[str, list[dict[str, object]]]]:
+    """The two calls of Airflow's REST API that make pools, and the pools that were asked for. The password is `secret`."""
+    asked: list[dict[str, object]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            if self.path == "/auth/token":
+                self.answer(201 if body["password"] == "secret" else 401, {"access_token": "of-a-test"})
+                return
+            asked.append(body)
+            self.answer(201 if self.headers["Authorization"] == "Bearer of-a-test" else 401, body)
+
+        def do_GET(self) -> None:
+            self.answer(200, {"pools": [{"name": name} for name in there]})
+
+        def answer(self, status: int, content: object) -> None:
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(json.dumps(content).encode())
+
+        def log_message(self, *arguments: object) -> None:
+            """Nothing is logged."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}", asked
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
 def _require_valid(folder: Path) -> None:
     assert {file.stem for file in folder.glob("*.yaml")} == set(SETTINGS_CLASSES)
     for dag_id, kind in SETTINGS_CLASSES.items():
@@ -242,7 +434,7 @@ def _family(started: object) -> list[int]:
 
 
 def _lives(process: int) -> bool:
-    return services._session(process) is not None
+    return processes.session_of_running(process) is not None
 
 
 def _wait_until(is_so: Callable[[], bool], limit_s: float = WAIT_S) -> None:
