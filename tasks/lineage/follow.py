@@ -60,11 +60,10 @@ def _found(searched: Searched, what: str) -> Iterator[Lineage]:
         location = weights_in_use(what) if what.endswith(CURRENT) else what
         yield from (_of_model(searched, model) for model in searched.models.found if _same_place(model.location, location))
         return
-    if VERSION.fullmatch(what):
-        yield from _of_version(searched, what)
-    for corpus in searched.corpora.given:
-        yield from _of_corpus(searched, corpus, what)
-    yield from _of_dubs(searched, what)
+    found = [*(_of_version(searched, what) if VERSION.fullmatch(what) else ())]
+    found += (lineage for corpus in searched.corpora.given for lineage in _of_corpus(searched, corpus, what))
+    found += _of_dubs(searched, what)
+    yield from found or _turned_away(searched, what)
 
 
 def _same_place(one: str, other: str) -> bool:
@@ -99,8 +98,6 @@ def _of_corpus(searched: Searched, corpus: Corpus, what: str) -> Iterator[Lineag
         yield _lineage(_clip_node("speaker", what, corpus, rows, ()), destinations_of_clips(searched, corpus, rows))
     if len(rows := _rows_of_source(corpus, what)):
         yield _lineage(_clip_node("source", what, corpus, rows, _speakers_of(rows)), destinations_of_clips(searched, corpus, rows))
-    else:
-        yield from (_lineage(_turned_away(what, corpus, why), ()) for why in corpus.turned_away(_source_name(what)))
 
 
 def _rows_of_source(corpus: Corpus, location: str) -> pa.Table:
@@ -117,8 +114,11 @@ def _source_name(location: str) -> str:
     return location if places.is_remote(location) else str(places.local_path(location).resolve())
 
 
-def _turned_away(location: str, corpus: Corpus, why: str) -> Node:
-    return Node(kind="source", name=without_secrets(location), facts={"store": corpus.place}, unknown=(f"It was turned away: {why}.",))
+def _turned_away(searched: Searched, location: str) -> Iterator[Lineage]:
+    """A source of which a store has no clip, and why."""
+    for corpus in searched.corpora.given if "/" in location else ():
+        for why in corpus.turned_away(_source_name(location)):
+            yield _lineage(Node(kind="source", name=without_secrets(location), facts={"store": corpus.place}, unknown=(f"It was turned away: {why}.",)), ())
 
 
 def _speakers_of(rows: pa.Table) -> tuple[Node, ...]:

@@ -20,33 +20,30 @@ AS_ABOVE = "as above"
 HASHES = ("sha256", "imported_sha256", "checksum")
 
 
-class Shown:
-    """Turns lineage into lines, each with its depth. What was shown in full once is not again."""
+def lines_of(lineage: Lineage) -> Iterator[tuple[int, str]]:
+    """Depth and text of each line."""
+    yield 0, title(lineage.subject)
+    yield from ((1, sentence) for sentence in lineage.subject.unknown)
+    for what, nodes in (("made of", lineage.made_of), ("went into", lineage.went_into)):
+        if nodes:
+            yield 1, what
+            yield from _lines_below(2, nodes, set())
+    yield from ((1, sentence) for sentence in lineage.notes)
 
-    def __init__(self) -> None:
-        self._seen: set[tuple[str, str, str]] = set()
 
-    def lines(self, lineage: Lineage) -> Iterator[tuple[int, str]]:
-        """Depth and text of each line."""
-        yield 0, title(lineage.subject)
-        yield from ((1, sentence) for sentence in lineage.subject.unknown)
-        for what, nodes in (("made of", lineage.made_of), ("went into", lineage.went_into)):
-            if nodes:
-                yield 1, what
-                yield from self._nodes(2, nodes)
-        yield from ((1, sentence) for sentence in lineage.notes)
-
-    def _nodes(self, depth: int, nodes: tuple[Node, ...]) -> Iterator[tuple[int, str]]:
-        for node in nodes[:MOST_CHILDREN]:
-            key = (node.kind, node.name, str(node.facts.get("store") or node.facts.get("location")))
-            known = bool(node.children) and key in self._seen
-            self._seen.add(key)
-            yield depth, f"{title(node)}, {AS_ABOVE}" if known else title(node)
-            if not known:
-                yield from ((depth + 1, sentence) for sentence in node.unknown)
-                yield from self._nodes(depth + 1, node.children)
-        if len(nodes) > MOST_CHILDREN:
-            yield depth, f"and {len(nodes) - MOST_CHILDREN} more (--json names them)"
+def _lines_below(depth: int, nodes: tuple[Node, ...], shown: set[str]) -> Iterator[tuple[int, str]]:
+    """shown: snapshots that stand above with all that hangs on them: both networks of a dub mostly learnt from the same."""
+    for node in nodes[:MOST_CHILDREN]:
+        if node.kind == "snapshot" and title(node) in shown:
+            yield depth, f"{title(node)}, {AS_ABOVE}"
+            continue
+        if node.kind == "snapshot":
+            shown.add(title(node))
+        yield depth, title(node)
+        yield from ((depth + 1, sentence) for sentence in node.unknown)
+        yield from _lines_below(depth + 1, node.children, shown)
+    if len(nodes) > MOST_CHILDREN:
+        yield depth, f"and {len(nodes) - MOST_CHILDREN} more (--json names them)"
 
 
 def title(node: Node) -> str:
@@ -67,8 +64,7 @@ def _fact(name: str, value: JsonValue) -> str:
 
 def plain_lines(lineages: list[Lineage]) -> list[str]:
     """Indented lines."""
-    shown = Shown()
-    return [f"{INDENT * depth}{text}" for lineage in lineages for depth, text in shown.lines(lineage)]
+    return [f"{INDENT * depth}{text}" for lineage in lineages for depth, text in lines_of(lineage)]
 
 
 def tree(lineage: Lineage) -> "Tree":
@@ -76,7 +72,7 @@ def tree(lineage: Lineage) -> "Tree":
     from rich.text import Text  # only where a person looks
     from rich.tree import Tree
 
-    (_, first), *rest = Shown().lines(lineage)
+    (_, first), *rest = lines_of(lineage)
     root = Tree(Text(first))
     path = [root]
     for depth, text in rest:
