@@ -596,6 +596,31 @@ def inspect(video: Annotated[str, typer.Argument(help="A video that dubmill made
     _say(read_dub_stamp(video), json)
 
 
+@app.command(epilog="Example: dubmill lineage dubs/anna.mp4 --store corpus/ --models models/ --dubs dubs/")
+def lineage(
+    what: Annotated[
+        list[str],
+        typer.Argument(help="A dub, weights, a model's version, a snapshot, a clip_id, a source or a speaker: a location, or a name as tables have it."),
+    ],
+    store: Annotated[list[str] | None, typer.Option(help="Corpus stores to look through; may be given several times.")] = None,
+    models: Annotated[list[str] | None, typer.Option(help="Folders or prefixes of weights to look through.")] = None,
+    dubs: Annotated[list[str] | None, typer.Option(help="Folders or prefixes of dubs to look through.")] = None,
+    json: Json = False,
+) -> None:
+    """Which footage, snapshot, model and dub came of which, both ways."""
+    from tasks.lineage.follow import follow
+    from tasks.lineage.shown import plain_lines, tree
+
+    found = follow(what, store or (), models or (), dubs or ())
+    if json:
+        print(json_text([one.model_dump(mode="json") for one in found], ensure_ascii=False))
+    elif sys.stdout.isatty():
+        for one in found:
+            Console(highlight=False).print(tree(one))
+    else:
+        print("\n".join(plain_lines(found)))
+
+
 Html = Annotated[str, typer.Option("--html", help="The page to write: a path or URI.")]
 
 

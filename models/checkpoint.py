@@ -23,6 +23,8 @@ LENGTH_BYTES = 8
 """A safetensors file begins with the length of its JSON header, little-endian, unsigned."""
 LONGEST_HEADER_BYTES = 100_000_000
 """The format's own limit; a larger number means that the file is something else."""
+HEADER_READ_BYTES = 2**18
+"""Fetched with each read of a header from a bucket: the names of a network's tensors are some ten kilobytes."""
 NAMES: dict[Kind, str] = {"landmark-generator": "landmark generator", "renderer": "renderer"}
 
 AnySize = TypeVar("AnySize", LandmarkGeneratorSize, RendererSize)
@@ -60,12 +62,18 @@ def read_header(location: str) -> CheckpointHeader:
     Raises CheckpointError when the file is missing, is no safetensors file, or is not one of dubmill's.
     """
     try:
-        with reachable(location, CheckpointError), fsspec.open(location, "rb") as file:
+        with reachable(location, CheckpointError), _opened(location) as file:
             length = int.from_bytes(file.read(LENGTH_BYTES), "little")
             content = file.read(length) if length <= LONGEST_HEADER_BYTES else b""
     except OSError as error:
         raise _unreadable(location, error) from error
     return _header(location, content)
+
+
+def _opened(location: str) -> Any:
+    """A file of which only the beginning is read: of a bucket's object fsspec would fetch many megabytes ahead."""
+    filesystem, path = fsspec.core.url_to_fs(location)
+    return filesystem.open(path, "rb", block_size=HEADER_READ_BYTES)
 
 
 def read_tensors(location: str) -> dict[str, Tensor]:

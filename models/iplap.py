@@ -5,6 +5,7 @@ A published checkpoint is a dict with `state_dict` (names may begin with `module
 sides, one part of a name, or for `{rest}` any number of parts.
 """
 
+import hashlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -153,12 +154,18 @@ def import_iplap(pth_path: str, kind: Kind, out_location: str, crop: CropSetting
         step=published.step,
         origin="imported",
         perceptual_weights="imagenet" if kind == "renderer" else None,
+        imported_sha256=_content_hash(pth_path),
     )
     save_checkpoint(out_location, network, header)
     if vgg:
         features = {name.replace(VGG19, "features.", 1): tensor for name, tensor in vgg.items()}
         write_tensors(vgg19_location(out_location), features, {"content": "features of VGG-19, trained on ImageNet"})
     return header
+
+
+def _content_hash(location: str) -> str:
+    with fsspec.open(location, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def vgg19_location(out_location: str) -> str:

@@ -16,7 +16,13 @@ def run(settings: FreezeSettings, progress: Progress) -> FrozenSummary:
     snapshot = store.snapshot(settings.snapshot) if settings.snapshot else freeze_snapshot(store, settings.selection)
     progress(1, 1, f"snapshot {snapshot.name}")
     counts = Counter(clip.split for clip in snapshot.clips)
-    return FrozenSummary(store=store.uri, snapshot=snapshot.name, clips={"train": counts["train"], "val": counts["val"], "test": counts["test"]})
+    return FrozenSummary(
+        store=store.uri,
+        snapshot=snapshot.name,
+        clips={"train": counts["train"], "val": counts["val"], "test": counts["test"]},
+        checksum=snapshot.checksum,
+        batches=len({clip.batch for clip in snapshot.clips}),
+    )
 
 
 if __name__ == "__main__":

@@ -35,6 +35,8 @@ class Ancestor(Settings):
     origin: Literal["trained", "imported"]
     step: int
     snapshot: str | None = None
+    snapshot_checksum: str = ""
+    store: str | None = None
 
 
 class CheckpointHeader(Settings):
@@ -47,6 +49,10 @@ class CheckpointHeader(Settings):
     step: int = 0
     origin: Literal["trained", "imported"] = "trained"
     snapshot: str | None = None
+    snapshot_checksum: str = Field(default="", description="as the snapshot's own file says it: two stores may each have a snapshot of one name")
+    store: str | None = Field(default=None, description="where the corpus store of the snapshot lay when it was trained on")
+    dag_run: str = Field(default="", description="<dag>/<run>/<task> of Airflow that trained it; empty: nobody named it")
+    imported_sha256: str | None = Field(default=None, description="of the published file that was imported")
     metrics: dict[str, float] = Field(default_factory=dict)
     perceptual_weights: Literal["imagenet", "seeded-random"] | None = Field(default=None, description="which VGG-19 features the renderer's losses used")
     ancestors: tuple[Ancestor, ...] = Field(default=(), description="weights that this training began with, and theirs before them; the oldest first")

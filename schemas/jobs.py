@@ -99,6 +99,7 @@ class TrainingSummary(Settings):
     kind: Literal["landmark-generator", "renderer"]
     checkpoint: str
     snapshot: str
+    store: str = Field(default="", description="the corpus store of the snapshot")
     step: int = Field(description="steps made")
     samples_per_second: float
     input_wait_share: float = Field(default=0.0, description="share of the time in which the next batch was waited for")
@@ -128,6 +129,8 @@ class FrozenSummary(Settings):
     store: str
     snapshot: str
     clips: dict[Split, int]
+    checksum: str = Field(default="", description="of the snapshot's files, as it says it itself")
+    batches: int = Field(default=0, description="batches that its clips lie in")
 
 
 class CollectedCounts(Settings):
@@ -165,6 +168,9 @@ class PublishSummary(Settings):
     kind: Literal["landmark-generator", "renderer"]
     published: bool
     version: str = Field(description="of this network, published or not")
+    sha256: str = Field(default="", description="of this network's weights file")
+    snapshot: str = Field(default="", description="that this network was trained on")
+    store: str = Field(default="", description="the corpus store of the snapshot")
     location: str = Field(description="folder of the published version that is now in use; empty when there is none")
     score: float
     former_score: float | None = Field(default=None, description="of the version published before, on the same samples")
@@ -189,6 +195,18 @@ class Moment(Settings):
     why: str = Field(description="what lowered it most")
 
 
+class DubOrigin(Settings):
+    """What a dub was made of: files by their SHA-256, networks as `landmark_generator` and `renderer`."""
+
+    video: str
+    speech: str
+    segments: tuple[str, ...] = Field(default=(), description="the speeches of segments, in their order, which then moved the lips")
+    soundtrack: str | None = Field(default=None, description="where it is not the speech")
+    models: dict[str, str] = Field(description="weights file by network")
+    snapshots: dict[str, str] = Field(default_factory=dict, description="that each network was trained on, where its header names one")
+    consent: str | None = Field(default=None, description="reference of the consent")
+
+
 class DubSummary(Settings):
     """What one dub ended with."""
 
@@ -204,6 +222,7 @@ class DubSummary(Settings):
     confidence: tuple[float, ...] = Field(default=(), description="of each second, 0..1")
     worst: tuple[Moment, ...] = Field(default=(), description="the seconds to look at first, the least certain first")
     template_was_kept: bool = Field(default=False, description="pass one was not needed: its outcome was kept from an earlier dub")
+    made_of: DubOrigin | None = None
 
 
 class CheckSummary(Settings):
@@ -228,3 +247,5 @@ class BulkDubSummary(Settings):
     done: int
     failed: dict[str, int] = Field(description="failed jobs by reason")
     results: str = Field(description="folder or prefix of the result tables")
+    models: dict[str, str] = Field(default_factory=dict, description="SHA-256 of the weights file by network; the first digits are its version")
+    snapshots: dict[str, str] = Field(default_factory=dict, description="that each network was trained on, where its header names one")

@@ -122,5 +122,13 @@ DUB_RESULTS = pa.schema(
         _field("landmark_generator", pa.string()),  # version: first 16 hex digits of the file's SHA-256
         _field("renderer", pa.string()),
         _field("fingerprint", pa.string()),  # of the job's row and the settings that shape its output: other ones are another dub
+        _field("landmark_generator_sha256", pa.string(), nullable=True),  # of the whole file; null, as all that follow, where nothing was made
+        _field("renderer_sha256", pa.string(), nullable=True),
+        _field("landmark_generator_snapshot", pa.string(), nullable=True),  # that it was trained on; null where its header names none
+        _field("renderer_snapshot", pa.string(), nullable=True),
+        _field("video_sha256", pa.string(), nullable=True),  # its first 16 digits begin the clip_ids of that content
+        _field("speech_sha256", pa.string(), nullable=True),
+        _field("consent", pa.string(), nullable=True),  # reference of the consent, where one was given
+        _field("dag_run", pa.string(), nullable=True),  # <dag>/<run>/<task> of Airflow; null: nobody named it
     ]
 )

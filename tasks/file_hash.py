@@ -5,10 +5,17 @@ import hashlib
 import time
 from pathlib import Path
 
+VERSION_LENGTH = 16
+"""Hex digits of its SHA-256 by which a dub's stamp and result rows call a weights file."""
 REMEMBERED_FILES = 64
 """A dub's inputs and checkpoints are asked for again within it and within the next; older ones are of no use."""
 SETTLED_NS = 100_000_000
 """What was changed less than a tenth of a second ago may change again at the same recorded time: systems stamp files every few milliseconds."""
+
+
+def versions_of(hashes: dict[str, str]) -> dict[str, str]:
+    """What weights files are called, from their hashes."""
+    return {name: digest[:VERSION_LENGTH] for name, digest in hashes.items()}
 
 
 def file_hash(path: Path) -> str:

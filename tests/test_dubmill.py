@@ -38,6 +38,7 @@ COMMANDS = (
     ["template", "drop"],
     ["bulk-dub"],
     ["inspect"],
+    ["lineage"],
     ["settings"],
     ["report", "corpus"],
     ["report", "training"],

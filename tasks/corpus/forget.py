@@ -22,11 +22,12 @@ from schemas.tables import LEFT_OUT
 from tasks import places
 from tasks.corpus import layout, twins
 from tasks.corpus.collect import StoredFile, files_by_batch, listed, remove_batch
-from tasks.corpus.holders import REPLACEMENT, find_dubs, find_models
 from tasks.corpus.known import add_forgotten, drop_index, planned_batches, read_forgotten, read_plans, source_digest
 from tasks.corpus.rewrite import plan_without, rewrite_batch, seen_version
 from tasks.corpus.snapshot import write_snapshot
 from tasks.corpus.store import CorpusStore
+from tasks.lineage.checkpoints import REPLACEMENT
+from tasks.lineage.holders import holding_dubs, holding_models
 from tasks.progress import Progress, silent
 
 CONTENT_LENGTH = 16
@@ -297,8 +298,8 @@ def _summary(contents: _Contents, removal: _Removal, speakers: Sequence[str], cl
         leftovers=tuple(removal.leftovers),
         snapshots={name: made[0].name if made else "" for name, made in removal.snapshots.items()},
         look_alikes=tuple(_look_alikes(contents.store, wanted) if gone else ()),
-        models=tuple(find_models(also, removal.snapshots)),
-        dubs=tuple(find_dubs(also, sources | {row["source"] for row in gone})),
+        models=tuple(holding_models(also, removal.snapshots)),
+        dubs=tuple(holding_dubs(also, sources | {row["source"] for row in gone}, wanted.contents | {_content(row["clip_id"]) for row in gone})),
     )
 
 

@@ -6,12 +6,14 @@ Faults of a job's media are that job's row and never the end of the run. A job i
 
 import json
 import logging
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 
 from schemas.errors import DubmillError, MediaError, SettingsError, StoreError
-from schemas.jobs import BulkDubSummary, DubJob, DubSummary
+from schemas.job_log import DAG_RUN_VARIABLE
+from schemas.jobs import BulkDubSummary, DubJob, DubOrigin, DubSummary
 from schemas.reasons import EXPLANATIONS, Reason
 from schemas.settings import BulkDubSettings
 from tasks import places
@@ -32,6 +34,11 @@ Work = Callable[[tuple[DubJob, ...]], Iterable[Row]]
 """Does jobs and gives their result rows, in any order."""
 CANARY_BEARS = 0.5
 """Share of the canary's jobs that may fail: more, and it is likely the settings or the list that are wrong."""
+ORIGIN = (
+    *("landmark_generator_sha256", "renderer_sha256", "landmark_generator_snapshot", "renderer_snapshot"),
+    *("video_sha256", "speech_sha256", "consent"),
+)
+"""Columns of a row that say what its dub was made of."""
 GO_ON = "mend it, and if it lay in the files and not in the settings or the list, go on with `canary: 0`"
 """How to go on after a canary that failed. Other settings have a canary of their own; whether a file was mended is not known before it is read."""
 
@@ -143,6 +150,8 @@ class _Tally:
             done=self.rows - self.failed.total(),
             failed=dict(self.failed),
             results=places.join(out, FOLDER),
+            models=self._plan.hashes,
+            snapshots=self._plan.snapshots,
         )
 
 
@@ -195,7 +204,8 @@ def _row(job: DubJob, settings: BulkDubSettings, versions: dict[str, str], **fac
     named: Row = {"job_id": job.job_id, "video": job.video, "speech": job.speech}
     empty = dict.fromkeys(("output", "reason", "detail", "duration_s", "frames", "dubbed_frames", "frames_per_second"))
     looks = dict.fromkeys(("source_shown_s", "source_shown", "confidence", "worst"))
-    return named | empty | looks | facts | versions | {"fingerprint": fingerprints(settings, versions)(job)}
+    origin = dict.fromkeys(ORIGIN) | {"dag_run": os.environ.get(DAG_RUN_VARIABLE) or None}
+    return named | empty | looks | origin | facts | versions | {"fingerprint": fingerprints(settings, versions)(job)}
 
 
 def _facts(summary: DubSummary, seconds: float) -> dict[str, object]:
@@ -210,6 +220,17 @@ def _facts(summary: DubSummary, seconds: float) -> dict[str, object]:
         "source_shown": json.dumps([stretch.model_dump() for stretch in shown]),
         "confidence": list(summary.confidence),
         "worst": json.dumps([moment.model_dump() for moment in summary.worst]),
+        **(_origin(summary.made_of) if summary.made_of else {}),
+    }
+
+
+def _origin(made_of: DubOrigin) -> dict[str, object]:
+    return {
+        **{f"{name}_sha256": digest for name, digest in made_of.models.items()},
+        **{f"{name}_snapshot": snapshot for name, snapshot in made_of.snapshots.items()},
+        "video_sha256": made_of.video,
+        "speech_sha256": made_of.speech,
+        "consent": made_of.consent,
     }
 
 

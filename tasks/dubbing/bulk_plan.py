@@ -13,9 +13,10 @@ from schemas.errors import SettingsError, StoreError
 from schemas.jobs import DubJob
 from schemas.settings import KEEPING, BulkDubSettings, DubSettings
 from tasks import places
-from tasks.dubbing.generate import check_headers, checkpoint_versions
+from tasks.dubbing.generate import check_headers, checkpoint_hashes, checkpoint_snapshots
 from tasks.dubbing.job_list import output_location, patch_location, read_job_list
 from tasks.dubbing.results import Row, read_results
+from tasks.file_hash import versions_of
 
 SHAPING = frozenset(DubSettings.model_fields) - {"landmark_generator", "renderer", "device", "batch_frames", "memory_share", "compile", *KEEPING}
 """Settings that change what an output shows, and where its patches lie; the networks count by their versions, wherever they lie."""
@@ -42,6 +43,10 @@ class BulkPlan:
     known: Mapping[str, Row]
     alike: Mapping[str, Row]
     versions: dict[str, str]
+    hashes: dict[str, str]
+    """SHA-256 of the checkpoints."""
+    snapshots: dict[str, str]
+    """That each network was trained on, where its header names one."""
 
     @property
     def fresh(self) -> tuple[DubJob, ...]:
@@ -60,12 +65,13 @@ def plan_bulk(settings: BulkDubSettings) -> BulkPlan:
         raise SettingsError("The patches of all jobs of a run cannot lie in one folder; make `patch` a column of the job list.")
     listed = read_job_list(settings.jobs, settings.out)
     check_headers(settings)
-    versions = checkpoint_versions(settings)
+    hashes = checkpoint_hashes(settings)
+    versions = versions_of(hashes)
     known = read_results(settings.out, NEEDED)
     alike = _alike(listed, settings, versions, known)
     done = _done(listed, settings, alike)
     left = [job for job in listed if job.job_id not in done]
-    return BulkPlan(in_order(left, known), len(listed), known, alike, versions)
+    return BulkPlan(in_order(left, known), len(listed), known, alike, versions, hashes, checkpoint_snapshots(settings))
 
 
 def settings_of(job: DubJob, settings: BulkDubSettings) -> DubSettings:

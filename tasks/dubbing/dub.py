@@ -17,7 +17,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from schemas.errors import MediaError, SettingsError, StoreError
-from schemas.jobs import DubSummary, Segment
+from schemas.jobs import DubOrigin, DubSummary, Segment
 from schemas.locations import reachable, without_secrets
 from schemas.reasons import Reason
 from schemas.settings import DubSettings
@@ -36,6 +36,7 @@ from tasks.dubbing.template import FirstPass, Template, TemplateMemory
 from tasks.dubbing.template_store import template_key, templates_of
 from tasks.dubbing.timeline import frames_of_speech, played_frames
 from tasks.dubbing.when_to_dub import NO_FACE, NOT_SPOKEN, stretches
+from tasks.file_hash import file_hash
 from tasks.media.colour import ColourTags, refuse_hdr
 from tasks.media.encode import VideoWriter, require_mp4_name
 from tasks.media.probe import probe
@@ -171,7 +172,7 @@ class Dub:
             self.footage.height,
             self.footage.fps,
             crf=settings.crf,
-            metadata=self._stamp(),
+            metadata=make_stamp(self.made_of),
             preset=settings.encoder_preset,
             encoder=encoder,
             soundtrack=self.inputs.soundtrack,
@@ -179,16 +180,18 @@ class Dub:
             colour=self.inputs.colour,
         )
 
-    def _stamp(self) -> dict[str, str]:
+    @functools.cached_property
+    def made_of(self) -> DubOrigin:
+        """All that this dub is made of, by content."""
         inputs = self.inputs
-        return make_stamp(
-            inputs.video,
-            inputs.speech,
-            self.networks.versions,
-            consent=self.settings.consent,
-            soundtrack=inputs.soundtrack if inputs.soundtrack != inputs.speech else None,
+        return DubOrigin(
+            video=file_hash(inputs.video),
+            speech=file_hash(inputs.speech),
+            segments=tuple(file_hash(speech.path) for segment, speech in inputs.spoken if segment is not None),
+            soundtrack=file_hash(inputs.soundtrack) if inputs.soundtrack != inputs.speech else None,
+            models=self.networks.hashes,
             snapshots=self.networks.snapshots,
-            segments=[speech.path for segment, speech in inputs.spoken if segment is not None],
+            consent=self.settings.consent,
         )
 
     def patch(self, settings: DubSettings) -> PatchWriter | None:
@@ -307,6 +310,7 @@ class Dub:
             confidence=per_second(known, fps),
             worst=worst_moments(known, fps),
             template_was_kept=self.template_was_kept,
+            made_of=self.made_of,
         )
 
 

@@ -18,10 +18,11 @@ from models import LandmarkGenerator, Renderer, load_landmark_generator, load_re
 from models.checkpoint import read_header, require_kind, require_same_format
 from models.fast_landmark_generator import FastLandmarkGenerator
 from models.fast_renderer import FastRenderer, KnownReferences, Room
+from schemas.checkpoints import CheckpointHeader
 from schemas.errors import CheckpointError, SettingsError
 from schemas.settings import CropSettings, DubSettings, MelSettings
 from tasks import places
-from tasks.file_hash import file_hash
+from tasks.file_hash import file_hash, versions_of
 from tasks.free_memory import available_memory_bytes
 from tasks.mel_windows import mel_windows, window_starts
 from tasks.published import with_weights_in_use
@@ -47,15 +48,20 @@ class Networks:
     renderer: Renderer
     crop: CropSettings
     device: torch.device
-    versions: dict[str, str]
+    hashes: dict[str, str]
+    """SHA-256 of both weights files, as `landmark_generator` and `renderer`."""
     _fast: dict[tuple[str, torch.dtype, bool], Any] = field(default_factory=dict, repr=False, compare=False)
     """Their fast forms, made when first asked for: dubs that follow each other share them, and what was compiled."""
 
     @property
+    def versions(self) -> dict[str, str]:
+        """As `checkpoint_versions`."""
+        return versions_of(self.hashes)
+
+    @property
     def snapshots(self) -> dict[str, str]:
         """The snapshot of the corpus that each network was trained on, where its header names one."""
-        headers = {"landmark_generator": self.landmark_generator.header, "renderer": self.renderer.header}
-        return {name: header.snapshot for name, header in headers.items() if header is not None and header.snapshot is not None}
+        return _snapshots({"landmark_generator": self.landmark_generator.header, "renderer": self.renderer.header})
 
     def fast_landmark_generator(self, dtype: torch.dtype) -> FastLandmarkGenerator:
         """The landmark generator for inference."""
@@ -83,7 +89,7 @@ class Networks:
         landmark_generator = load_landmark_generator(settings.landmark_generator, device=str(device))
         renderer = load_renderer(settings.renderer, device=str(device))
         crop = check_headers(settings)
-        return cls(landmark_generator, renderer, crop, device, checkpoint_versions(settings))
+        return cls(landmark_generator, renderer, crop, device, checkpoint_hashes(settings))
 
 
 def pick_device(wanted: str) -> torch.device:
@@ -109,15 +115,29 @@ def check_headers(settings: DubSettings) -> CropSettings:
     return renderer.crop
 
 
+def checkpoint_snapshots(settings: DubSettings) -> dict[str, str]:
+    """The snapshot that each network was trained on, where its header names one. Raises CheckpointError."""
+    return _snapshots({"landmark_generator": read_header(settings.landmark_generator), "renderer": read_header(settings.renderer)})
+
+
+def _snapshots(headers: dict[str, CheckpointHeader | None]) -> dict[str, str]:
+    return {name: header.snapshot for name, header in headers.items() if header is not None and header.snapshot is not None}
+
+
+def checkpoint_hashes(settings: DubSettings) -> dict[str, str]:
+    """The SHA-256 of both weights files. CheckpointError when one is not there."""
+    return {"landmark_generator": _hash(settings.landmark_generator), "renderer": _hash(settings.renderer)}
+
+
 def checkpoint_versions(settings: DubSettings) -> dict[str, str]:
     """The version of both weights files: the first 16 hex digits of the file's SHA-256. CheckpointError when one is not there."""
-    return {"landmark_generator": _version(settings.landmark_generator), "renderer": _version(settings.renderer)}
+    return versions_of(checkpoint_hashes(settings))
 
 
-def _version(location: str) -> str:
+def _hash(location: str) -> str:
     try:
         with places.local_copy(location) as path:
-            return file_hash(path)[:16]
+            return file_hash(path)
     except FileNotFoundError as error:
         raise CheckpointError(f"The checkpoint {location} is not there.") from error
 

@@ -9,7 +9,9 @@ import re
 import secrets
 import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -25,6 +27,8 @@ ROWS_A_PART = 500
 """Rows after which a new part begins: ten thousand jobs make twenty files."""
 WRITE_EVERY_S = 20.0
 """Longest that a row waits to be written, in seconds: a killed run loses the rows that wait, and those jobs are done again."""
+READERS = 16
+"""Parts read side by side: a bucket answers in tens of milliseconds."""
 PART = re.compile(r"part-(\d+)-[0-9a-f]{8}\.parquet")
 
 Row = dict[str, object]
@@ -36,12 +40,29 @@ def read_results(out: str, columns: Sequence[str] | None = None) -> dict[str, Ro
     Columns that a part of an older dubmill lacks are None in its rows.
     """
     folder = places.join(out, FOLDER)
-    wanted = pa.schema([field for field in DUB_RESULTS if columns is None or field.name in columns])
     rows: dict[str, Row] = {}
     for name in _parts(folder):
-        table = pq.read_table(pa.BufferReader(places.read_bytes(places.join(folder, name))), schema=wanted)
-        rows.update({row["job_id"]: row for row in table.to_pylist()})
+        rows.update({row["job_id"]: row for row in _read_part(places.join(folder, name), columns).to_pylist()})
     return rows
+
+
+def latest_rows(out: str, columns: Sequence[str]) -> pa.Table:
+    """As `read_results`, as a table: a hundred thousand rows of a few columns are some megabytes. `job_id` must be among the columns."""
+    folder = places.join(out, FOLDER)
+    with ThreadPoolExecutor(READERS) as readers:
+        parts = list(readers.map(lambda name: _read_part(places.join(folder, name), columns), _parts(folder)))
+    rows = pa.concat_tables([_schema(columns).empty_table(), *parts])
+    job_ids = rows["job_id"].combine_chunks().dictionary_encode().indices.to_numpy()
+    _, from_the_end = np.unique(job_ids[::-1], return_index=True)
+    return rows.take(pa.array(np.sort(len(rows) - 1 - from_the_end)))
+
+
+def _read_part(location: str, columns: Sequence[str] | None) -> pa.Table:
+    return pq.read_table(pa.BufferReader(places.read_bytes(location)), schema=_schema(columns))
+
+
+def _schema(columns: Sequence[str] | None) -> pa.Schema:
+    return pa.schema([field for field in DUB_RESULTS if columns is None or field.name in columns])
 
 
 class ResultWriter:

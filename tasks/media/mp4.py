@@ -1,5 +1,6 @@
 """The boxes of an MP4 file: whether they are all there, and the size they say its pictures have."""
 
+import io
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +28,19 @@ def is_whole_mp4(path: Path) -> bool:
     with path.open("rb") as file:
         boxes = list(_boxes(file, _Box(b"", 0, size)))
     return any(box.kind == b"moov" for box in boxes) and boxes[-1].end == size
+
+
+def index_end(beginning: bytes) -> int | None:
+    """The byte at which the index of an MP4 ends that stands before its pictures, as for playing while it is fetched; None when it does not.
+
+    beginning: so much of the file that the first bytes of its index are in it.
+    """
+    for box in _boxes(io.BytesIO(beginning), _Box(b"", 0, len(beginning))):
+        if box.kind == b"moov":
+            return box.end
+        if box.kind == b"mdat":
+            return None
+    return None
 
 
 def set_mp4_size(path: Path, width: int, height: int) -> None:

@@ -5,6 +5,7 @@ import logging
 from dataclasses import dataclass
 
 from schemas.jobs import Snapshot
+from schemas.locations import absolute_location, without_secrets
 from schemas.settings import SnapshotSettings, TrainingSettings
 from tasks.corpus.snapshot import freeze_snapshot
 from tasks.corpus.store import CorpusStore
@@ -22,6 +23,11 @@ class Corpus:
     store: CorpusStore
     snapshot: Snapshot
     lessons: Lessons
+
+    @property
+    def place(self) -> str:
+        """Where the store is, as weights name it: it means the same in any folder, and holds no secrets."""
+        return without_secrets(absolute_location(self.store.uri))
 
     @property
     def digest(self) -> str:

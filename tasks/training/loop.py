@@ -3,6 +3,7 @@
 import copy
 import logging
 import math
+import os
 import time
 from collections.abc import Iterator
 from typing import Generic
@@ -14,6 +15,7 @@ from torch import nn
 from models.checkpoint import save_checkpoint
 from schemas.checkpoints import Ancestor, CheckpointHeader
 from schemas.errors import CheckpointError, DubmillError, SettingsError
+from schemas.job_log import DAG_RUN_VARIABLE
 from schemas.jobs import TrainingSummary
 from schemas.settings import TrainingSettings
 from tasks import places
@@ -301,6 +303,9 @@ class TrainingRun(Generic[BatchKind]):
             mel=self.corpus.snapshot.format.mel,
             step=best.step,
             snapshot=self.corpus.snapshot.name,
+            snapshot_checksum=self.corpus.snapshot.checksum,
+            store=self.corpus.place,
+            dag_run=os.environ.get(DAG_RUN_VARIABLE, ""),
             metrics=best.metrics,
             perceptual_weights=self.trainer.perceptual_source,
             ancestors=self.trainer.ancestors,
@@ -313,6 +318,7 @@ class TrainingRun(Generic[BatchKind]):
             kind=self.trainer.kind,
             checkpoint=weights_location(self.settings.out, self.trainer.kind),
             snapshot=self.corpus.snapshot.name,
+            store=self.corpus.place,
             step=self.position.step,
             samples_per_second=self._samples / self._seconds if self._seconds else 0.0,
             input_wait_share=self._waited_s / self._seconds if self._seconds else 0.0,

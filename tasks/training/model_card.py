@@ -54,6 +54,8 @@ class ModelFacts:
     former_score: float | None = None
     former_metrics: Mapping[str, float] = field(default_factory=dict)
     has_curves: bool = False
+    sha256: str = ""
+    """Of the weights file."""
 
 
 def model_card(facts: ModelFacts) -> str:
@@ -84,7 +86,7 @@ def _what_it_is(facts: ModelFacts) -> str:
 
 {SYNTHETIC_MEDIA}
 
-* **Weights:** `{header.kind}.safetensors`; the version is the beginning of their SHA-256.
+* **Weights:** `{header.kind}.safetensors`; the version is the beginning of their SHA-256{f", `{facts.sha256}`" if facts.sha256 else ""}.
 * **Crop:** {crop}. **Mel spectrogram:** {mel}. dubmill refuses to use the weights with any other.
 * **Trained** for {header.step} steps on the snapshot `{facts.snapshot.name}` with dubmill {header.code_version or "(version not known)"}.
 * {PERCEPTUAL_WEIGHTS[header.perceptual_weights]}"""

@@ -47,6 +47,16 @@ class Trained:
     run: SavedRun
 
     @property
+    def sha256(self) -> str:
+        """Of the weights file."""
+        return file_hash(self.weights)
+
+    @property
+    def store(self) -> str:
+        """The corpus store that it was trained on."""
+        return self.header.store or ""
+
+    @property
     def name(self) -> str:
         """As people call it."""
         return f"{NAMES[self.kind]} {self.version}"
@@ -206,6 +216,9 @@ class Publishing:
             kind=kind,
             published=in_use == self.trained.version,
             version=self.trained.version,
+            sha256=self.trained.sha256,
+            snapshot=self.trained.run.snapshot,
+            store=self.trained.store,
             location=version_location(self.settings.models, kind, in_use) if in_use else "",
             score=found.score,
             former_score=found.former.score if found.former else None,
@@ -248,8 +261,10 @@ def version_files(settings: PublishSettings, licences: dict[str, str], trained: 
         former_score=found.former.score if found.former else None,
         former_metrics=found.former.metrics if found.former else {},
         has_curves=bool(curves),
+        sha256=trained.sha256,
     )
     measured = {"kind": trained.kind, "version": trained.version, "step": trained.header.step, "snapshot": snapshot.name, "score": found.score}
+    measured |= {"sha256": trained.sha256, "snapshot_checksum": trained.header.snapshot_checksum, "store": trained.store}
     measured |= {"metrics": found.new.metrics, "absent": found.new.absent, "former": found.former._asdict() if found.former else None}
     files = {"README.md": model_card(facts), METRICS: json.dumps(measured, indent=2) + "\n", "settings.yaml": as_yaml(of_run)}
     return files | ({"curves.svg": curves} if curves else {})

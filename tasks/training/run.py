@@ -87,7 +87,15 @@ def ancestors_of(location: str | None) -> tuple[Ancestor, ...]:
     header = read_header(location)
     with places.local_copy(location) as path:
         version = file_hash(path)[:VERSION_LENGTH]
-    return (*header.ancestors, Ancestor(version=version, origin=header.origin, step=header.step, snapshot=header.snapshot))
+    start = Ancestor(
+        version=version,
+        origin=header.origin,
+        step=header.step,
+        snapshot=header.snapshot,
+        snapshot_checksum=header.snapshot_checksum,
+        store=header.store,
+    )
+    return (*header.ancestors, start)
 
 
 def _require_format(header: CheckpointHeader | None, corpus: Corpus) -> None:

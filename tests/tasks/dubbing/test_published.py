@@ -51,7 +51,7 @@ def test_a_bulk_run_keeps_the_networks_that_were_in_use_when_it_began(tmp_path: 
     def load(given: DubSettings) -> Networks:
         put_into_use(tmp_path, "b", seed=2)
         in_use.append((Path(given.landmark_generator).parent.name, Path(given.renderer).parent.name))
-        return Networks(*[None] * 4, versions={"landmark_generator": "a", "renderer": "a"})
+        return Networks(*[None] * 4, hashes={"landmark_generator": "a", "renderer": "a"})
 
     monkeypatch.setattr(bulk.Networks, "load", load)
     summary = bulk_dub_here(BulkDubSettings(**settings.model_dump(), jobs=str(tmp_path / "jobs.csv"), out=str(tmp_path / "dubs")))
