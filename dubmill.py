@@ -649,10 +649,10 @@ def report_training(location: Annotated[str, typer.Argument(help="The --out fold
 @report.command("evaluation", epilog="Example: dubmill report evaluation evaluation/ --html evaluation.html")
 def report_evaluation(location: Annotated[str, typer.Argument(help="The --out of an evaluation.")], html: Html) -> None:
     """What was measured beside the real video, the best and worst clips, speakers and conditions, and what each number means."""
-    from tasks.report.evaluation import evaluation_report
+    from tasks.report import evaluation_report
 
     evaluation_report(location, html)
-    print(f"The page is at {html}.")
+    print(f"page: {html}")
 
 
 @report.command("dubs", epilog="Example: dubmill report dubs dubs/ --html dubs.html")

@@ -240,5 +240,10 @@ def _absences(counted: list[tuple[dict[str, FeatureSums], dict[str, str]]]) -> I
         yield from absent.items()
 
 
+def run_without_groups(settings: EvaluateSettings, progress: Progress) -> EvaluationSummary:
+    """As `run`; the figures by condition and speaker, which may be many, stay in `summary.json`: a job's result is read by orchestrators."""
+    return run(settings, progress).model_copy(update={"groups": ()})
+
+
 if __name__ == "__main__":
-    job_main(EvaluateSettings, run)
+    job_main(EvaluateSettings, run_without_groups)

@@ -37,10 +37,12 @@ COMMANDS = (
     ["template", "list"],
     ["template", "drop"],
     ["bulk-dub"],
+    ["evaluate"],
     ["inspect"],
     ["settings"],
     ["report", "corpus"],
     ["report", "training"],
+    ["report", "evaluation"],
     ["report", "dubs"],
     ["demo"],
 )

@@ -22,7 +22,7 @@ from tasks.evaluation.evaluate_pair import Instruments, Row, evaluate_pair, fail
 from tasks.evaluation.feature_sums import FeatureSums, frechet_distance_of_sums
 from tasks.evaluation.metrics import METRICS, wanted_metrics
 from tasks.evaluation.pair_pictures import Sums
-from tasks.evaluation.pairs import Pairs, find_pairs
+from tasks.evaluation.pairs import Pairs, find_pairs, snapshot_of
 from tasks.evaluation.pooling import estimate, group_figures
 from tasks.evaluation.self_reenactment import Dub, dub_settings, dubbed, dubbing_with
 from tasks.file_hash import file_hash
@@ -51,7 +51,7 @@ def plan_evaluation(settings: EvaluateSettings) -> EvaluationPlan:
     pairs = find_pairs(settings)
     dub = dub_settings(settings) if settings.store else None
     if settings.store:
-        settings = settings.replaced(crop=CorpusStore.open(settings.store).format.crop.model_dump())
+        settings = settings.replaced(crop=CorpusStore.open(settings.store).format.crop.model_dump(), snapshot=snapshot_of(settings))
     models = checkpoint_versions(dub) if dub else {}
     return EvaluationPlan(settings, pairs, dub, models, _weights(settings))
 
@@ -180,7 +180,7 @@ def summarize(plan: EvaluationPlan, rows: Sequence[Row], measured: Measured) -> 
         pictures=measured.sums["generated"].count if fid is not None else 0,
         crop=settings.crop,
         models=plan.models,
-        snapshot=settings.snapshot or "" if settings.store else "",
+        snapshot=(settings.snapshot or "") if settings.store else "",
         seed=settings.seed,
         resamples=settings.resamples,
         dubmill=code_version(),

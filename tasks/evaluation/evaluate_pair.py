@@ -71,6 +71,13 @@ class Instruments:
         self._mesh = self._mesh or FaceMesh()
         return self._mesh
 
+    def see(self, path: Path) -> SeenVideo:
+        """What there is in a video. MediaError when it cannot be read, or shows no face."""
+        seen = see_video(path, self.settings.longest_s, self.mesh)
+        if not seen.found.any():
+            raise MediaError(Reason.NO_FACE, f"No face is found in any frame of {path}.")
+        return seen
+
     def __enter__(self) -> Self:
         return self
 
@@ -91,16 +98,9 @@ def evaluate_pair(pair: EvaluationPair, instruments: Instruments) -> list[Row]:
     try:
         with ExitStack() as stack:
             paths = [fetched(stack, location) for location in (pair.generated, pair.real) if location]
-            return _compared(pair, *(_see(path, instruments) for path in paths), instruments=instruments)
+            return _compared(pair, *map(instruments.see, paths), instruments=instruments)
     except MediaError as error:
         return failed_rows(pair, str(error))
-
-
-def _see(path: Path, instruments: Instruments) -> SeenVideo:
-    seen = see_video(path, instruments.settings.longest_s, instruments.mesh)
-    if not seen.found.any():
-        raise MediaError(Reason.NO_FACE, f"No face is found in any frame of {path}.")
-    return seen
 
 
 def failed_rows(pair: EvaluationPair, sentence: str) -> list[Row]:

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from models.checkpoint import read_header
 from schemas.errors import SettingsError, StoreError
 from schemas.jobs import CutClip, EvaluationPair, Snapshot, SnapshotClip
 from schemas.locations import without_secrets
@@ -17,6 +18,7 @@ from tasks.corpus.discover import is_video_name
 from tasks.corpus.store import CorpusStore
 from tasks.faces.references import even_steps
 from tasks.mel_windows import VIDEO_FPS
+from tasks.published import weights_in_use
 
 CLIP_COLUMNS = ("source", "segment_start_s", "frames", "speaker")
 LONGEST_NAMED = 5
@@ -87,13 +89,21 @@ def _folder(name: str) -> str | None:
 
 def _pairs_of_split(settings: EvaluateSettings) -> list[EvaluationPair]:
     """Each clip of the split under its own speech, and, where the settings ask for it, under that of the next clip of another speaker."""
-    if not (settings.store and settings.snapshot and settings.landmark_generator and settings.renderer):
-        raise SettingsError("To dub a store's clips, give --snapshot, --landmark-generator and --renderer too.")
+    if not (settings.store and settings.landmark_generator and settings.renderer):
+        raise SettingsError("To dub a store's clips, give --landmark-generator and --renderer too.")
     store = CorpusStore.open(settings.store)
-    clips = _clips_of_split(store.snapshot(settings.snapshot), settings)
+    clips = _clips_of_split(store.snapshot(snapshot_of(settings)), settings)
     cuts = _cuts(store, clips)
     pairs = [EvaluationPair(name=clip.clip_id, clip=cuts[clip.clip_id], speaker=clip.speaker) for clip in clips]
     return pairs + (_with_other_speech(store, clips, cuts) if settings.other_speech else [])
+
+
+def snapshot_of(settings: EvaluateSettings) -> str:
+    """The snapshot that settings name, or that the renderer was trained on. SettingsError where there is neither."""
+    named = settings.snapshot or (read_header(weights_in_use(settings.renderer)).snapshot if settings.renderer else None)
+    if named is None:
+        raise SettingsError("The renderer does not say which snapshot it was trained on; give --snapshot.")
+    return named
 
 
 def _clips_of_split(snapshot: Snapshot, settings: EvaluateSettings) -> list[SnapshotClip]:
