@@ -16,11 +16,12 @@ import typer
 from rich.console import Console
 
 from schemas.errors import DubmillError, SettingsError, StoreError
-from schemas.jobs import IngestSummary
+from schemas.jobs import EvaluationSummary, IngestSummary
 from schemas.settings import (
     AnySettings,
     BulkDubSettings,
     DubSettings,
+    EvaluateSettings,
     FinetuneSettings,
     IngestSettings,
     LandmarkGeneratorTraining,
@@ -92,6 +93,7 @@ class SettingsOf(StrEnum):
     PUBLISH = "publish"
     DUB = "dub"
     BULK_DUB = "bulk-dub"
+    EVALUATE = "evaluate"
 
 
 class ExchangeFormat(StrEnum):
@@ -588,6 +590,33 @@ def bulk_dub(
         _say(_run("dub", "tasks.dubbing.bulk:bulk_dub_here", wanted, ray, "bulk-dub"), json)
 
 
+@app.command(epilog="Example: dubmill evaluate dubs/ originals/ --out evaluation/")
+def evaluate(
+    generated: Annotated[str | None, typer.Argument(help="A generated video, or a folder or s3:// prefix of them.")] = None,
+    real: Annotated[str | None, typer.Argument(help="The real video, or a folder or prefix of them under the same names.")] = None,
+    out: Annotated[str | None, _option(EvaluateSettings, "out", "Folder or prefix for clips.parquet and summary.json.")] = None,
+    metrics: Annotated[str | None, typer.Option(help="What is measured, parted by commas; default: all that can be.")] = None,
+    allow_unpaired: Annotated[bool, typer.Option("--allow-unpaired", help="Leave out videos without a partner of their name.")] = False,
+    store: Annotated[str | None, typer.Option(help="In place of videos: a corpus store whose test clips are dubbed and compared.")] = None,
+    snapshot: Annotated[str | None, typer.Option(help="With --store: the snapshot that says which clips are test clips.")] = None,
+    landmark_generator: Annotated[str | None, typer.Option(help="With --store: checkpoint of the landmark generator.")] = None,
+    renderer: Annotated[str | None, typer.Option(help="With --store: checkpoint of the renderer.")] = None,
+    conditions: Annotated[str | None, typer.Option(help="CSV file with the columns name, and speaker or language.")] = None,
+    settings: SettingsFile = None,
+    ray: Ray = "none",
+    json: Json = False,
+) -> None:
+    """Generated video beside the real one, in numbers with intervals. Pairs that do not show the same head in step are named, not compared."""
+    from tasks.evaluation.summary_table import summary_lines
+
+    options: dict[str, object] = {"generated": generated, "real": real, "out": out, "allow_unpaired": allow_unpaired or None, "store": store}
+    options |= {"snapshot": snapshot, "landmark_generator": landmark_generator, "renderer": renderer, "conditions": conditions}
+    named = tuple(name.strip() for name in metrics.split(",")) if metrics else None
+    wanted = _settings(EvaluateSettings, settings, metrics=named, **options)
+    summary = EvaluationSummary.model_validate(_run("evaluate", "tasks.evaluation.evaluate:evaluate_here", wanted, ray, "evaluate"), from_attributes=True)
+    print(summary.model_dump_json() if json else "\n".join(summary_lines(summary)))
+
+
 @app.command(epilog="Example: dubmill inspect dubbed.mp4")
 def inspect(video: Annotated[str, typer.Argument(help="A video that dubmill made.")], json: Json = False) -> None:
     """What a dub says of itself: that it is synthetic, which models made it, and of what."""
@@ -642,6 +671,15 @@ def report_training(location: Annotated[str, typer.Argument(help="The --out fold
     print(f"page: {html}")
 
 
+@report.command("evaluation", epilog="Example: dubmill report evaluation evaluation/ --html evaluation.html")
+def report_evaluation(location: Annotated[str, typer.Argument(help="The --out of an evaluation.")], html: Html) -> None:
+    """What was measured beside the real video, the best and worst clips, speakers and conditions, and what each number means."""
+    from tasks.report import evaluation_report
+
+    evaluation_report(location, html)
+    print(f"page: {html}")
+
+
 @report.command("dubs", epilog="Example: dubmill report dubs dubs/ --html dubs.html")
 def report_dubs(location: Annotated[str, typer.Argument(help="The --out of a bulk run.")], html: Html) -> None:
     """What became of each job of a bulk run."""
@@ -660,6 +698,7 @@ SETTINGS: dict[SettingsOf, type[Settings]] = {
     SettingsOf.PUBLISH: PublishSettings,
     SettingsOf.DUB: DubSettings,
     SettingsOf.BULK_DUB: BulkDubSettings,
+    SettingsOf.EVALUATE: EvaluateSettings,
 }
 
 

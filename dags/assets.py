@@ -8,3 +8,5 @@ LANDMARK_GENERATOR = Asset("landmark-generator")
 """The published landmark generator; updated by `train_landmark_generator` when a better one is published."""
 RENDERER = Asset("renderer")
 """The published renderer; updated by `train_renderer` when a better one is published."""
+EVALUATION = Asset("evaluation")
+"""What the published networks were measured to be; updated by `evaluate_models`."""

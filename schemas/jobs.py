@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, JsonValue
 
-from schemas.settings import CuttingSettings, FormatSettings, Settings, SnapshotSettings
+from schemas.settings import CropSettings, CuttingSettings, FormatSettings, MetricName, Settings, SnapshotSettings
 
 Split = Literal["train", "val", "test"]
 
@@ -249,3 +249,86 @@ class BulkDubSummary(Settings):
     results: str = Field(description="folder or prefix of the result tables")
     models: dict[str, str] = Field(default_factory=dict, description="SHA-256 of the weights file by network; the first digits are its version")
     snapshots: dict[str, str] = Field(default_factory=dict, description="that each network was trained on, where its header names one")
+
+
+class CutClip(Settings):
+    """A piece of a video that the evaluation cuts out: frames at 25 a second, and the sound that belongs to them."""
+
+    source: str
+    start_frame: int
+    frames: int
+    sound_shift_frames: int = Field(default=0, description="as of a snapshot's clip")
+
+
+class EvaluationPair(Settings):
+    """What is compared: two videos, or a clip that is dubbed first."""
+
+    name: str
+    generated: str | None = None
+    real: str | None = None
+    speaker: str | None = None
+    language: str | None = None
+    clip: CutClip | None = Field(default=None, description="of a store: dubbed, and compared with itself")
+    speech: CutClip | None = Field(default=None, description="whose speech the clip is dubbed with; none: its own")
+    heard: tuple[float, ...] = Field(default=(), description="lip opening of the speech's own speaker, frame by frame, where it is known")
+
+
+class Estimate(Settings):
+    """A figure over clips. low and high: the interval of 95 % by bootstrap over clips; none where there is one clip, or no interval."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    clips: int = Field(description="clips that tell it")
+    exact: bool = Field(default=False, description="of the real video against itself: known by definition, and not measured")
+
+
+class MetricFigure(Settings):
+    """A metric of generated and of real video."""
+
+    name: MetricName
+    definition: str
+    better: str
+    version: str = Field(description="of what measures it")
+    weights: str | None = Field(default=None, description="SHA-256 of the weights file that it is measured with; none: it needs none")
+    generated: Estimate | None = None
+    real: Estimate | None = None
+
+
+class GroupFigure(Settings):
+    """The metrics of clips of one condition or speaker."""
+
+    condition: str = Field(description="yaw, face size, occlusion, language or speaker")
+    group: str
+    clips: int
+    generated: dict[MetricName, float]
+    real: dict[MetricName, float]
+
+
+class NotCompared(Settings):
+    """A pair that was not compared, and why."""
+
+    name: str
+    status: Literal["misaligned", "failed"]
+    detail: str
+    shift_frames: int | None = None
+
+
+class EvaluationSummary(Settings):
+    """What an evaluation found."""
+
+    out: str
+    pairs: int
+    compared: int
+    not_compared: tuple[NotCompared, ...] = ()
+    unpaired: tuple[str, ...] = Field(default=(), description="videos without a partner of their name, which were left out")
+    metrics: tuple[MetricFigure, ...]
+    groups: tuple[GroupFigure, ...] = ()
+    absent: dict[str, str] = Field(default_factory=dict, description="metrics that were not measured, and why")
+    pictures: int = Field(default=0, description="pairs of pictures that FID is of; 0: it was not measured")
+    crop: CropSettings
+    models: dict[str, str] = Field(default_factory=dict, description="versions of the networks that dubbed: first 16 hex digits of the files' SHA-256")
+    snapshot: str = Field(default="", description="of the store whose clips these are")
+    seed: int
+    resamples: int
+    dubmill: str = Field(default="", description="version of dubmill")

@@ -456,6 +456,70 @@ class BulkDubSettings(DubSettings):
     time_limit_factor: float = Field(default=600.0, gt=0, description="longest time for a job, in seconds for each second of its speech; at least ten minutes")
 
 
+MetricName = Literal[
+    "psnr",
+    "ssim",
+    "lpips",
+    "fid",
+    "lmd",
+    "lip_lmd",
+    "csim",
+    "articulation",
+    "closure_precision",
+    "closure_recall",
+    "leak",
+    "silence_motion",
+    "silence_opening",
+    "jitter",
+    "mouth_sharpness",
+    "seam",
+    "sync_confidence",
+    "sync_distance",
+    "sync_offset",
+    "lip_speech_correlation",
+]
+"""What `dubmill evaluate` measures, in the order in which it is told; `tasks.evaluation.metrics` says what each is."""
+
+
+class EvaluateSettings(Settings):
+    """`dubmill evaluate`: generated videos beside the real ones, or the test clips of a store, dubbed with their own speech."""
+
+    generated: str | None = Field(default=None, description="generated video, or a folder or s3:// prefix of them", json_schema_extra=LOCATION)
+    real: str | None = Field(default=None, description="the real video, or a folder or prefix of them under the same names", json_schema_extra=LOCATION)
+    allow_unpaired: bool = Field(default=False, description="videos without a partner of their name are left out, and named; otherwise they are an error")
+    store: str | None = Field(default=None, description="corpus store whose test clips are dubbed and compared, in place of videos", json_schema_extra=LOCATION)
+    snapshot: str | None = Field(default=None, description="the store's snapshot that says which clips are test clips")
+    split: Literal["train", "val", "test"] = Field(default="test", description="split of the snapshot; only the test split was seen by no training")
+    most_clips: int | None = Field(default=None, ge=1, description="most clips of the split, evenly chosen; none: all")
+    other_speech: bool = Field(default=True, description="each clip of the store is dubbed with another's speech too: only so the source's mouth can leak")
+    landmark_generator: str | None = Field(default=None, description="checkpoint, or the current.json of published ones", json_schema_extra=LOCATION)
+    renderer: str | None = Field(default=None, description="checkpoint, or the current.json of published ones", json_schema_extra=LOCATION)
+    dub_settings: str | None = Field(default=None, description="settings file of `dubmill dub`: how the store's clips are dubbed", json_schema_extra=LOCATION)
+    out: str = Field(default="evaluation", description="folder or prefix for clips.parquet, summary.json and the dubbed clips", json_schema_extra=LOCATION)
+    metrics: tuple[MetricName, ...] = Field(default=(), description="what is measured; none named: all")
+    conditions: str | None = Field(
+        default=None,
+        description="CSV file with the columns name, and speaker or language or both: of a video's name or a clip's id",
+        json_schema_extra=LOCATION,
+    )
+    speech: Literal["auto", "same", "other"] = Field(
+        default="auto", description="whether both videos of a pair say the same; auto: their sound tracks tell, and where one has none they do"
+    )
+    compare_misaligned: bool = Field(default=False, description="pairs that are not aligned are compared all the same, which says little of the dub")
+    length_difference_frames: int = Field(default=0, ge=0, description="at the end of a pair, by how many frames one may be longer")
+    longest_s: float = Field(default=60.0, gt=0, description="seconds of each pair that are looked at, from its beginning")
+    pictures: int = Field(default=50, ge=1, description="pictures of each pair that are compared as pictures, evenly chosen; landmarks are of all frames")
+    crop: CropSettings = Field(default=CropSettings(), description=f"{CROP_SAYS}; a store's own is taken")
+    lpips_weights: str | None = Field(default=None, description="AlexNet's ImageNet weights in torchvision's form, for LPIPS", json_schema_extra=LOCATION)
+    fid_weights: str | None = Field(default=None, description="Inception weights of pytorch-fid, for FID", json_schema_extra=LOCATION)
+    identity_weights: str | None = Field(default=None, description="face embedding (.onnx, 112 pixels), for CSIM", json_schema_extra=LOCATION)
+    sync_weights: str | None = Field(default=None, description="SyncNet's weights (syncnet_v2.model), for LSE-C and LSE-D", json_schema_extra=LOCATION)
+    resamples: int = Field(default=1000, ge=1, description="of the bootstrap over clips, for the intervals of 95 %")
+    seed: int = Field(default=0, description="of the bootstrap")
+    workers: int | None = Field(default=None, ge=1, description="actors; default: one a GPU for a store, one a core for videos")
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
 AnySettings = TypeVar("AnySettings", bound=BaseModel)
 NOT_REACHED = "default_factory_not_called"
 """pydantic's word for a default that follows from another field, which is wrong itself and named already."""

@@ -1,4 +1,4 @@
-"""The Parquet tables of a corpus store and of a bulk dubbing run. No wall-clock time is in any of them."""
+"""The Parquet tables of a corpus store, of a bulk dubbing run and of an evaluation. No wall-clock time is in any of them."""
 
 import pyarrow as pa
 
@@ -130,5 +130,55 @@ DUB_RESULTS = pa.schema(
         _field("speech_sha256", pa.string(), nullable=True),
         _field("consent", pa.string(), nullable=True),  # reference of the consent, where one was given
         _field("dag_run", pa.string(), nullable=True),  # <dag>/<run>/<task> of Airflow; null: nobody named it
+    ]
+)
+
+EVALUATED_CLIPS = pa.schema(
+    [
+        _field("name", pa.string()),  # of the pair
+        _field("side", pa.string()),  # generated | real
+        _field("status", pa.string()),  # compared | misaligned | failed; of what is not compared nothing is measured
+        _field("detail", pa.string()),  # why a pair is misaligned or failed; empty when compared
+        _field("location", pa.string(), nullable=True),
+        _field("speaker", pa.string(), nullable=True),
+        _field("language", pa.string(), nullable=True),
+        _field("speech", pa.string(), nullable=True),  # same | other: whether both sides say the same
+        _field("frames", pa.int32(), nullable=True),  # at 25 a second
+        _field("shift_frames", pa.int32(), nullable=True),  # by which the generated head comes after the real one; null: it moves too little to tell
+        _field("overlap", pa.float64(), nullable=True),  # of the faces' boxes, intersection over union, median
+        _field("face_px", pa.float64(), nullable=True),  # shorter side of the real face's box, median
+        _field("yaw_deg", pa.float64(), nullable=True),  # 95th percentile of how far the real head is turned
+        _field("covered_share", pa.float64(), nullable=True),  # of the real frames with something before the mouth
+        _field("faces_found", pa.float64(), nullable=True),  # share of the frames with a real face in which this side has one too
+        _field("psnr", pa.float64(), nullable=True),
+        _field("ssim", pa.float64(), nullable=True),
+        _field("lpips", pa.float64(), nullable=True),
+        _field("csim", pa.float64(), nullable=True),
+        _field("lmd", pa.float64(), nullable=True),
+        _field("lip_lmd", pa.float64(), nullable=True),
+        _field("opening_squares", pa.float64(), nullable=True),  # sum over frames of the squared lip opening about its mean, mouth widths
+        _field("real_opening_squares", pa.float64(), nullable=True),  # the same of the real mouth
+        _field("articulation", pa.float64(), nullable=True),
+        _field("closed_frames", pa.int32(), nullable=True),  # closures: see tasks.evaluation.closures.Closures
+        _field("right_closed_frames", pa.int32(), nullable=True),
+        _field("real_closures", pa.int32(), nullable=True),
+        _field("met_closures", pa.int32(), nullable=True),
+        _field("leak", pa.float64(), nullable=True),
+        _field("leak_frames", pa.int32(), nullable=True),
+        _field("silence_frames", pa.int32(), nullable=True),
+        _field("silence_squares", pa.float64(), nullable=True),  # of the lip opening in silence
+        _field("real_speech_frames", pa.int32(), nullable=True),
+        _field("real_speech_squares", pa.float64(), nullable=True),  # of the real lip opening in speech
+        _field("silence_motion", pa.float64(), nullable=True),
+        _field("silence_opening", pa.float64(), nullable=True),
+        _field("jitter", pa.float64(), nullable=True),
+        _field("mouth_detail", pa.float64(), nullable=True),  # sum over pictures of the variance of the Laplacian inside the mouth
+        _field("real_mouth_detail", pa.float64(), nullable=True),
+        _field("mouth_sharpness", pa.float64(), nullable=True),
+        _field("seam", pa.float64(), nullable=True),
+        _field("sync_confidence", pa.float64(), nullable=True),
+        _field("sync_distance", pa.float64(), nullable=True),
+        _field("sync_offset", pa.float64(), nullable=True),  # frames by which the sound comes after the picture
+        _field("lip_speech_correlation", pa.float64(), nullable=True),
     ]
 )

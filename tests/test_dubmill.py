@@ -37,11 +37,13 @@ COMMANDS = (
     ["template", "list"],
     ["template", "drop"],
     ["bulk-dub"],
+    ["evaluate"],
     ["inspect"],
     ["lineage"],
     ["settings"],
     ["report", "corpus"],
     ["report", "training"],
+    ["report", "evaluation"],
     ["report", "dubs"],
     ["demo"],
 )

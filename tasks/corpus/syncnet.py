@@ -60,6 +60,18 @@ Picture = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
+class SyncScores:
+    """SyncNet's own figures, as papers tell them."""
+
+    offset_frames: float
+    """Positive where the sound comes after the picture."""
+    distance: float
+    """LSE-D: the mean distance at the nearest shift."""
+    confidence: float
+    """LSE-C: the median of the shifts' mean distances less that."""
+
+
+@dataclass(frozen=True)
 class SyncNetMeter:
     """Measures clips with a loaded SyncNet."""
 
@@ -76,7 +88,7 @@ class SyncNetMeter:
             return NOT_MEASURED
         try:
             with torch.inference_mode():
-                return offset_of(_embedded_faces(self.network, face_pictures(clip, fps)), _embedded_sounds(self.network, clip.waveform))
+                return offset_of(embedded_faces(self.network, face_pictures(clip, fps)), embedded_sounds(self.network, clip.waveform))
         except (MediaError, OSError) as error:
             logger.warning("Clip %s could not be read again for its A/V offset: %s", clip.clip_id, error)
             return NOT_MEASURED
@@ -93,14 +105,21 @@ def offset_of(faces: Tensor, sounds: Tensor) -> SyncMeasure:
     The authors compare with zeros where a shifted sound ends; here only what there is counts. Their sign is the other one:
     their "AV offset: 3" is -3, a sound that comes 3 frames before the picture. NOT_MEASURED when some shift has no pair.
     """
+    scores = sync_scores(faces, sounds)
+    if scores is None:
+        return NOT_MEASURED
+    return SyncMeasure(scores.offset_frames, scores.confidence / (scores.confidence + HALF_SURE_DISTANCE))
+
+
+def sync_scores(faces: Tensor, sounds: Tensor) -> SyncScores | None:
+    """What the distances of embeddings (N, D) of faces and sounds say, one of each a frame; None when some shift has no pair."""
     frames = min(len(faces), len(sounds))
     if frames <= LARGEST_OFFSET_FRAMES:
-        return NOT_MEASURED
+        return None
     shifts = range(-LARGEST_OFFSET_FRAMES, LARGEST_OFFSET_FRAMES + 1)
     distances = torch.stack([_mean_distance(faces[:frames], sounds[:frames], shift) for shift in shifts])
     nearest = int(distances.argmin())
-    sure = float(distances.median() - distances[nearest])
-    return SyncMeasure(float(shifts[nearest]), sure / (sure + HALF_SURE_DISTANCE))
+    return SyncScores(float(shifts[nearest]), float(distances[nearest]), float(distances.median() - distances[nearest]))
 
 
 def mfcc(waveform: FloatArray) -> FloatArray:
@@ -126,7 +145,11 @@ def face_pictures(clip: Clip, fps: int) -> Iterator[Picture]:
 
 def crop_squares(frames: tuple[CutFrame, ...]) -> DoubleArray:
     """The squares (F, 3) of SyncNet's crops: middle x, middle y and side, in source pixels."""
-    bounds = np.array([_bounds(frame) for frame in frames])
+    return squares_around(np.array([_bounds(frame) for frame in frames]))
+
+
+def squares_around(bounds: DoubleArray) -> DoubleArray:
+    """The squares (F, 3) of SyncNet's crops of faces whose landmarks have these bounds (F, 4): x0, y0, x1, y1 in source pixels."""
     longer = (bounds[:, 2:] - bounds[:, :2]).max(axis=1)
     middle = (bounds[:, 2:] + bounds[:, :2]) / 2
     squares = np.column_stack([middle[:, 0], middle[:, 1] + CROP_LOWER * longer, CROP_SIDE * longer])
@@ -149,7 +172,7 @@ def _bounds(frame: CutFrame) -> DoubleArray:
     return (corners * (frame.box.width, frame.box.height) + (frame.box.x0, frame.box.y0)).reshape(-1)
 
 
-def _embedded_faces(network: SyncNet, pictures: Iterator[Picture]) -> Tensor:
+def embedded_faces(network: SyncNet, pictures: Iterator[Picture]) -> Tensor:
     """One embedding (1024) a window, a few windows in memory at a time."""
     embedded: list[Tensor] = []
     held: list[Picture] = []
@@ -167,7 +190,7 @@ def _as_tensor(pictures: list[Picture]) -> Tensor:
     return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float()
 
 
-def _embedded_sounds(network: SyncNet, waveform: FloatArray) -> Tensor:
+def embedded_sounds(network: SyncNet, waveform: FloatArray) -> Tensor:
     """One embedding (1024) a frame whose 0.2 s of sound are there."""
     coefficients = mfcc(waveform)
     windows = np.lib.stride_tricks.sliding_window_view(coefficients, MFCC_WINDOW, axis=1)[:, ::MFCC_A_FRAME]

@@ -54,9 +54,19 @@ class FaceMeasures:
 
     The three places of weights are paths or URIs, none is ever downloaded: lpips_weights (AlexNet), fid_weights (Inception of
     pytorch-fid), identity_weights (ONNX face embedding). CheckpointError when one that is given cannot be used.
+    finds_mouths: whether FaceMesh looks for mouths in the pictures; who knows already where they are saves its time.
     """
 
-    def __init__(self, device: torch.device, lpips_weights: str | None = None, fid_weights: str | None = None, identity_weights: str | None = None) -> None:
+    def __init__(
+        self,
+        device: torch.device,
+        lpips_weights: str | None = None,
+        fid_weights: str | None = None,
+        identity_weights: str | None = None,
+        *,
+        finds_mouths: bool = True,
+    ) -> None:
+        self._finds_mouths = finds_mouths
         self.absent: dict[str, str] = {}
         self._lpips = self._with_weights("lpips", "lpips_weights", lpips_weights, lambda weights: LpipsDistance(weights, device))
         self._inception = self._with_weights("fid", "fid_weights", fid_weights, lambda weights: InceptionFeatures(weights, device))
@@ -92,6 +102,8 @@ class FaceMeasures:
         )
 
     def _mouths(self, pictures: Pictures) -> FloatArray:
+        if not self._finds_mouths:
+            return nothing(len(pictures))
         try:
             return find_mouths(pictures)
         except ImportError:

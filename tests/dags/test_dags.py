@@ -20,6 +20,7 @@ DAG_JOBS = {
     "train_renderer": ("train", "train_renderer", settings.RendererTraining),
     "bulk_dubbing": ("dub", "dub", settings.BulkDubSettings),
     "maintain_store": ("gc", "maintain_store", settings.MaintainSettings),
+    "evaluate_models": ("evaluate", "evaluate", settings.EvaluateSettings),
 }
 JOBLESS = ("reconcile_jobs",)
 NEVER_TRIED_AGAIN = {("maintain_store", "verify"), ("reconcile_jobs", "stop_orphans")}
@@ -93,6 +94,8 @@ def test_assets_join_the_dags(dags: Any) -> None:
     assert _outlets(dags["ingest_corpus"]) == {"corpus"}
     assert _outlets(dags["train_landmark_generator"]) == {"landmark-generator"}
     assert _outlets(dags["train_renderer"]) == {"renderer"}
+    assert _outlets(dags["evaluate_models"]) == {"evaluation"}
+    assert {asset.name for asset in dags["evaluate_models"].timetable.asset_condition.objects} == {"landmark-generator", "renderer"}
     for trainer in ("train_landmark_generator", "train_renderer"):
         assert [asset.name for asset in dags[trainer].timetable.asset_condition.objects] == ["corpus"]
         assert dags[trainer].max_active_runs == 1

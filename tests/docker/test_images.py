@@ -138,7 +138,7 @@ def test_dubbing_takes_the_weights_from_where_training_publishes_them() -> None:
 def test_the_bucket_is_filled_once_and_kept(tmp_path: Path) -> None:
     prefix = f"memory://dubmill-{tmp_path.name}/settings"
     fill = runpy.run_path(str(DOCKER / "fill_bucket.py"))["fill"]
-    names = ["bulk_dubbing.yaml", "ingest_corpus.yaml", "publish.yaml", "train_landmark_generator.yaml", "train_renderer.yaml"]
+    names = ["bulk_dubbing.yaml", "evaluate_models.yaml", "ingest_corpus.yaml", "publish.yaml", "train_landmark_generator.yaml", "train_renderer.yaml"]
     assert fill(DOCKER / "settings", prefix) == names
     fsspec.filesystem("memory").pipe_file(f"/dubmill-{tmp_path.name}/settings/ingest_corpus.yaml", b"store: mine\n")
     assert fill(DOCKER / "settings", prefix) == []
