@@ -1,8 +1,9 @@
 """Many tasks at once through a real Airflow (api-server, scheduler, triggerer, dag-processor) and a stand-in for Ray's job API.
 
 `python -m tests.bench.many_tasks --tasks 100 --job-seconds 20` prints what Airflow adds to a job's time, CPU seconds of each
-component, requests to Ray, and whether each job was submitted once and each task succeeded. `--postgres` keeps Airflow's database
-in a Postgres server of its own instead of SQLite. The jobs cost nothing here: they print a line a second and are over when their time is.
+component, requests to Ray, and whether each job was submitted once and each task succeeded. `--postgres` keeps Airflow's
+database in a Postgres server of its own instead of SQLite. `--slots` puts the tasks into a pool of so many, which counts
+deferred ones. The jobs cost nothing here: they print a line a second and are over when their time is.
 """
 
 import argparse
@@ -41,10 +42,11 @@ from dags.operators.ray_job import RayJobOperator
 from schemas.settings import IngestSettings
 
 with DAG({dag_id!r}, schedule=None, start_date=datetime(2025, 1, 1), catchup=False, max_active_tasks={tasks}) as dag:
-    RayJobOperator.partial(task_id="work", job="ingest", settings_class=IngestSettings, results={results!r}, retries=0).expand(
+    RayJobOperator.partial(task_id="work", job="ingest", settings_class=IngestSettings, results={results!r}, retries=0, pool={pool!r}).expand(
         overrides=[{{"store": "/store", "sources": [f"/footage/{{number}}"]}} for number in range({tasks})]
     )
 """
+POOL = "ray"
 OVER = ("success", "failed", "skipped", "upstream_failed", "removed")
 PARSE_LIMIT_S = 300.0
 RUN_LIMIT_S = 1800.0
@@ -77,12 +79,17 @@ class Figures:
     idle_cpu_s: dict[str, float]
     lines_noted: int
 
+    @property
+    def most_at_once(self) -> int:
+        """Jobs that ran side by side, at most."""
+        return max(sum(other.submitted <= task.submitted < other.job_over for other in self.tasks) for task in self.tasks)
 
-def measured(tasks: int, job_seconds: float, parallelism: int, *, postgres: bool = False) -> Figures:
-    """Starts everything, runs the DAG once, and ends everything."""
+
+def measured(tasks: int, job_seconds: float, parallelism: int, *, slots: int | None = None, postgres: bool = False) -> Figures:
+    """Starts everything, runs the DAG once, and ends everything. slots: of a pool for the tasks; None: none."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dubmill-many-", dir="/tmp")))
-        _write_dag(folder, tasks)
+        _write_dag(folder, tasks, POOL if slots else "default_pool")
         ray = stack.enter_context(RayStandIn(course=["RUNNING"], runs_for_s=job_seconds, on_submit=_work))
         started = stack.enter_context(services.Services(folder))
         environment = _environment(folder, ray, tasks, parallelism)
@@ -91,6 +98,8 @@ def measured(tasks: int, job_seconds: float, parallelism: int, *, postgres: bool
         password = services.admin_password(folder / "airflow")
         started.start_airflow(environment)
         api = stack.enter_context(_api(environment["AIRFLOW__API__BASE_URL"], password))
+        if slots:
+            api.post("/pools", json={"name": POOL, "slots": slots, "include_deferred": True}).raise_for_status()
         return _run(started, api, ray, job_seconds)
 
 
@@ -119,10 +128,10 @@ def _run(started: Any, api: httpx.Client, ray: RayStandIn, job_seconds: float) -
     )
 
 
-def _write_dag(folder: Path, tasks: int) -> None:
+def _write_dag(folder: Path, tasks: int, pool: str) -> None:
     for name in ("dags", "results", "settings"):
         (folder / name).mkdir()
-    (folder / "dags" / "many_tasks.py").write_text(DAG.format(dag_id=DAG_ID, tasks=tasks, results=str(folder / "results")))
+    (folder / "dags" / "many_tasks.py").write_text(DAG.format(dag_id=DAG_ID, tasks=tasks, results=str(folder / "results"), pool=pool))
 
 
 def _work(job: StandInJob) -> None:
@@ -229,6 +238,7 @@ def _report(figures: Figures, job_seconds: float) -> None:
     minutes = count * job_seconds / 60
     print(f"{count} tasks of {job_seconds:.0f} s at once: {dict(figures.states)}, all over after {figures.seconds:.1f} s")
     print(f"jobs submitted: {sum(figures.submissions.values())}, more than once: {sum(number > 1 for number in figures.submissions.values())}")
+    print(f"jobs side by side, at most: {figures.most_at_once}")
     print(f"tasks whose progress Airflow shows: {figures.lines_noted}")
     delays = {
         "run begins → job submitted": [task.submitted - figures.began for task in figures.tasks],
@@ -253,9 +263,10 @@ def main() -> int:
     parser.add_argument("--tasks", type=int, default=100)
     parser.add_argument("--job-seconds", type=float, default=20.0)
     parser.add_argument("--parallelism", type=int, default=4, help="worker processes of the executor")
+    parser.add_argument("--slots", type=int, help="of a pool for the tasks")
     parser.add_argument("--postgres", action="store_true", help="Airflow's database in Postgres instead of SQLite")
     options = parser.parse_args()
-    figures = measured(options.tasks, options.job_seconds, options.parallelism, postgres=options.postgres)
+    figures = measured(options.tasks, options.job_seconds, options.parallelism, slots=options.slots, postgres=options.postgres)
     _report(figures, options.job_seconds)
     is_well = figures.states == {"success": options.tasks} and set(figures.submissions.values()) == {1}
     return 0 if is_well else 1

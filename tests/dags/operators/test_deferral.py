@@ -50,18 +50,20 @@ def test_a_mapped_task_defers_and_is_resumed_with_its_own_settings(
     assert said.count("Pausing task as DEFERRED") == 2
     assert said.count("progress 2/2 second") == 2
     instances = {instance.map_index: instance for instance in done.get_task_instances() if instance.task_id == "ingest"}
-    for number, job in enumerate(ray.jobs.values()):
+    for job in ray.jobs.values():
+        number = int(job.metadata["map_index"])
         settings = job.entrypoint.partition("--settings ")[2].partition(" ")[0]
         assert f"/footage/{number}" in Path(settings).read_text()
         assert instances[number].rendered_map_index == f"/footage/{number}"
 
 
 @pytest.mark.soak
-def test_ten_tasks_at_once_defer_through_a_real_scheduler_and_triggerer() -> None:
+def test_ten_tasks_defer_through_a_real_scheduler_and_triggerer_and_hold_their_slots() -> None:
     from tests.bench.many_tasks import measured  # brings Airflow's four components up
 
-    figures = measured(tasks=10, job_seconds=10, parallelism=2)
+    figures = measured(tasks=10, job_seconds=10, parallelism=4, slots=3)
     assert figures.states == {"success": 10}
     assert list(figures.submissions.values()) == [1] * 10
+    assert figures.most_at_once <= 3  # though four workers are free: a deferred task holds its slot
     assert figures.lines_noted == 10
     assert min(task.followed - task.submitted for task in figures.tasks) > 0
