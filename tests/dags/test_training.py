@@ -214,6 +214,12 @@ def test_a_job_that_fails_fails_the_run_and_updates_nothing(line: Line, job: str
     assert line.models() == []
 
 
+def test_a_run_by_hand_may_say_how_many_steps_it_trains(line: Line) -> None:
+    line.run(hold_back=False, steps=7, selection=None)
+    line.run(hold_back=False, steps=None)
+    assert [settings["steps"] for name, settings in line.cluster.told if name == "train_landmark_generator"] == [7, 20000]
+
+
 def test_settings_that_name_a_snapshot_are_obeyed(line: Line) -> None:
     write(line.folder / "train.yaml", {"store": "/store", "out": "/runs", "snapshot": "first"})
     line.run(hold_back=False)
@@ -262,7 +268,7 @@ def decide(tmp_path: Path) -> Any:
         try:
             plan = gate.function(
                 "renderer", f"{tmp_path}/train.yaml", f"{tmp_path}/publish.yaml", "",
-                params={"min_new_clips": 3, "hold_back": False}, dag_run=run, inlet_events={CORPUS: events}, asset_state_store={CORPUS: memory},
+                params={"min_new_clips": 3, "hold_back": False, "steps": None}, dag_run=run, inlet_events={CORPUS: events}, asset_state_store={CORPUS: memory},
             )  # fmt: skip
         except AirflowSkipException:
             return False
