@@ -1,48 +1,24 @@
 """Runs of the past, of the same time and at the same time: Airflow's own scheduler decides which may work at once, and no DAG asks for the date."""
 
 import ast
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.dag_processing.bundles.manager import DagBundlesManager
-from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
 from airflow.exceptions import DagRunTypeNotAllowed
 from airflow.jobs.job import Job
 from airflow.jobs.scheduler_job_runner import SchedulerJobRunner
-from airflow.models.backfill import Backfill, DagNonPeriodicScheduleException, ReprocessBehavior, _create_backfill
-from airflow.models.dag import DagModel
+from airflow.models.backfill import DagNonPeriodicScheduleException, ReprocessBehavior, _create_backfill
 from airflow.models.dagrun import DagRun
-from airflow.models.serialized_dag import SerializedDagModel
 from airflow.models.taskinstance import TaskInstance
-from airflow.utils.db import initdb
 from airflow.utils.session import create_session
-from airflow.utils.types import DagRunTriggeredByType, DagRunType
 from sqlalchemy import select
 
-SCHEDULES = ("INGEST", "BULK", "MAINTAIN", "RECONCILE")
+from tests.dags.scheduled_dags import runs_by_hand
+
 DATES = {"logical_date", "execution_date", "data_interval", "data_interval_start", "data_interval_end", "ds", "ds_nodash", "ts", "run_after"}
 """What Airflow calls the time that a run is for."""
-
-
-@pytest.fixture(scope="module")
-def scheduled(repository: Path) -> Iterator[None]:
-    """The DAGs, each with a schedule, in a database of Airflow."""
-    initdb()
-    with pytest.MonkeyPatch.context() as patch:
-        for name in SCHEDULES:
-            patch.setenv(f"DUBMILL_{name}_SCHEDULE", "@daily")
-        bag = DagBag(str(repository / "dags"), bundle_path=repository / "dags", bundle_name="dags-folder")
-    DagBundlesManager().sync_bundles_to_db()
-    sync_bag_to_db(bag, "dags-folder", None)
-    with create_session() as session:
-        session.query(DagModel).update({"is_paused": False})
-    yield
-    with create_session() as session:
-        for kind in (DagRun, Backfill):
-            session.query(kind).delete()
 
 
 @pytest.fixture
@@ -59,17 +35,6 @@ def backfilled(dag_id: str) -> list[str]:
     )  # fmt: skip
     with create_session() as session:
         return [run.run_id for run in session.scalars(select(DagRun).where(DagRun.dag_id == dag_id, DagRun.run_type == "backfill"))]
-
-
-def runs_by_hand(dag_id: str, number: int) -> None:
-    """Asks for so many runs at once."""
-    with create_session() as session:
-        dag = session.scalar(SerializedDagModel.latest_item_select_object(dag_id)).dag
-        for at in range(number):
-            dag.create_dagrun(
-                run_id=f"manual__{at}", run_after=datetime.now(UTC), run_type=DagRunType.MANUAL, triggered_by=DagRunTriggeredByType.TEST,
-                state="queued", session=session,
-            )  # fmt: skip
 
 
 def running(scheduler: SchedulerJobRunner, dag_id: str, run_type: str) -> int:

@@ -16,7 +16,6 @@ from airflow.dag_processing.dagbag import DagBag
 from airflow.models.asset import AssetEvent
 from airflow.models.asset_state_store import AssetStateStoreModel
 from airflow.models.dagrun import DagRun
-from airflow.utils.db import initdb
 from airflow.utils.session import create_session
 
 from dags.bulk_dubbing import QUIET_S, JobList, at_most, is_due, lists_at, summed
@@ -73,11 +72,6 @@ class Line:
     def events(self) -> list[dict[str, Any]]:
         with create_session() as session:
             return [event.extra for event in session.query(AssetEvent).order_by(AssetEvent.id)]
-
-
-@pytest.fixture(scope="module")
-def database(repository: Path) -> None:
-    initdb()
 
 
 @pytest.fixture

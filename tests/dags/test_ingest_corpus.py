@@ -14,7 +14,6 @@ from airflow.configuration import conf
 from airflow.dag_processing.dagbag import DagBag
 from airflow.models.asset import AssetEvent
 from airflow.sdk.exceptions import AirflowFailException
-from airflow.utils.db import initdb
 from airflow.utils.session import create_session
 
 from dags.defaults import MOST_MAPPED
@@ -86,11 +85,6 @@ class Line:
         """What was published, in order."""
         with create_session() as session:
             return [event.extra for event in session.query(AssetEvent).order_by(AssetEvent.id)]
-
-
-@pytest.fixture(scope="module")
-def database(repository: Path) -> None:
-    initdb()
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import yaml
 from airflow.dag_processing.dagbag import DagBag
-from airflow.utils.db import initdb
 
 from tests.dags.operators.ray_stand_in import RayStandIn, StandInJob
 
@@ -38,11 +37,6 @@ class Line:
         # Each run in this one process finds the parameters as the former one left them, unless it is told all of them.
         done = self.dag.test(run_conf={"settings": str(self.settings), "dry_run": False, "verify_all": False, **params})
         return str(done.state), {instance.task_id: str(instance.state) for instance in done.get_task_instances()}
-
-
-@pytest.fixture(scope="module")
-def database() -> None:
-    initdb()
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import pytest
 from airflow.dag_processing.dagbag import DagBag
 from airflow.models.dagrun import DagRun
 from airflow.models.taskinstance import TaskInstance
-from airflow.utils.db import initdb
 from airflow.utils.session import create_session
 
 from dags.operators.orphaned_jobs import JobOwner
@@ -65,9 +64,8 @@ class Line:
 
 
 @pytest.fixture(scope="module")
-def run_id(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+def run_id(database: None, repository: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     """A run of `ingest_corpus` that goes on, with an `ingest` in each state. Its first task is real: it fails."""
-    initdb()
     dag = DagBag(str(repository / "dags" / "ingest_corpus.py")).dags["ingest_corpus"]
     done = dag.test(run_conf={"settings": str(tmp_path_factory.mktemp("none") / "none.yaml")})
     with create_session() as session:

@@ -16,7 +16,6 @@ from airflow.dag_processing.dagbag import DagBag
 from airflow.models.asset import AssetEvent, AssetModel
 from airflow.models.asset_state_store import AssetStateStoreModel
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
-from airflow.utils.db import initdb
 from airflow.utils.session import create_session
 
 from dags.assets import CORPUS
@@ -81,11 +80,6 @@ class Line:
         with create_session() as session:
             events = session.query(AssetEvent).join(AssetModel, AssetModel.id == AssetEvent.asset_id).filter(AssetModel.name == "landmark-generator")
             return [event.extra for event in events.order_by(AssetEvent.id)]
-
-
-@pytest.fixture(scope="module")
-def database() -> None:
-    initdb()
 
 
 @pytest.fixture
