@@ -4,6 +4,7 @@ import atexit
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -32,3 +33,20 @@ def pytest_ignore_collect(collection_path: Path) -> bool | None:
 @pytest.fixture(scope="session")
 def repository() -> Path:
     return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def database() -> None:
+    """Airflow's own, one for all tests of a session: making it takes longer than most of them."""
+    from airflow.utils.db import initdb
+
+    initdb()
+
+
+@pytest.fixture(scope="module")
+def scheduled(database: None, repository: Path) -> Iterator[None]:
+    """All DAGs in that database, with schedules and deadlines."""
+    from tests.dags.scheduled_dags import scheduled_dags
+
+    with scheduled_dags(repository):
+        yield

@@ -15,10 +15,10 @@ import yaml
 from airflow.dag_processing.dagbag import DagBag
 from airflow.models.asset import AssetEvent
 from airflow.models.asset_state_store import AssetStateStoreModel
-from airflow.utils.db import initdb
+from airflow.models.dagrun import DagRun
 from airflow.utils.session import create_session
 
-from dags.bulk_dubbing import QUIET_S, JobList, is_due, lists_at, summed
+from dags.bulk_dubbing import QUIET_S, JobList, at_most, is_due, lists_at, summed
 from tests.dags.operators.ray_stand_in import RayStandIn, StandInJob
 
 
@@ -61,7 +61,9 @@ class Line:
     def run(self, **params: Any) -> tuple[str, dict[str, list[str]]]:
         """State of one more run, and the states of its task instances by task."""
         self.day += 1
-        done = self.dag.test(logical_date=datetime(2026, 3, self.day, tzinfo=UTC), run_conf={"settings": str(self.settings), **params})
+        # Each run in this one process finds the parameters as the former one left them, unless it is told all of them.
+        given = {"settings": str(self.settings), "only": "", "again": False, **params}
+        done = self.dag.test(logical_date=datetime(2026, 3, self.day, tzinfo=UTC), run_conf=given)
         states: dict[str, list[str]] = {}
         for instance in sorted(done.get_task_instances(), key=lambda instance: instance.map_index):
             states.setdefault(instance.task_id, []).append(str(instance.state))
@@ -70,11 +72,6 @@ class Line:
     def events(self) -> list[dict[str, Any]]:
         with create_session() as session:
             return [event.extra for event in session.query(AssetEvent).order_by(AssetEvent.id)]
-
-
-@pytest.fixture(scope="module")
-def database(repository: Path) -> None:
-    initdb()
 
 
 @pytest.fixture
@@ -148,6 +145,51 @@ def test_a_single_list_is_dubbed_whenever_a_person_asks(line: Line) -> None:
         assert line.run()[0] == "success"
         assert [told["out"] for told in line.cluster.told] == [settings["out"]]
         assert line.cluster.lists() == ["monday.csv"]
+
+
+def test_a_single_list_that_another_run_is_at_is_left_to_it(line: Line) -> None:
+    line.drop("monday.csv")
+    line.settings.write_text(yaml.safe_dump(yaml.safe_load(line.settings.read_text()) | {"jobs": str(line.folder / "monday.csv")}))
+    line.run()
+    line.cluster.lists()
+    with create_session() as session:
+        first = session.query(DagRun).filter_by(dag_id="bulk_dubbing").order_by(DagRun.id.desc()).first()
+        first.state = "running"
+        known = session.query(AssetStateStoreModel).one()
+        known.value = known.value.replace("true", "false")
+    assert line.run()[1]["dub"] == ["skipped"]
+    assert line.cluster.lists() == []
+    with create_session() as session:
+        session.delete(session.get(DagRun, first.id))
+    assert line.run()[1]["dub"] == ["success"], "nor does a run that was deleted hold it"
+
+
+def test_one_list_of_the_folder_is_taken_by_its_name(line: Line) -> None:
+    line.drop("monday.csv")
+    line.drop("tuesday.csv")
+    line.run(only="tuesday.csv")
+    assert [Path(told["out"]).name for told in line.cluster.told] == line.cluster.lists() == ["tuesday.csv"]
+    state, tasks = line.run(only="wednesday.csv")
+    assert (state, tasks["find_lists"]) == ("failed", ["failed"])
+    line.run()
+    assert line.cluster.lists() == ["monday.csv"]
+
+
+@pytest.mark.parametrize(("number", "begun", "left"), [(3, 3, False), (4, 3, True)])
+def test_lists_beyond_what_a_run_may_have_are_said_and_stay_due(number: int, begun: int, left: bool, caplog: pytest.LogCaptureFixture) -> None:
+    due = [JobList(f"/lists/{at}.csv", "v") for at in range(number)]
+    assert at_most(3, due) == due[:begun]
+    assert (f"{number} lists are due, and a run takes 3; the next run takes the others." in caplog.text) is left
+
+
+def test_a_run_takes_as_many_lists_as_it_may_and_the_next_one_the_others(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(line.dag.get_task("find_lists").python_callable.__globals__, "MOST_MAPPED", 2)
+    for name in ("a.csv", "b.csv", "c.csv"):
+        line.drop(name)
+    line.run()
+    assert line.cluster.lists() == ["a.csv", "b.csv"]
+    line.run()
+    assert line.cluster.lists() == ["c.csv"]
 
 
 def test_settings_that_are_wrong_fail_before_any_job(line: Line) -> None:

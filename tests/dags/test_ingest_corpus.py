@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 import yaml
+from airflow.configuration import conf
 from airflow.dag_processing.dagbag import DagBag
 from airflow.models.asset import AssetEvent
-from airflow.utils.db import initdb
+from airflow.sdk.exceptions import AirflowFailException
 from airflow.utils.session import create_session
 
-from dags.ingest_corpus import summed
+from dags.defaults import MOST_MAPPED
+from dags.ingest_corpus import list_sources, summed
 from tests.dags.operators.ray_stand_in import RayStandIn, StandInJob
 
 
@@ -28,11 +30,13 @@ class Store:
     clips: int = 0
     fails: set[str] = field(default_factory=set)
     dies_after_its_work: set[str] = field(default_factory=set)
+    told: list[dict[str, Any]] = field(default_factory=list)
 
     def ingest(self, job: StandInJob) -> None:
         """Does what `ray_jobs.ingest` would: reads its settings, adds a batch, writes its result."""
         words = shlex.split(job.entrypoint)
         settings = yaml.safe_load(Path(words[words.index("--settings") + 1]).read_text())
+        self.told.append(settings)
         [source] = settings["sources"]
         job.statuses = ["RUNNING", "FAILED" if source in self.fails | self.dies_after_its_work else "SUCCEEDED"]
         if source in self.fails:
@@ -66,10 +70,12 @@ class Line:
     settings: Path
     day: int = 0
 
-    def run(self, logical_date: datetime | None = None) -> tuple[str, dict[str, list[str]]]:
+    def run(self, logical_date: datetime | None = None, **params: Any) -> tuple[str, dict[str, list[str]]]:
         """State of one more run, and the states of its task instances by task."""
         self.day += 1
-        done = self.dag.test(logical_date=logical_date or datetime(2026, 1, self.day, tzinfo=UTC), run_conf={"settings": str(self.settings)})
+        # Each run in this one process finds the parameters as the former one left them, unless it is told all of them.
+        given = {"settings": str(self.settings), "sources": None, "layout": None, **params}
+        done = self.dag.test(logical_date=logical_date or datetime(2026, 1, self.day, tzinfo=UTC), run_conf=given)
         states: dict[str, list[str]] = {}
         for instance in sorted(done.get_task_instances(), key=lambda instance: instance.map_index):
             states.setdefault(instance.task_id, []).append(str(instance.state))
@@ -79,11 +85,6 @@ class Line:
         """What was published, in order."""
         with create_session() as session:
             return [event.extra for event in session.query(AssetEvent).order_by(AssetEvent.id)]
-
-
-@pytest.fixture(scope="module")
-def database(repository: Path) -> None:
-    initdb()
 
 
 @pytest.fixture
@@ -130,10 +131,15 @@ def test_a_second_run_that_finds_nothing_new_is_skipped_and_a_third_that_does_is
     assert [(event["clips"], event["corpus_clips"]) for event in line.events()] == [(5, 5), (1, 6)], "training counts the clips of the whole store"
 
 
-def test_a_run_for_a_day_long_past_does_no_harm(line: Line) -> None:
+def test_runs_for_days_long_past_find_everything_known(line: Line) -> None:
     line.run()
-    state, tasks = line.run(datetime(2025, 6, 1, tzinfo=UTC))
-    assert (state, tasks["publish"]) == ("success", ["skipped"])
+    for day in (1, 2):
+        state, tasks = line.run(datetime(2025, 6, day, tzinfo=UTC))
+        assert (state, tasks["publish"]) == ("success", ["skipped"])
+    assert [{name: told[name] for name in ("sources", "store")} for told in line.store.told[2:]] == [
+        {name: told[name] for name in ("sources", "store")} for told in line.store.told[:2]
+    ] * 2, "what a job is told does not depend on the date"
+    assert [event["clips"] for event in line.events()] == [5]
 
 
 def test_a_store_without_clips_is_not_published(line: Line) -> None:
@@ -170,6 +176,32 @@ def test_settings_that_name_no_sources_or_are_wrong_fail_before_any_job(line: Li
     line.settings.write_text(content)
     state, tasks = line.run()
     assert (state, tasks["list_sources"], len(line.ray.jobs)) == ("failed", ["failed"], 0)
+
+
+def test_a_run_by_hand_may_name_other_sources_and_how_they_are_arranged(line: Line) -> None:
+    line.store.new_clips["/c"] = 1
+    assert line.run(sources=["/c"], layout="lrs2")[1]["ingest"] == ["success"]
+    assert [(told["sources"], told["layout"]) for told in line.store.told] == [(["/c"], "lrs2")]
+    line.run()
+    assert [told["layout"] for told in line.store.told[1:]] == ["auto", "auto"]
+
+
+def listed(number: int, tmp_path: Path) -> list[dict[str, Any]]:
+    """What `list_sources` gives for so many sources."""
+    settings = tmp_path / "settings.yaml"
+    settings.write_text(yaml.safe_dump({"store": "/store", "sources": [f"/clip{at}.mp4" for at in range(number)]}))
+    given: list[dict[str, Any]] = list_sources.function(str(settings), params={"sources": None, "layout": None})
+    return given
+
+
+def test_as_many_sources_as_a_run_may_have_are_all_ingested(tmp_path: Path) -> None:
+    assert [of_one["sources"] for of_one in listed(MOST_MAPPED, tmp_path)] == [[f"/clip{at}.mp4"] for at in range(MOST_MAPPED)]
+    assert conf.getint("core", "max_map_length") / 2 >= MOST_MAPPED
+
+
+def test_more_sources_are_refused_with_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(AirflowFailException, match=rf"settings.yaml: {MOST_MAPPED + 1} sources are listed, .* {MOST_MAPPED} at most; list the folders"):
+        listed(MOST_MAPPED + 1, tmp_path)
 
 
 def test_a_source_named_twice_is_one_job(line: Line) -> None:

@@ -16,7 +16,6 @@ from airflow.dag_processing.dagbag import DagBag
 from airflow.models.asset import AssetEvent, AssetModel
 from airflow.models.asset_state_store import AssetStateStoreModel
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
-from airflow.utils.db import initdb
 from airflow.utils.session import create_session
 
 from dags.assets import CORPUS
@@ -81,11 +80,6 @@ class Line:
         with create_session() as session:
             events = session.query(AssetEvent).join(AssetModel, AssetModel.id == AssetEvent.asset_id).filter(AssetModel.name == "landmark-generator")
             return [event.extra for event in events.order_by(AssetEvent.id)]
-
-
-@pytest.fixture(scope="module")
-def database() -> None:
-    initdb()
 
 
 @pytest.fixture
@@ -214,6 +208,12 @@ def test_a_job_that_fails_fails_the_run_and_updates_nothing(line: Line, job: str
     assert line.models() == []
 
 
+def test_a_run_by_hand_may_say_how_many_steps_it_trains(line: Line) -> None:
+    line.run(hold_back=False, steps=7, selection=None)
+    line.run(hold_back=False, steps=None)
+    assert [settings["steps"] for name, settings in line.cluster.told if name == "train_landmark_generator"] == [7, 20000]
+
+
 def test_settings_that_name_a_snapshot_are_obeyed(line: Line) -> None:
     write(line.folder / "train.yaml", {"store": "/store", "out": "/runs", "snapshot": "first"})
     line.run(hold_back=False)
@@ -262,7 +262,7 @@ def decide(tmp_path: Path) -> Any:
         try:
             plan = gate.function(
                 "renderer", f"{tmp_path}/train.yaml", f"{tmp_path}/publish.yaml", "",
-                params={"min_new_clips": 3, "hold_back": False}, dag_run=run, inlet_events={CORPUS: events}, asset_state_store={CORPUS: memory},
+                params={"min_new_clips": 3, "hold_back": False, "steps": None}, dag_run=run, inlet_events={CORPUS: events}, asset_state_store={CORPUS: memory},
             )  # fmt: skip
         except AirflowSkipException:
             return False

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import yaml
 from airflow.dag_processing.dagbag import DagBag
-from airflow.utils.db import initdb
 
 from dags import webhook
 from dags.defaults import deadline_of
@@ -21,11 +20,6 @@ from tests.dags.operators.ray_stand_in import RayStandIn
 from tests.dags.webhook_stand_in import SECRET, WebhookStandIn
 
 TOLD = Told("task-failed", "It failed.", "a_dag", "a run", "a_task", None, 1, "It failed.", "http://127.0.0.1/")
-
-
-@pytest.fixture(scope="module")
-def database() -> None:
-    initdb()
 
 
 @pytest.fixture
