@@ -1,45 +1,76 @@
-"""An Airflow task that is one Ray job: submitted, found again after a retry, followed to its end."""
+"""An Airflow task that is one Ray job: submitted, found again after a retry, followed to its end while the task is deferred."""
 
+import asyncio
 import hashlib
 import json
-import logging
 import os
 import re
 import shlex
+import threading
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import timedelta
 from typing import Any
 
 import fsspec
-from airflow.sdk import BaseOperator, Connection
-from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowNotFoundException
+import yaml
+from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowTaskTimeout, TaskDeferralTimeout, TaskDeferred
 
-from dags.operators.ray_jobs_api import RayAddress, RayJob, RayJobsApi, RayJobsError
+from dags.operators.job_owner import JobOwner
+from dags.operators.ray_connection import RayAddress, read_address
+from dags.operators.ray_job_trigger import POLL_S, RayJobTrigger
+from dags.operators.ray_jobs_api import NewJob, RayJob, RayJobsApi, RayJobsError
 from schemas.errors import SettingsError
-from schemas.job_log import CLUSTER_PYTHON_VARIABLE, ERROR_PREFIX, RUN_VARIABLE
+from schemas.job_log import CLUSTER_PYTHON_VARIABLE, DAG_RUN_VARIABLE, ERROR_PREFIX, RUN_VARIABLE, SUBMISSION_VARIABLE
 from schemas.settings import Settings, check_settings, read_settings, write_settings
 
-POLL_S = 2.0
-"""Seconds between two looks at a job."""
-LONGEST_LOG_PAUSE_S = 30.0
-"""Seconds between two looks at the log of a job that prints nothing; each look brings the whole log."""
-LOG_CHARACTERS_A_SECOND = 100_000
-"""How much of logs to read on average: a long log is looked at less often."""
 PATIENCE_S = 600.0
 """Seconds to wait for a Ray that does not answer: a head that restarts, a network that is away."""
 STOP_PATIENCE_S = 4.0
-"""Seconds to wait when a job must be stopped: Airflow kills the process about five seconds after it asks."""
+"""Seconds in which a job must have stopped: Airflow kills the process about five seconds after it asks."""
+FORMER_STOP_S = 30.0
+"""Seconds to wait for the end of a job of before a clear: Ray kills one that does not end within three."""
+LAST_LINES_PATIENCE_S = 30.0
+"""Seconds to wait for a Ray that does not answer when only a failed job's last lines are missing."""
+TIMEOUT_MARGIN = timedelta(minutes=2)
+"""How long after a task's time limit Airflow itself ends the deferral, for a triggerer that did not: it is down."""
+READ_LINES = 200
+"""Last lines of a failed job's log in which its own sentence is looked for: a few more may come after it."""
 SHOWN_LINES = 20
 """Last lines of a failed job's log that its error carries."""
+STORE_KEY = "ray_job"
+"""Under which a task remembers its job, over retries and clears, in Airflow's task state store."""
+WORKING_DIR_VARIABLE = "DUBMILL_WORKING_DIR"
+"""Environment variable, for development: URI of a zip file of code (file://, s3://, https://, gcs://) that jobs run in. Default: what the image holds."""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """The job that a task remembers. stem: of its generation. number: from 1 on. is_submitted: Ray has taken it, so a Ray without it has lost it."""
+
+    stem: str
+    number: int
+    is_submitted: bool = False
+
+    @property
+    def submission_id(self) -> str:
+        """The id of the job at Ray."""
+        return f"{self.stem}.a{self.number}"
 
 
 class RayJobOperator(BaseOperator):  # type: ignore[misc]
     """Runs `python -m ray_jobs.NAME --settings URI --result URI` on a Ray cluster and returns what it made.
 
     The submission id is made of dag, run, task, map index and generation (a clear begins a new one), and of a count of
-    failed attempts. So a retry, or a task whose process died, finds its job again: one that runs is followed, one that
-    succeeded is not run twice, one that failed or was stopped gets the next id. The job finds what its attempts have in
-    common in its environment, as RUN_VARIABLE: a training goes on from the state of an attempt that was killed, and from no other.
+    attempts. So a retry, or a task whose process died, finds its job again: one that runs is followed, one that
+    succeeded is not run twice, one that failed, was stopped, or was lost by a restarted Ray head gets the next id.
+    A clear first stops the job of before it. The job finds what its attempts have in common in its environment, as
+    RUN_VARIABLE: a training goes on from the state of an attempt that was killed, and from no other.
+
+    While the job runs the task is deferred: it holds no worker, only its slot in a pool that counts deferred tasks.
+    `execution_timeout` counts from the start of the try to the job's end, which is stopped then.
 
     Args:
         job: module under `ray_jobs`.
@@ -50,8 +81,11 @@ class RayJobOperator(BaseOperator):  # type: ignore[misc]
             the `extra` of each outlet asset's event. Lists in it are given as their lengths.
         overrides: settings that replace those of the file: of a task that is mapped over them, or what an earlier task returned.
             The job then reads a copy of the file with them, which is written beside its result.
-        connection_id: Airflow connection of Ray's job API: host, port, and as password the token. Default without
+        connection_id: Airflow connection of Ray's job API: host, port, schema, as password the token, and in `extra` whatever
+            of `headers`, `verify`, `client_certificate` and `client_key` is needed (see RayAddress). Default without
             such a connection: http://127.0.0.1:8265, no token.
+        poll_s: seconds between two looks at a fresh job; the older it is the longer.
+        patience_s: seconds to wait for a Ray that does not answer.
     """
 
     template_fields: Sequence[str] = ("settings", "overrides", "results")
@@ -80,58 +114,129 @@ class RayJobOperator(BaseOperator):  # type: ignore[misc]
         self.poll_s = poll_s
         self.patience_s = patience_s
         self._followed: tuple[RayAddress, str] | None = None
+        self._is_killed = False
 
     def execute(self, context: Any) -> dict[str, Any]:
-        """Runs or finds the job, waits for its end and returns its result. Raises AirflowException when it fails."""
+        """Runs or finds the job and defers until its end; returns the result of one that has succeeded already."""
         settings = self._checked_settings()
-        logging.getLogger("httpx").setLevel(logging.WARNING)  # or each look at the job is a line in the task's log
-        address = ray_address(self.connection_id)
-        api = RayJobsApi(address, self.patience_s, self.log.warning)
+        began_s = time.time()
+        connected = read_address(self.connection_id)
         try:
-            stem = submission_stem(context["ti"])
-            submission_id, is_there = self._choose_id(api, stem)
-            self._followed = (address, submission_id)
-            if not is_there:
-                self._submit(api, submission_id, stem, self._settings_location(submission_id, settings))
-            self._require_success(self._follow(api, submission_id), api)
+            job_id, is_done = asyncio.run(self._find_or_submit(connected or RayAddress(), context, settings))
         except RayJobsError as error:
             raise AirflowException(str(error)) from error
-        finally:
-            api.close()
-        self._followed = None
-        result = self._read_result(submission_id)
-        for asset in self.outlets:
-            context["outlet_events"][asset].extra = result
-        return result
+        if self._is_killed:
+            self._stop(connected or RayAddress(), job_id, STOP_PATIENCE_S)  # it may have been submitted after it was to be stopped
+            raise AirflowException(f"Ray job {job_id} was stopped before its end.")
+        if is_done:
+            return self._taken_result(context, job_id)
+        raise self._deferral(job_id, began_s, has_connection=connected is not None)
+
+    def _deferral(self, job_id: str, began_s: float, *, has_connection: bool) -> TaskDeferred:
+        limit = self.execution_timeout
+        trigger = RayJobTrigger(
+            connection_id=self.connection_id if has_connection else None,
+            submission_id=job_id,
+            began_s=began_s,
+            ends_s=began_s + limit.total_seconds() if limit else None,
+            patience_s=self.patience_s,
+            poll_s=self.poll_s,
+        )
+        return TaskDeferred(trigger=trigger, method_name="resume", timeout=limit + TIMEOUT_MARGIN if limit else None)
+
+    def resume(self, context: Any, event: dict[str, Any]) -> dict[str, Any]:
+        """Takes the result of a job that has succeeded. Raises AirflowException, or AirflowTaskTimeout, for all else that the trigger tells."""
+        job_id, status = event["submission_id"], event["status"]
+        if status == "SUCCEEDED":
+            return self._taken_result(context, job_id)
+        if status == "FAILED":
+            raise AirflowException(self._failure(job_id, event["message"]))
+        if status == "STOPPED":
+            raise AirflowException(f"Ray job {job_id} was stopped before its end.")
+        if status == "TIMED_OUT":
+            raise AirflowTaskTimeout(event["message"])
+        raise AirflowException(event["message"])
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Any) -> Any:
+        """Stops the job when Airflow itself ends the deferral because the task's time is over: the triggerer was down."""
+        try:
+            return super().resume_execution(next_method, next_kwargs, context)
+        except TaskDeferralTimeout as error:
+            attempt = remembered(context)
+            if attempt:
+                self._stop(read_address(self.connection_id) or RayAddress(), attempt.submission_id, FORMER_STOP_S)
+            raise AirflowTaskTimeout(f"Ray job {attempt.submission_id if attempt else ''} had not ended when its time was over.") from error
 
     def on_kill(self) -> None:
-        """Stops the job when the task is cleared, marked or killed while it runs."""
+        """Stops the job when the task is cleared, marked or killed while it runs, and waits until it has stopped."""
+        self._is_killed = True
         if self._followed is None:
             return
-        address, submission_id = self._followed
+        # Called in the middle of whatever this process does, often within its event loop: the job is stopped by another.
+        stopping = threading.Thread(target=self._stop, args=(*self._followed, STOP_PATIENCE_S), daemon=True)
+        stopping.start()
+        stopping.join(STOP_PATIENCE_S)
+
+    def _stop(self, address: RayAddress, submission_id: str, limit_s: float) -> None:
         self.log.info("Stopping Ray job %s.", submission_id)
-        api = RayJobsApi(address, STOP_PATIENCE_S, self.log.warning)
         try:
-            api.stop(submission_id)
-        finally:
-            api.close()
+            job = asyncio.run(self._stop_within(address, submission_id, limit_s))
+        except TimeoutError:
+            self.log.warning("Ray job %s has not stopped within %.0f s.", submission_id, limit_s)
+        except RayJobsError as error:
+            self.log.warning("Ray job %s could not be stopped: %s", submission_id, error)
+        else:
+            self.log.info("Ray job %s is over: %s.", submission_id, job.status.lower() if job else "unknown to Ray")
+
+    async def _stop_within(self, address: RayAddress, submission_id: str, limit_s: float) -> RayJob | None:
+        async with asyncio.timeout(limit_s), RayJobsApi(address, limit_s, self.log.warning) as api:
+            return await api.stop_and_wait(submission_id)
 
     def _checked_settings(self) -> Settings:
         try:
             of_file = read_settings(self.settings) if self.settings else {}
             return check_settings(self.settings_class, {**of_file, **(self.overrides or {})})
         except SettingsError as error:
-            raise AirflowFailException(f"{self.settings or self.task_id}: {error}") from error
+            kind = AirflowException if _may_pass(error) else AirflowFailException
+            raise kind(f"{self.settings or self.task_id}: {error}") from error
 
-    def _choose_id(self, api: RayJobsApi, stem: str) -> tuple[str, bool]:
-        """The id to follow, and whether Ray has such a job: one that runs or succeeded, or the first id not yet used."""
-        attempt = 1
-        while (found := api.find(f"{stem}.a{attempt}")) is not None:
-            if found.status not in ("FAILED", "STOPPED"):
-                self.log.info("Ray job %s is there already: %s.", found.submission_id, found.status.lower())
-                return found.submission_id, True
-            attempt += 1
-        return f"{stem}.a{attempt}", False
+    async def _find_or_submit(self, address: RayAddress, context: Any, settings: Settings) -> tuple[str, bool]:
+        """The id of the job to follow, and whether it has succeeded already."""
+        stem, former = submission_stem(context["ti"]), remembered(context)
+        async with RayJobsApi(address, self.patience_s, self.log.warning) as api:
+            if former and former.stem != stem:
+                await self._end_former(api, former.submission_id)
+                former = None
+            attempt, job = await self._choose(api, stem, former)
+            self._followed = (address, attempt.submission_id)
+            if job is None and not self._is_killed:
+                await self._submit(api, context, attempt, settings)
+        remember(context, replace(attempt, is_submitted=True))
+        return attempt.submission_id, job is not None and job.status == "SUCCEEDED"
+
+    async def _end_former(self, api: RayJobsApi, submission_id: str) -> None:
+        """Stops a job of before a clear that still runs, so that two are never at the same work."""
+        job = await api.find(submission_id)
+        if job is None or job.is_over:
+            return
+        self.log.info("Stopping Ray job %s, which is of before this task was cleared.", submission_id)
+        try:
+            async with asyncio.timeout(FORMER_STOP_S):
+                await api.stop_and_wait(submission_id)
+        except TimeoutError:
+            self.log.warning("Ray job %s has not stopped within %.0f s; it is left behind.", submission_id, FORMER_STOP_S)
+
+    async def _choose(self, api: RayJobsApi, stem: str, former: Attempt | None) -> tuple[Attempt, RayJob | None]:
+        """The attempt to follow and its job: one that runs or succeeded, or None with the first number not yet used."""
+        number = former.number if former else 1
+        if former and former.is_submitted and await api.find(former.submission_id) is None:
+            self.log.warning("Ray no longer knows job %s: its head was restarted.", former.submission_id)
+            number += 1  # the lost job may still be dying: it must not meet one of its own name
+        while (job := await api.find(Attempt(stem, number).submission_id)) is not None and job.status in ("FAILED", "STOPPED"):
+            number += 1
+        if job:
+            self.log.info("Ray job %s is there already: %s.", job.submission_id, job.status.lower())
+        return Attempt(stem, number), job
 
     def _settings_location(self, submission_id: str, settings: Settings) -> str:
         """Where the job finds its settings: in their own file, or in a copy with the overrides, which is written here."""
@@ -141,30 +246,43 @@ class RayJobOperator(BaseOperator):  # type: ignore[misc]
         write_settings(settings, location)
         return location
 
-    def _submit(self, api: RayJobsApi, submission_id: str, stem: str, settings: str) -> None:
+    async def _submit(self, api: RayJobsApi, context: Any, attempt: Attempt, settings: Settings) -> None:
+        job_id, ti = attempt.submission_id, context["ti"]
         command = [os.environ.get(CLUSTER_PYTHON_VARIABLE, "python"), "-m", f"ray_jobs.{self.job}"]
-        entrypoint = shlex.join([*command, "--settings", settings, "--result", self._result_location(submission_id)])
-        self.log.info("Submitting Ray job %s: %s", submission_id, entrypoint)
-        api.submit(submission_id, entrypoint, {RUN_VARIABLE: stem})
+        places = ["--settings", self._settings_location(job_id, settings), "--result", self._result_location(job_id)]
+        entrypoint = shlex.join([*command, *places])
+        environment = {RUN_VARIABLE: attempt.stem, SUBMISSION_VARIABLE: job_id, DAG_RUN_VARIABLE: f"{ti.dag_id}/{ti.run_id}/{ti.task_id}"}
+        remember(context, attempt)
+        self.log.info("Submitting Ray job %s: %s", job_id, entrypoint)
+        await api.submit(NewJob(job_id, entrypoint, environment, JobOwner.of(ti).metadata(), os.environ.get(WORKING_DIR_VARIABLE) or None))
 
-    def _follow(self, api: RayJobsApi, submission_id: str) -> RayJob:
-        """Waits for the end of a job and brings its new log lines into this task's log."""
-        log = _JobLog(api, submission_id, self.poll_s)
-        while True:
-            job = api.find(submission_id)
-            if job is None:
-                raise AirflowException(f"Ray no longer knows job {submission_id}: its head was restarted; a retry submits it afresh.")
-            for line in log.new_lines(job.is_over):
-                self.log.info("%s", line)
-            if job.is_over:
-                return job
-            time.sleep(self.poll_s)
+    def _failure(self, job_id: str, message: str) -> str:
+        """A sentence on why a job failed (its own, where it ended with one, else Ray's) and its last lines."""
+        lines = self._last_lines(job_id)
+        told = [line.removeprefix(ERROR_PREFIX) for line in lines if line.startswith(ERROR_PREFIX)]
+        reason = message.partition(", last available logs")[0].rstrip(".") or "Ray gives no reason"
+        sentence = told[-1] if told else f"{reason}; the last line of its log is: {lines[-1] if lines else '(nothing)'}"
+        return "\n".join([f"Ray job {job_id} failed: {sentence}", "Its last log lines:", *lines[-SHOWN_LINES:]])
 
-    def _require_success(self, job: RayJob, api: RayJobsApi) -> None:
-        if job.status == "SUCCEEDED":
-            return
-        lines = api.logs(job.submission_id).rstrip().splitlines()
-        raise AirflowException("\n".join([_failure(job, lines), "Its last log lines:", *lines[-SHOWN_LINES:]]))
+    def _last_lines(self, job_id: str) -> list[str]:
+        async def read() -> bytes | None:
+            address = read_address(self.connection_id) or RayAddress()
+            async with RayJobsApi(address, min(self.patience_s, LAST_LINES_PATIENCE_S), self.log.warning) as api:
+                job = await api.find(job_id)
+                return await api.log_end(job, READ_LINES) if job else None
+
+        try:
+            return (asyncio.run(read()) or b"").decode("utf-8", errors="replace").rstrip().splitlines()
+        except RayJobsError:
+            return []
+
+    def _taken_result(self, context: Any, submission_id: str) -> dict[str, Any]:
+        """The result of a job that has succeeded, also given to the events of the outlet assets."""
+        self._followed = None
+        result = self._read_result(submission_id)
+        for asset in self.outlets:
+            context["outlet_events"][asset].extra = result
+        return result
 
     def _result_location(self, submission_id: str) -> str:
         return f"{self.results.rstrip('/')}/{submission_id}.json"
@@ -179,51 +297,21 @@ class RayJobOperator(BaseOperator):  # type: ignore[misc]
         return {name: len(value) if isinstance(value, list) else value for name, value in result.items()}
 
 
-class _JobLog:
-    """The log of a job that runs, line by line. It is asked for less and less often while it brings nothing new."""
-
-    def __init__(self, api: RayJobsApi, submission_id: str, poll_s: float) -> None:
-        self._api, self._submission_id, self._poll_s = api, submission_id, poll_s
-        self._pause_s = poll_s
-        self._due_at = 0.0
-        self._shown = 0
-
-    def new_lines(self, is_over: bool) -> list[str]:
-        """Whole lines that are new, all that are left when the job is over; none while it is too early for another look."""
-        if not is_over and time.monotonic() < self._due_at:
-            return []
-        text = self._api.logs(self._submission_id)
-        whole = len(text) if is_over else text.rfind("\n") + 1  # a half-written line is left for the next look
-        lines = text[self._shown : whole].splitlines()
-        self._shown = max(self._shown, whole)
-        self._pause_s = self._poll_s if lines else 2 * self._pause_s
-        self._due_at = time.monotonic() + min(max(self._pause_s, len(text) / LOG_CHARACTERS_A_SECOND), LONGEST_LOG_PAUSE_S)
-        return lines
+def remembered(context: Any) -> Attempt | None:
+    """The job that this task has followed last, in whichever try and generation."""
+    told = context["task_state_store"].get(STORE_KEY)
+    return Attempt(**told) if told else None
 
 
-def _failure(job: RayJob, lines: Sequence[str]) -> str:
-    """One sentence on why a job did not succeed: its own, where it ended with one, else Ray's."""
-    if job.status == "STOPPED":
-        return f"Ray job {job.submission_id} was stopped before its end."
-    told = [line.removeprefix(ERROR_PREFIX) for line in lines if line.startswith(ERROR_PREFIX)]
-    if told:
-        return f"Ray job {job.submission_id} failed: {told[-1]}"
-    reason = job.message.strip().partition("\n")[0].partition(", last available logs")[0] or "Ray gives no reason"
-    return f"Ray job {job.submission_id} failed: {reason.rstrip('.')}; the last line of its log is: {lines[-1] if lines else '(nothing)'}"
+def remember(context: Any, attempt: Attempt) -> None:
+    """Keeps what `remembered` gives: survives retries and clears, for as long as Airflow keeps the state of tasks (30 days)."""
+    context["task_state_store"].set(STORE_KEY, asdict(attempt))
 
 
-def ray_address(connection_id: str) -> RayAddress:
-    """Where Ray's job API is, from an Airflow connection; this machine's loopback when there is no such connection."""
-    try:
-        connection = Connection.get(connection_id)
-    except AirflowNotFoundException:
-        return RayAddress()
-    host = connection.host or "127.0.0.1"
-    if "://" not in host:
-        scheme = connection.schema or ("https" if connection.conn_type == "https" else "http")
-        host = f"{scheme}://{host}"
-    url = f"{host}:{connection.port}" if connection.port else host
-    return RayAddress(url, connection.password or None)
+def _may_pass(error: SettingsError) -> bool:
+    """Whether settings that could not be read may be there in a while: their place was away, rather than empty or wrong."""
+    cause = error.__cause__
+    return cause is not None and not isinstance(cause, FileNotFoundError | ValueError | ImportError | yaml.YAMLError)
 
 
 def submission_stem(ti: Any) -> str:

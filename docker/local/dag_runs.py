@@ -13,10 +13,12 @@ from typing import IO
 
 from services import AIRFLOW, ServiceError, Services
 
-OPERATOR_LINE = re.compile(r"\[(?:info|warning)\s*\] (?P<text>.*?)\s*\[airflow\.task\.operators\.dags\.operators\.ray_job\.RayJobOperator\]")
-"""A line of Airflow's log that the operator wrote: its own words, and the lines of the job that it follows."""
+SPEAKERS = r"(?:airflow\.task\.operators\.dags\.operators\.ray_job\.RayJobOperator|dags\.operators\.ray_job_trigger\.RayJobTrigger)"
+"""Whose lines are looked at: the operator's, and those of its trigger, which follows the job."""
+OPERATOR_LINE = re.compile(rf"\[(?:info|warning)\s*\] (?P<text>.*?)\s*\[{SPEAKERS}\]")
+"""A line of Airflow's log that one of them wrote: its own words, and the lines of the job that it follows."""
 TELLING = ("progress ", "Ray at ")
-"""Beginnings of the operator's lines that a person follows; the others are in the log file."""
+"""Beginnings of such lines that a person follows; the others are in the log file."""
 FAILURE = re.compile(r"^airflow\.sdk\.exceptions\.\w+: (?P<sentence>.*)$")
 SHOW_EVERY_S = 5.0
 
