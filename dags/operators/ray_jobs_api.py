@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 from urllib.parse import quote
@@ -15,8 +16,8 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, sto
 from dags.operators.ray_connection import RayAddress
 
 REQUEST_TIMEOUT_S = 30.0
-LONGEST_PAUSE_S = 30.0
-"""Seconds between two tries while Ray does not answer; shorter at first."""
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
+"""Seconds between two tries while Ray does not answer, at most: at first, and after a while."""
 STOP_POLL_S = 0.2
 """Seconds between two looks at a job that is being stopped."""
 TOO_MANY_REQUESTS = 429
@@ -118,7 +119,7 @@ class RayJobsApi:
 
     async def jobs(self) -> list[RayJob]:
         """All jobs that Ray knows and that were submitted to it."""
-        response = await self._patiently(lambda: self._answered("GET", "/api/jobs/"))
+        response = await self._patiently(partial(self._answered, "GET", "/api/jobs/"))
         return [_as_job(told) for told in self._checked(response).json() if told.get("submission_id")]
 
     async def log_end(self, job: RayJob, lines: int) -> bytes | None:
@@ -186,7 +187,7 @@ class RayJobsApi:
 
         retrying = AsyncRetrying(
             retry=retry_if_exception_type(_RayAwayError),
-            wait=wait_random_exponential(multiplier=1, max=LONGEST_PAUSE_S),
+            wait=wait_random_exponential(multiplier=FIRST_PAUSE_S, max=LONGEST_PAUSE_S),
             stop=stop_after_delay(self._patience_s),
             before_sleep=tell,
             reraise=True,

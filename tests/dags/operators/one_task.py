@@ -14,7 +14,7 @@ import pytest
 from airflow.sdk import Asset
 from airflow.sdk.exceptions import TaskDeferred
 
-from dags.operators import ray_job_trigger
+from dags.operators import ray_job_trigger, ray_jobs_api
 from dags.operators.ray_job import RayJobOperator, submission_stem
 from dags.operators.ray_job_trigger import RayJobTrigger
 from schemas.settings import IngestSettings
@@ -27,6 +27,8 @@ CORPUS = Asset("corpus")
 class Task:
     """What the operator and the trigger read of a task instance."""
 
+    id: str = "01a2"
+    context_carrier: None = None
     dag_id: str = "ingest_corpus"
     run_id: str = "manual__2026-01-01T00:00:00+00:00"
     task_id: str = "ingest"
@@ -72,6 +74,7 @@ class Run:
     task: Task = field(default_factory=Task)
     said: list[str] = field(default_factory=list)
     xcoms: XComs = field(default_factory=XComs)
+    deferred: TaskDeferred | None = None
 
     @property
     def stem(self) -> str:
@@ -93,11 +96,12 @@ class Run:
         """What the operator defers to."""
         with pytest.raises(TaskDeferred) as caught:
             self.operator(**changes).execute(context or self.context)
+        self.deferred = caught.value
         return caught.value
 
     def trigger(self, deferral: TaskDeferred | None = None, **changes: Any) -> RayJobTrigger:
-        """The trigger as a triggerer makes it: of nothing but what the database holds."""
-        _, values = (deferral or self.deferral()).trigger.serialize()
+        """The trigger of a deferral, or of the last one, as a triggerer makes it: of nothing but what the database holds."""
+        _, values = (deferral or self.deferred or self.deferral()).trigger.serialize()
         trigger = RayJobTrigger(**json.loads(json.dumps(values)) | changes)
         trigger.task_instance = self.context["ti"]
         return trigger
@@ -140,4 +144,5 @@ def one_task(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
             monkeypatch.setattr(speaker, "log", SimpleNamespace(info=say, warning=say, error=say))
         monkeypatch.setattr(ray_job_trigger, "XCom", run.xcoms)
         monkeypatch.setattr(ray_job_trigger, "LOG_POLL_S", 0.0)
+        monkeypatch.setattr(ray_jobs_api, "FIRST_PAUSE_S", 0.1)
         yield run

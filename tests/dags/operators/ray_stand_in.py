@@ -55,6 +55,7 @@ class RayStandIn:
     token: str | None = None
     broken_answers: int = 0  # this many requests get 503 first
     submit_answers_error: bool = False  # the job is taken, but the answer is 500
+    answer_takes_s: float = 0.0
     stop_takes_s: float = 0.0  # a stop is answered at once, and has happened after that
     jobs: dict[str, StandInJob] = field(default_factory=dict)
     stopped: list[str] = field(default_factory=list)
@@ -104,6 +105,7 @@ class RayStandIn:
         body = json.loads(handler.rfile.read(length)) if length else None
         self.requests.append(f"{method} {handler.path}")
         self.headers = dict(handler.headers.items())
+        time.sleep(self.answer_takes_s)
         code, content = self._respond(handler, method, body)
         payload = content if isinstance(content, bytes) else content.encode() if isinstance(content, str) else json.dumps(content).encode()
         handler.send_response(code)
