@@ -63,8 +63,8 @@ def _rows(ready: Stage, scenarios: list[Scenario], began_s: float) -> tuple[Undi
     material = Material(ready, Size())
     play(ready, material, "warm-up", undisturbed, SCENARIO_LIMIT_S)
     first = play(ready, material, "undisturbed", undisturbed, SCENARIO_LIMIT_S)
-    usual = Undisturbed(kept(first.work), {run.dag_id: first.ended_s[run.run_id] for run in first.runs})
-    rows = []
+    usual = Undisturbed(kept(first.work), {run.dag_id: first.ended_s[run.run_id] for run in first.runs if run.run_id in first.ended_s})
+    rows = [row_of(first, "none", Undisturbed(material.expected, usual.seconds))]
     for scenario in scenarios:
         left_s = WHOLE_LIMIT_S - (time.monotonic() - began_s)
         case = play(ready, material, scenario.name, scenario.act, min(SCENARIO_LIMIT_S, left_s), scenario.workers)

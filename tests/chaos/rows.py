@@ -59,7 +59,7 @@ def row_of(case: Case, fault: str, undisturbed: Undisturbed) -> Row:
     found, last = kept(case.work), {run.dag_id: run for run in case.runs}
     jobs = {dag_id: case.watch.jobs_of(f"{dag_id}.{task}") for dag_id, task in JOB_TASKS.items()}
     seconds = {dag_id: case.ended_s[run.run_id] for dag_id, run in last.items() if run.run_id in case.ended_s}
-    whole = undisturbed.kept
+    lost, doubled, faults = compared(found, undisturbed.kept)
     return Row(
         fault=fault,
         states={dag_id: case.state(run) for dag_id, run in last.items()},
@@ -69,12 +69,19 @@ def row_of(case: Case, fault: str, undisturbed: Undisturbed) -> Row:
         submitted={dag_id: len(seen.submitted) for dag_id, seen in jobs.items()},
         most_alive=max(seen.most for seen in jobs.values()),
         overlap_s=max(seen.overlap_s for seen in jobs.values()),
-        lost={"clips": len(whole.clips.keys() - found.clips.keys()), "dubs": len(whole.dubs.keys() - found.dubs.keys())},
-        doubled={"clips": _beyond_one(found.clips), "dubs": _beyond_one(found.dubs)},
+        lost=lost,
+        doubled=doubled,
         done_again=dict(zip(("batches", "dubs"), written_again(case.stage.bad_days.puts, case.work), strict=True)),
-        faults=tuple(_faults(found, whole)),
+        faults=faults,
         notes=tuple(case.notes),
     )
+
+
+def compared(found: Kept, whole: Kept) -> tuple[dict[str, int], dict[str, int], tuple[str, ...]]:
+    """Clips and dubs lost, those doubled, and whatever else is not as in what an undisturbed run kept."""
+    lost = {"clips": len(whole.clips.keys() - found.clips.keys()), "dubs": len(whole.dubs.keys() - found.dubs.keys())}
+    doubled = {"clips": _beyond_one(found.clips), "dubs": _beyond_one(found.dubs)}
+    return lost, doubled, tuple(_faults(found, whole))
 
 
 def markdown(rows: Sequence[Row], undisturbed: Undisturbed) -> str:

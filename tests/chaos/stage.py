@@ -33,7 +33,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "docker" / "local"))
 services = importlib.import_module("services")  # a plain script: the folder `docker` is no package
 
 DAGS = ("ingest_corpus", "bulk_dubbing")
-UP_LIMIT_S = 180.0
+UP_LIMIT_S = 600.0
 PORT_LIMIT_S = 60.0
 HEAD_CPUS = 3
 """What the Ray head says it has: room for one actor that ingests and two that dub, whatever the machine has."""

@@ -17,6 +17,7 @@ from schemas.settings import BulkDubSettings, DubSettings, IngestSettings, write
 from tasks import places
 from tasks.corpus.store import CorpusStore
 from tasks.corpus.verify import verify_store
+from tasks.file_hash import file_hash
 from tasks.progress import silent
 from tests.chaos.stage import Stage
 from tests.footage import make_speech, make_talking_clip
@@ -85,6 +86,13 @@ class Material:
         write_settings(ingest, settings["ingest_corpus"])
         write_settings(dub, settings["bulk_dubbing"])
         return Work(name, ingest.store, f"{dub.out}/{name}.csv", settings)
+
+    @property
+    def expected(self) -> Kept:
+        """What is kept of it, as far as names go: a clip of each source, a row of each job."""
+        hashes = [file_hash(path)[:16] for path in (self._folder / "footage").rglob("*.mp4")]
+        clips, dubs = Counter(f"{name}-s0t0" for name in hashes), Counter(f"dub-{number:02}" for number in range(self.size.dubs))
+        return Kept(clips=clips, dubs=dubs)
 
     def _uploaded(self, networks: DubSettings) -> DubSettings:
         remote = {}
