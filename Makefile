@@ -1,8 +1,8 @@
-# One command each, on a fresh clone too: setup lint test soak bench up demo lock
+# One command each, on a fresh clone too: setup lint test soak chaos bench up demo lock
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup lint test soak bench up demo lock
+.PHONY: help setup lint test soak chaos bench up demo lock
 
 DATA := .venv/bin/python
 CONTROL := .venv-airflow/bin/python
@@ -26,6 +26,7 @@ help:
 	@echo "make test    every test, in the environment it belongs to"
 	@echo "make lint    ruff and mypy"
 	@echo "make soak    the long, random and repeated tests"
+	@echo "make chaos   the fault table: what becomes of real runs when something is killed under them; under 30 minutes on two cores"
 	@echo "make bench   what a frame, a picture, a plan and a second actor cost, and seconds by stage of the demo"
 	@echo "make lock    the locks again, from pyproject.toml"
 
@@ -51,6 +52,9 @@ test: setup
 
 soak: setup
 	$(DATA) -m pytest tests --ignore=tests/dags -m soak --timeout=0
+
+chaos: setup
+	$(DATA) -m tests.chaos
 
 bench: setup
 	$(DATA) -m tests.bench.frame_cost
