@@ -32,6 +32,8 @@ QUIET_S = 60.0
 """A local list that was changed less long ago may still be being written: it is left for the next run."""
 BY_HAND = "manual"
 """The type of such a run in Airflow."""
+WHOLE_LISTS = (BY_HAND, "operator_triggered")
+"""Types of runs whose lists are known to be whole: a person says so, or the DAG that dropped them."""
 AT_WORK = ("running", "queued")
 """States of a run that may still end what it began."""
 COUNTS = ("jobs", "already_done", "done")
@@ -84,9 +86,10 @@ def find_lists(settings: str, *, params: Any = None, dag_run: Any = None, ti: An
         return run_id != dag_run.run_id and ti.get_dagrun_state(dag_id=dag_run.dag_id, run_id=run_id) in AT_WORK
 
     begun = []
+    now_s = None if dag_run.run_type in WHOLE_LISTS else time.time()
     for found in [JobList(checked.jobs, "")] if is_one and by_hand else lists_at(checked.jobs):
         anew = params["again"]
-        if (is_one and by_hand) or is_due(found, memory.get(found.key) or {}, is_at_work, anew=anew, now_s=None if by_hand else time.time()):
+        if (is_one and by_hand) or is_due(found, memory.get(found.key) or {}, is_at_work, anew=anew, now_s=now_s):
             memory.set(found.key, {"version": found.version, "run_id": dag_run.run_id, "done": False})
             begun.append({"jobs": found.location, "out": checked.out if is_one else f"{checked.out.rstrip('/')}/{_name(found.location)}"})
     log.info("%d lists are begun: %s", len(begun), ", ".join(overrides["jobs"] for overrides in begun))

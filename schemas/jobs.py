@@ -199,3 +199,13 @@ class BulkDubSummary(Settings):
     done: int
     failed: dict[str, int] = Field(description="failed jobs by reason")
     results: str = Field(description="folder or prefix of the result tables")
+
+
+class ReleaseSummary(Settings):
+    """What releasing approved dubs ended with."""
+
+    release: str
+    released: int
+    already_released: int
+    missing: int = Field(description="approved dubs that are not there any more, or could not be copied")
+    outcome: str = Field(description="JSON file that names them (schemas.review.ReleaseOutcome)")

@@ -121,7 +121,9 @@ class ReviewRow(Settings):
     """What the list of a batch shows of a dub."""
 
     job_id: str = Field(min_length=1)
-    fingerprint: str = Field(min_length=1, max_length=64, description="of the job's row, settings and models, as in the result table: another one is another dub")
+    fingerprint: str = Field(
+        min_length=1, max_length=64, description="of the job's row, settings and models, as in the result table: another one is another dub"
+    )
     risk: Share = Field(description="0 safe, 1 look at it first")
     gate: Gate
     duration_s: float = Field(ge=0)
@@ -164,7 +166,9 @@ class ReviewItem(Settings):
     fps: float = Field(gt=0, description="of both videos")
     duration_s: float = Field(gt=0)
     peaks: tuple[Share, ...] = Field(description=f"loudest sample of each 1/{PEAKS_PER_S} s of the dub's sound, 0..1")
-    source_opening: tuple[float | None, ...] = Field(description=f"lip opening of the source, {OPENINGS_PER_S} a second, shares of the face box; null where none")
+    source_opening: tuple[float | None, ...] = Field(
+        description=f"lip opening of the source, {OPENINGS_PER_S} a second, shares of the face box; null where none"
+    )
     dub_opening: tuple[float | None, ...] = Field(description="likewise of the dub")
     confidence: tuple[Share, ...] = Field(description="of each second")
     moments: tuple[ReviewMoment, ...] = Field(default=(), description="to look at, in any order")
@@ -221,19 +225,31 @@ class VerdictSubject(Settings):
 
     @property
     def name(self) -> str:
-        """What a released dub is called below its batch's folder: as in the job list, or the last part of a URI."""
+        """What a released dub is called below its batch's folder: as in the job list, or after its job where that names a place of its own."""
         out = self.job.out
-        return out.rpartition("/")[2] if "://" in out or out.startswith("/") or ".." in out.split("/") else out
+        return f"{item_key(self.job.job_id)}{VIDEO_SUFFIX}" if leads_away(out) else out
+
+
+def leads_away(name: str) -> bool:
+    """Whether a name is a URI or a path that does not stay below the folder it is joined to."""
+    return "://" in name or name.startswith(("/", "~")) or ".." in name.split("/") or "\0" in name
+
+
+def _require_below(name: str) -> str:
+    if leads_away(name):
+        raise ValueError("leads out of the release folder")
+    return name
 
 
 class ApprovedDub(Settings):
-    """A dub that people approved: a line of the list that the release job reads."""
+    """A dub that people approved: a line of the list that the release job reads. number: of the verdict."""
 
-    batch: str
+    batch: str = Field(pattern=f"^{BATCH_NAME.pattern}$")
+    number: int
     job_id: str
     fingerprint: str
     dub: str = Field(description="absolute path or URI")
-    name: str = Field(min_length=1, description="below the batch's folder of the release prefix")
+    name: Annotated[str, AfterValidator(_require_below)] = Field(min_length=1, description="below the batch's folder of the release prefix")
     approved_by: str
     approved_at: str = Field(description="ISO 8601, UTC")
 
@@ -243,3 +259,10 @@ class ReleaseRecord(ApprovedDub):
 
     released: str = Field(description="where it lies")
     size: int = Field(description="bytes")
+
+
+class ReleaseOutcome(Settings):
+    """What became of a list of approved dubs: verdicts by batch and number, and why a dub was not released."""
+
+    released: tuple[tuple[str, int], ...]
+    missing: dict[str, str] = Field(description="sentences by batch and job_id")

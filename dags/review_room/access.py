@@ -30,7 +30,7 @@ def writes(request: Request, user: Annotated[object, Depends(get_user)]) -> bool
     try:
         may_write(request, user)
     except HTTPException as refusal:
-        if refusal.status_code != 403:  # noqa: PLR2004
+        if refusal.status_code != 403:
             raise
         return False
     return True

@@ -153,12 +153,12 @@ async def _refused(request: Request, error: AnyHTTPException) -> Response:
     """401, 403, 404 and the like: a page where a person asked for one, JSON for scripts."""
     if not _wants_page(request):
         return await http_exception_handler(request, error)
-    if error.status_code == 401:  # noqa: PLR2004
+    if error.status_code == 401:
         from airflow.api_fastapi.app import get_auth_manager  # it is there only once the server runs
 
         return RedirectResponse(get_auth_manager().get_url_login(next_url=str(request.url)), 303)
     said = {403: "not_allowed", 404: "not_found"}.get(error.status_code, "went_wrong")
-    return page(request, "fault.html.j2", error.status_code, said=said, detail="" if error.status_code == 403 else str(error.detail))  # noqa: PLR2004
+    return page(request, "fault.html.j2", error.status_code, said=said, detail="" if error.status_code == 403 else str(error.detail))
 
 
 async def _faulty(request: Request, error: Exception) -> Response:

@@ -24,7 +24,7 @@ def item_view(item: ReviewItem, given: list[GivenVerdict], language: Language) -
     view = item.model_dump(mode="json", exclude={"job", "dub_preview", "source", "moments", "passed_through", "metrics"})
     view["dub"] = without_secrets(item.dub)
     view["key"] = item.key
-    view["moments"] = [moment.model_dump() for moment in item.worst_first()]
+    view["moments"] = [{**moment.model_dump(), "reason": reason_words(moment.reason, language)} for moment in item.worst_first()]
     view["passed_through"] = [{**passage.model_dump(), "reason": reason_words(passage.reason, language)} for passage in item.passed_through]
     view["metrics"] = [
         {"name": name, **metric.model_dump(), "meaning": metric_meaning(name, language) or metric.meaning} for name, metric in sorted(item.metrics.items())

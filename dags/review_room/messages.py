@@ -145,4 +145,3 @@ def heads(database: Database, batches: list[str]) -> dict[str, tuple[int, int]]:
     with database.reading() as connection:
         rows = connection.execute(select(ROOMS).where(ROOMS.c.batch.in_(batches)))
         return {row.batch: (row.last_message, row.last_verdict) for row in rows}
-

@@ -10,7 +10,7 @@ from fastapi import Request
 from fastapi.responses import FileResponse, HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from dags.review_room.words import LANGUAGES, Language, page_words, preferred
+from dags.review_room.words import LANGUAGES, Language, page_words, preferred, reason_words
 
 FOLDER = Path(__file__).parent
 LANGUAGE_COOKIE = "review_language"
@@ -50,6 +50,7 @@ def page(request: Request, template: str, status_code: int = 200, **content: Any
     shared = {
         "words": SimpleNamespace(**words),  # a template finds `items` and `keys` in a dict as what dicts can do
         "all_words": words,
+        "reason": lambda said: reason_words(said, language),
         "language": "zh-CN" if language == "zh" else language,
         "base": base,
         "version": static_version(),
@@ -63,6 +64,4 @@ def page(request: Request, template: str, status_code: int = 200, **content: Any
 
 @cache
 def _templates() -> Environment:
-    return Environment(
-        loader=FileSystemLoader(FOLDER / "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+    return Environment(loader=FileSystemLoader(FOLDER / "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)

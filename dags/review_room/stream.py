@@ -45,6 +45,6 @@ def as_event(message: Message) -> str:
 
 def last_seen(header: str | None, after: int | None) -> int | None:
     """The number of the last message that a window has: as the browser says it on coming back, or else as the page says it. None: neither."""
-    if header is not None and header.isascii() and header.isdigit() and len(header) < 10:  # noqa: PLR2004
+    if header is not None and header.isascii() and header.isdigit() and len(header) < 10:
         return int(header)
     return after

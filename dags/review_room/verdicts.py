@@ -112,9 +112,7 @@ def claim(database: Database, run_id: str) -> list[ClaimedVerdict]:
             _set(connection, row, claim=run_id)
         chosen = select(VERDICTS).where(VERDICTS.c.claim.is_not(None), VERDICTS.c.settled_at_s.is_(None))
         rows = connection.execute(chosen.order_by(VERDICTS.c.claim, VERDICTS.c.batch, VERDICTS.c.number)).all()
-    return [
-        ClaimedVerdict(batch=row.batch, subject=VerdictSubject.model_validate_json(row.subject), claim=row.claim, given=_given(row)) for row in rows
-    ]
+    return [ClaimedVerdict(batch=row.batch, subject=VerdictSubject.model_validate_json(row.subject), claim=row.claim, given=_given(row)) for row in rows]
 
 
 def settle(database: Database, followed: list[tuple[str, int]]) -> None:

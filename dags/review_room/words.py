@@ -28,6 +28,7 @@ PAGE = {
     "held_count": ("{count} held by the gate", "{count} 个被门限拦下"),
     "risk": ("Risk", "风险"),
     "items": ("Dubs", "视频"),
+    "list": ("List", "列表"),
     "item": ("Dub", "视频"),
     "room": ("Room", "讨论"),
     "source": ("Source", "原片"),
@@ -63,7 +64,7 @@ PAGE = {
     "gate_held": ("Held by the gate", "被门限拦下"),
     "settled": ("done", "已执行"),
     "given": ("{verdict} by {author}", "{author}：{verdict}"),
-    "write": ("Write to everybody in this room", "写给讨论里的所有人"),
+    "write": ("Write to the room", "写给大家"),
     "send": ("Send", "发送"),
     "sending": ("sending …", "发送中……"),
     "unsent": ("not sent: {reason}", "未发送：{reason}"),
@@ -71,7 +72,10 @@ PAGE = {
     "discard": ("Discard", "丢弃"),
     "earlier": ("Earlier messages", "更早的消息"),
     "no_messages": ("Nobody has written yet.", "还没有人发言。"),
-    "read_only": ("You may read here. To write and decide, you need a role that may edit the runs of bulk_dubbing.", "您只能查看。发言和裁定需要可编辑 bulk_dubbing 运行的角色。"),
+    "read_only": (
+        "You may read here. To write and decide, you need a role that may edit the runs of bulk_dubbing.",
+        "您只能查看。发言和裁定需要可编辑 bulk_dubbing 运行的角色。",
+    ),
     "connected": ("live", "实时"),
     "reconnecting": ("connecting again …", "正在重新连接……"),
     "signed_out": ("Your login has ended. Load the page again; what is unsent is kept.", "登录已过期。请刷新页面，未发送的消息会保留。"),
@@ -88,6 +92,8 @@ PAGE = {
     "close": ("Close", "关闭"),
     "mouth": ("Mouth opening", "嘴部开合"),
     "sound": ("Sound", "声音"),
+    "unsure": ("Unsure seconds", "把握不大的秒"),
+    "frame": ("frame {number}", "第 {number} 帧"),
     "timeline": ("Position in the video", "播放位置"),
     "no_video": ("The video is not there any more.", "视频文件已不存在。"),
     "no_item": ("This dub's material is not there yet.", "该视频的审片材料尚未生成。"),
@@ -137,7 +143,10 @@ METRICS = {
     "lmd_px": (("distance of face points in pixels; lower is better"), ("人脸关键点距离（像素），越低越好")),
     "lip_lmd_px": (("distance of lip points in pixels; lower is better"), ("唇部关键点距离（像素），越低越好")),
     "csim": (("likeness of identity, up to 1; higher is better"), ("身份相似度，最大为 1，越高越好")),
-    "articulation": (("spread of the lip opening over the real one; 1 is best, below it the mouth mumbles"), ("开合幅度与真实嘴部之比；1 最好，小于 1 显得含糊")),
+    "articulation": (
+        ("spread of the lip opening over the real one; 1 is best, below it the mouth mumbles"),
+        ("开合幅度与真实嘴部之比；1 最好，小于 1 显得含糊"),
+    ),
     "closure_precision": (("share of closed lips that are closed at the right time; higher is better"), ("闭嘴时机准确率，越高越好")),
     "closure_recall": (("share of real closures that are met, as for p, b and m; higher is better"), ("真实闭嘴（如 p、b、m）被还原的比例，越高越好")),
     "leak": (("how far the lips follow the source's own speech; nearest to 0 is best"), ("嘴部跟随原片说话的程度，越接近 0 越好")),
@@ -157,6 +166,18 @@ REASONS = {
     "too-small": ("face too small", "人脸太小"),
     "covered": ("mouth covered", "嘴被遮住"),
     "not-spoken": ("nobody speaks", "无人说话"),
+    **{
+        said: (said, chinese)
+        for said, chinese in (  # the clauses of a dub's own confidence
+            ("the head is turned away", "头部转开"),
+            ("the face is small", "人脸太小"),
+            ("something is before the mouth", "嘴前有遮挡"),
+            ("the face was not found and its place is guessed", "未找到人脸，位置为推测"),
+            ("the face moves abruptly", "人脸突然移动"),
+            ("the new mouth does what this person's never does", "新嘴型超出此人的习惯范围"),
+            ("the source is shown", "显示的是原片"),
+        )
+    },
 }
 
 
@@ -176,7 +197,7 @@ def metric_meaning(name: str, language: Language) -> str:
 
 
 def reason_words(reason: str, language: Language) -> str:
-    """Why the source shows through; a reason that is no word of ours is said as it is."""
+    """Why the source shows through, or why a moment is to be looked at; a reason that is no word of ours is said as it is."""
     return REASONS[reason][_column(language)] if reason in REASONS else reason
 
 

@@ -47,7 +47,7 @@ async function refreshVerdicts() {
 function showVerdict(row, known) {
   if (!known) return;
   row.dataset.verdict = known.verdict ?? "";
-  const said = known.verdict ? say("given", { verdict: say(SAID[known.verdict]), author: known.author }) : say("open");
+  const said = known.verdict ? say("given", { verdict: say(SAID[known.verdict]), author: known.author }) : "";
   row.querySelector(".state").textContent = known.settled ? `${said} · ${say("settled")}` : said;
 }
 

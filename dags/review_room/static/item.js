@@ -97,7 +97,7 @@ export class ItemView {
     const rows = metrics.map((metric) => {
       const value = metric.value === null ? element("td", { class: "absent", colspan: 2 }, say("absent", { reason: metric.reason })) : null;
       const numbers = [metric.value, metric.real_video].map((one) => element("td", { class: "number" }, one === null ? "–" : numberText(one, metric.unit)));
-      return element("tr", {}, element("td", {}, metric.name), ...(value ? [value] : numbers), element("td", { class: "soft" }, metric.meaning));
+      return element("tr", {}, element("td", { class: "metric" }, metric.name), ...(value ? [value] : numbers), element("td", { class: "meaning soft" }, metric.meaning));
     });
     byId("metrics").tBodies[0].replaceChildren(...rows);
     byId("metrics").closest("section").hidden = !rows.length;
@@ -171,7 +171,7 @@ function complain(sentence) {
 function fieldOf(field) {
   const id = `redo-${field.name}`;
   const explained = field.help ? element("small", { class: "soft", id: `${id}-help` }, field.help) : "";
-  return element("div", { class: `field ${field.kind}` }, element("label", { for: id }, field.label), inputOf(field, id), explained);
+  return element("div", { class: "field" }, element("label", { for: id }, field.label), inputOf(field, id), explained);
 }
 
 function inputOf(field, id) {

@@ -14,7 +14,8 @@ export class Player {
     this.durationS = 0;
     for (const video of [this.dub, this.source]) {
       video.addEventListener("error", () => missing(video, true));
-      video.addEventListener("loadeddata", () => this.follow());
+      // What is sought before a video has come is forgotten by some browsers.
+      video.addEventListener("loadedmetadata", () => this.dub.paused && this.wanted !== null && (video.currentTime = this.wanted));
       video.addEventListener("click", () => this.toggle());
     }
     this.dub.addEventListener("ended", () => this.pause());
@@ -32,7 +33,7 @@ export class Player {
       video.src = url;
       video.load();
     }
-    this.wanted = 0;
+    this.wanted = 0.5 / fps;
     this.tell();
   }
 
@@ -99,7 +100,7 @@ export class Player {
     button.dataset.playing = isPlaying;
     button.title = say(isPlaying ? "pause" : "play");
     button.setAttribute("aria-label", button.title);
-    byId("position").textContent = `${clockText(this.timeS)} / ${clockText(this.durationS)} · ${this.frame}`;
+    byId("position").textContent = `${clockText(this.timeS)} / ${clockText(this.durationS)} · ${say("frame", { number: this.frame })}`;
     this.onTime(this.timeS);
   }
 }

@@ -22,7 +22,7 @@ REPOSITORY = Path(__file__).parents[3]
 DATA_PYTHON = REPOSITORY / ".venv" / "bin" / "python"
 SECONDS = 6.0
 RISKS = {"anna-003": 0.83, "ben-012": 0.61, "carla-007": 0.42, "名前-001": 0.4, "dora-021": 0.12, "emil-002": 0.05}
-WHY = ("the head is turned away", "the mouth opens wider than this person's ever does", "the face was guessed between two frames")
+WHY = ("the head is turned away", "the new mouth does what this person's never does", "something is before the mouth")
 
 
 def write_batch(prefix: Path, name: str, risks: dict[str, float] | None = None, *, title: str = "", note: str = "", videos: bool = False) -> Path:
@@ -47,7 +47,7 @@ def made_up_item(job_id: str, risk: float, fingerprint: str = "0123456789abcdef"
     """The riskier, the more moments it has; above one half the gate holds it."""
     moments = tuple(
         ReviewMoment(start_s=0.8 + 1.7 * number, end_s=1.4 + 1.7 * number, reason=why, confidence=max(0.05, 0.75 - risk + 0.12 * number))
-        for number, why in enumerate(WHY[: round(3 * risk + 0.4)])
+        for number, why in enumerate(WHY[: round(3 * risk + 0.3)])
     )
     held = risk > 0.5
     sentence = "Its least certain second has 0.21, and 0.30 is asked for." if held else "Every second is surer than the 0.30 that is asked for."
