@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from anyio import to_thread
 from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
 from fastapi.exception_handlers import http_exception_handler
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse, StreamingResponse
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException as AnyHTTPException
@@ -40,14 +41,21 @@ def application(rooms: Rooms | None = None) -> Guard:
     _add_pages(app)
     _add_items(app)
     _add_room(app)
-    answers = {AnyHTTPException: _refused, DubmillError: _faulty, SQLAlchemyError: _away, TooFastError: _too_fast, NotYoursError: _taken}
+    answers = {
+        AnyHTTPException: _refused,
+        RequestValidationError: _misunderstood,
+        DubmillError: _faulty,
+        SQLAlchemyError: _away,
+        TooFastError: _too_fast,
+        NotYoursError: _taken,
+    }
     for kind, answer in answers.items():
         app.add_exception_handler(kind, answer)
     return Guard(app)
 
 
 def _rooms(request: Request) -> Rooms:
-    return request.app.state.rooms  # type: ignore[no-any-return]
+    return request.app.state.rooms
 
 
 AllRooms = Annotated[Rooms, Depends(_rooms)]
@@ -170,6 +178,14 @@ async def _faulty(request: Request, error: Exception) -> Response:
 
 async def _away(request: Request, _error: Exception) -> Response:
     return _unavailable(request, "The review room's database does not answer just now.")
+
+
+async def _misunderstood(request: Request, error: RequestValidationError) -> Response:
+    """Says what is wrong without repeating what was sent, which may be text that cannot be sent back."""
+    sentence = "; ".join(f"{'.'.join(map(str, fault['loc'][1:]))}: {fault['msg']}" for fault in error.errors())
+    if _wants_page(request):
+        return page(request, "fault.html.j2", 422, said="went_wrong", detail=sentence)
+    return JSONResponse({"detail": sentence}, 422)
 
 
 async def _too_fast(_request: Request, error: TooFastError) -> Response:

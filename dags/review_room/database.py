@@ -75,7 +75,7 @@ def opened(url: str) -> Iterator[Database]:
 
 
 def _revision(connection: Connection) -> str | None:
-    return MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE}).get_current_revision()  # type: ignore[no-any-return]
+    return MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE}).get_current_revision()
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

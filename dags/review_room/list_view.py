@@ -50,7 +50,7 @@ def row_views(batch: FoundBatch, given: list[GivenVerdict]) -> list[RowView]:
     views = []
     for row in rows:
         verdict = counts.get((row.job_id, row.fingerprint))
-        view = RowView(**row.model_dump(exclude={"fingerprint"}), key=row.key, verdict=verdict and verdict.verdict)
+        view = RowView(**row.model_dump(exclude={"fingerprint"}), key=row.key, verdict=verdict.verdict if verdict else None)
         views.append(view if verdict is None else view.model_copy(update={"author": verdict.author, "settled": verdict.settled}))
     return views
 

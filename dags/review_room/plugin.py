@@ -31,7 +31,7 @@ class LateApplication:
             return self._application
 
 
-class ReviewRoomPlugin(AirflowPlugin):  # type: ignore[misc]
+class ReviewRoomPlugin(AirflowPlugin):
     """What Airflow reads of the plugin."""
 
     name = "review_room"

@@ -22,7 +22,6 @@ PAGE = {
     "rejected": ("rejected", "已拒绝"),
     "redone": ("to redo", "待重做"),
     "done_of": ("{done} of {all} decided", "已审 {done} / {all}"),
-    "dubs": ("{count} dubs", "{count} 个视频"),
     "messages": ("{count} messages", "{count} 条消息"),
     "riskiest": ("highest risk {risk}", "最高风险 {risk}"),
     "held_count": ("{count} held by the gate", "{count} 个被门限拦下"),
@@ -52,7 +51,6 @@ PAGE = {
     "models": ("Models", "模型"),
     "settings": ("Settings", "设置"),
     "verdict": ("Verdict", "裁定"),
-    "verdicts_before": ("Earlier verdicts", "历史裁定"),
     "of_former_dub": ("of an earlier dub", "针对之前的版本"),
     "note": ("Note (optional)", "备注（可不填）"),
     "redo_title": ("Try again with other settings", "用其他设置重做"),
@@ -115,7 +113,6 @@ PAGE = {
     "yes": ("yes", "是"),
     "no": ("no", "否"),
     "other_language": ("中文", "English"),
-    "skip": ("To the dub", "跳到视频"),
 }
 
 SETTINGS = {

@@ -20,6 +20,7 @@ DAG_JOBS = {
     "train_landmark_generator": ("train", "train_landmark_generator", settings.LandmarkGeneratorTraining),
     "train_renderer": ("train", "train_renderer", settings.RendererTraining),
     "bulk_dubbing": ("dub", "dub", settings.BulkDubSettings),
+    "release_dubs": ("release", "release_dubs", settings.ReleaseSettings),
 }
 
 
@@ -98,6 +99,12 @@ def test_ingest_has_no_schedule_unless_one_is_set(dags: Any) -> None:
     assert dags["ingest_corpus"].max_active_runs == 1
 
 
+def test_verdicts_are_followed_by_one_run_at_a_time_in_this_order(dags: Any) -> None:
+    upstream = {task.task_id: set(task.upstream_task_ids) for task in dags["release_dubs"].tasks}
+    assert upstream == {"claim_verdicts": set(), "release": {"claim_verdicts"}, "redo": {"claim_verdicts"}, "settle": {"claim_verdicts", "release", "redo"}}
+    assert (dags["release_dubs"].schedule, dags["release_dubs"].max_active_runs) == (None, 1)
+
+
 def test_folders_and_schedule_come_from_the_environment(repository: Path) -> None:
     script = """
         from dags.ingest_corpus import dag
@@ -134,7 +141,7 @@ def test_the_folder_is_parsed_within_two_seconds(repository: Path) -> None:
 def test_dags_bring_no_data_plane_along(repository: Path) -> None:
     script = """
         import sys
-        import dags.ingest_corpus, dags.train_renderer, dags.bulk_dubbing
+        import dags.ingest_corpus, dags.train_renderer, dags.bulk_dubbing, dags.release_dubs
         print(sorted({"torch", "ray", "cv2", "pyarrow", "tasks", "models", "ray_jobs"} & set(sys.modules)))
     """
     assert _python(script, repository, {}).strip().endswith("[]")

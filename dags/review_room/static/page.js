@@ -64,7 +64,7 @@ export async function ask(url, body) {
   }
   const said = await answer.json().catch(() => null);
   if (answer.ok && said !== null) return said;
-  const detail = typeof said?.detail === "string" ? said.detail : said?.detail?.map?.((fault) => fault.msg).join("; ");
+  const detail = typeof said?.detail === "string" ? said.detail : "";
   throw new Refusal(answer.ok ? 0 : answer.status, detail || say("network"), Number(answer.headers.get("Retry-After")) || 0);
 }
 

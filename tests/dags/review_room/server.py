@@ -20,7 +20,7 @@ import services  # noqa: E402 - a plain script, whose folder is no package
 USERS = {"ann": "admin", "ben": "op", "uma": "user", "vic": "viewer"}
 """Names and roles; each one's password is the name, twice."""
 ROOM = "/review-room"
-START_LIMIT_S = 120.0
+START_LIMIT_S = 240.0
 NO_ROLE = "guest"
 """A user whom the login knows and no role covers."""
 

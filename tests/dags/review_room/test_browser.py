@@ -128,8 +128,8 @@ def exchange(made: House, each: int, between: Callable[[], None] = lambda: None,
         write(window, texts[name][middle:])
     require_same([a, b], texts["ann"] + texts["ben"])
     order = [text for _, text in shown(a)]
-    for name in texts:
-        assert [text for text in order if text.startswith(name)] == texts[name]  # as each wrote them
+    for name, own in texts.items():
+        assert [text for text in order if text.startswith(name)] == own  # as each wrote them
     late = made.window("vic", path)
     late.wait_for_function("count => document.querySelectorAll('#messages > li').length > 0", arg=1)
     while late.locator("#earlier").is_visible():
