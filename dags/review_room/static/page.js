@@ -58,7 +58,7 @@ export async function ask(url, body) {
   let answer;
   try {
     const sent = body === undefined ? {} : { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
-    answer = await fetch(url, { ...sent, headers: { Accept: "application/json", ...sent.headers }, signal: AbortSignal.timeout(15000) });
+    answer = await fetch(url, { ...sent, headers: { Accept: "application/json", ...sent.headers }, signal: AbortSignal.timeout(30000) });
   } catch {
     throw new Refusal(0, say("network"), 0);
   }
