@@ -32,6 +32,8 @@ QUIET_S = 60.0
 """A local list that was changed less long ago may still be being written: it is left for the next run."""
 BY_HAND = "manual"
 """The type of such a run in Airflow."""
+WHOLE_LISTS = (BY_HAND, "operator_triggered")
+"""Types of runs whose lists are known to be whole: a person says so, or the DAG that dropped them."""
 AT_WORK = ["running", "queued"]
 """States of a run that may still end what it began."""
 COUNTS = ("jobs", "already_done", "done")
@@ -88,9 +90,11 @@ def find_lists(settings: str, *, params: Any = None, dag_run: Any = None, ti: An
     def is_at_work(run_id: str) -> bool:
         return run_id != dag_run.run_id and bool(ti.get_dr_count(dag_id=dag_run.dag_id, run_ids=[run_id], states=AT_WORK))
 
+    now_s = None if dag_run.run_type in WHOLE_LISTS else time.time()
+
     def is_begun(found: JobList) -> bool:
         anew = params["again"] or (is_one and by_hand)
-        return is_due(found, memory.get(found.key) or {}, is_at_work, anew=anew, now_s=None if by_hand else time.time())
+        return is_due(found, memory.get(found.key) or {}, is_at_work, anew=anew, now_s=now_s)
 
     looked_at = [JobList(checked.jobs, "")] if is_one and by_hand else lists_at(checked.jobs)
     begun = at_most(MOST_MAPPED, [found for found in named(params["only"] or "", looked_at) if is_begun(found)])

@@ -332,3 +332,13 @@ class EvaluationSummary(Settings):
     seed: int
     resamples: int
     dubmill: str = Field(default="", description="version of dubmill")
+
+
+class ReleaseSummary(Settings):
+    """What releasing approved dubs ended with."""
+
+    release: str
+    released: int
+    already_released: int
+    missing: int = Field(description="approved dubs that are not there any more, or could not be copied")
+    outcome: str = Field(description="JSON file that names them (schemas.review.ReleaseOutcome)")

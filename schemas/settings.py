@@ -520,6 +520,14 @@ class EvaluateSettings(Settings):
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
 
+class ReleaseSettings(Settings):
+    """What follows the verdicts of a review room: where approved dubs go, and where lists of dubs to be made again are dropped."""
+
+    release: str = Field(description="folder or s3:// prefix for approved dubs: <release>/<batch>/<out of the job list>", json_schema_extra=LOCATION)
+    lists: str = Field(description="folder or s3:// prefix of job lists: what `jobs` names in the settings of bulk_dubbing", json_schema_extra=LOCATION)
+    approved: str = Field(default="", description="list of approved dubs to release; the DAG writes and names it", json_schema_extra=LOCATION)
+
+
 AnySettings = TypeVar("AnySettings", bound=BaseModel)
 NOT_REACHED = "default_factory_not_called"
 """pydantic's word for a default that follows from another field, which is wrong itself and named already."""

@@ -21,6 +21,7 @@ DAG_JOBS = {
     "bulk_dubbing": ("dub", "dub", settings.BulkDubSettings),
     "maintain_store": ("gc", "maintain_store", settings.MaintainSettings),
     "evaluate_models": ("evaluate", "evaluate", settings.EvaluateSettings),
+    "release_dubs": ("release", "release_dubs", settings.ReleaseSettings),
 }
 JOBLESS = ("reconcile_jobs",)
 NEVER_TRIED_AGAIN = {("maintain_store", "verify"), ("reconcile_jobs", "stop_orphans")}
@@ -157,6 +158,12 @@ def fresh(repository: Path) -> Iterator[FreshPython]:
         yield fresh
 
 
+def test_verdicts_are_followed_by_one_run_at_a_time_in_this_order(dags: Any) -> None:
+    upstream = {task.task_id: set(task.upstream_task_ids) for task in dags["release_dubs"].tasks}
+    assert upstream == {"claim_verdicts": set(), "release": {"claim_verdicts"}, "redo": {"claim_verdicts"}, "settle": {"claim_verdicts", "release", "redo"}}
+    assert (dags["release_dubs"].schedule, dags["release_dubs"].max_active_runs) == (None, 1)
+
+
 def test_folders_and_schedule_come_from_the_environment(fresh: FreshPython) -> None:
     script = """
         from dags.ingest_corpus import dag
@@ -249,6 +256,15 @@ def test_dags_bring_nothing_heavy_along(fresh: FreshPython) -> None:
     heavy = {"torch", "ray", "cv2", "numpy", "pandas", "pyarrow", "s3fs", "botocore", "aiobotocore", "matplotlib", "tasks", "models", "ray_jobs"}
     tell = f"print(sorted({heavy!r} & sys.modules.keys()))"
     assert fresh.lines(IMPORT_ALL + tell, {}, *DAG_JOBS, *JOBLESS) == ["[]"]
+
+
+def test_dags_bring_no_data_plane_along(repository: Path) -> None:
+    script = """
+        import sys
+        import dags.ingest_corpus, dags.train_renderer, dags.bulk_dubbing, dags.release_dubs
+        print(sorted({"torch", "ray", "cv2", "pyarrow", "tasks", "models", "ray_jobs"} & set(sys.modules)))
+    """
+    assert _python(script, repository, {}).strip().endswith("[]")
 
 
 def _outlets(dag: Any) -> set[str]:

@@ -1,0 +1,47 @@
+"""What the routes share: the material, the database and the watch, each made once in a process."""
+
+import threading
+
+from anyio import to_thread
+
+from dags.review_room.configuration import Configuration, read_configuration
+from dags.review_room.database import Database
+from dags.review_room.material import FoundBatch, Material
+from dags.review_room.messages import Message, NewMessage, post_message
+from dags.review_room.verdicts import GivenVerdict, NewVerdict, give_verdict
+from dags.review_room.watch import Watch
+from schemas.review import ReviewItem, VerdictSubject
+
+
+class Rooms:
+    """The rooms of all batches, as this process serves them. Nothing that matters is kept here: the database is the truth."""
+
+    def __init__(self, configuration: Configuration | None = None) -> None:
+        configuration = configuration or read_configuration()
+        self.material = Material(configuration.prefixes)
+        self._database = Database(configuration.database_url)
+        self.watch = Watch(self._database)
+        self._is_ready = False
+        self._lock = threading.Lock()
+
+    @property
+    def database(self) -> Database:
+        """The database, up to date. Raises SQLAlchemyError while it does not answer; the next who ask try again."""
+        with self._lock:
+            if not self._is_ready:
+                self._database.migrate()
+                self._is_ready = True
+        return self._database
+
+    async def post(self, batch: str, new: NewMessage, author: str) -> Message:
+        """Writes a message, and has the windows that this process serves look at once."""
+        message = await to_thread.run_sync(lambda: post_message(self.database, batch, new, author))
+        self.watch.wrote(batch, message=message.number)
+        return message
+
+    async def give(self, batch: FoundBatch, item: ReviewItem, new: NewVerdict, author: str) -> GivenVerdict:
+        """Writes a verdict, likewise, with what following it takes."""
+        subject = VerdictSubject(dub=self.material.place(batch, item.dub), job=item.job)
+        given = await to_thread.run_sync(lambda: give_verdict(self.database, batch.name, item.job_id, new, subject, author))
+        self.watch.wrote(batch.name, verdict=given.number)
+        return given

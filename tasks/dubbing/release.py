@@ -1,0 +1,74 @@
+"""Approved dubs go out: each is copied to the release prefix, and recorded there once it is whole.
+
+<release>/<batch>/<name>                        the dub
+<release>/<batch>/<name>.released.json          who approved it, and what it is a copy of (schemas.review.ReleaseRecord); written after it
+
+The originals stay: the room still plays them, and a bulk run that finds its output gone would make it anew.
+"""
+
+import logging
+
+from pydantic import ValidationError
+
+from schemas.errors import StoreError
+from schemas.jobs import ReleaseSummary
+from schemas.locations import without_secrets
+from schemas.review import ApprovedDub, ReleaseOutcome, ReleaseRecord
+from schemas.settings import ReleaseSettings
+from tasks import places
+from tasks.progress import Progress
+
+log = logging.getLogger(__name__)
+
+RECORD_SUFFIX = ".released.json"
+OUTCOME_SUFFIX = ".outcome.json"
+
+
+def release_dubs(settings: ReleaseSettings, progress: Progress) -> ReleaseSummary:
+    """Releases the dubs of a list that are not released yet. One that is not there any more is named in the outcome and holds up no other.
+
+    Raises StoreError when the list cannot be read or the outcome not be written.
+    """
+    approved = read_approved(settings.approved)
+    released, already, missing = [], 0, {}
+    for done, dub in enumerate(approved, start=1):
+        try:
+            already += not _release(settings.release, dub)
+            released.append((dub.batch, dub.number))
+        except (OSError, StoreError) as error:
+            missing[f"{dub.batch}: {dub.job_id}"] = without_secrets(str(error) or type(error).__name__)
+            log.warning("%s of %s is not released: %s", dub.job_id, dub.batch, error)
+        progress(done, len(approved), dub.job_id)
+    outcome = f"{settings.approved}{OUTCOME_SUFFIX}"
+    places.write_bytes(outcome, ReleaseOutcome(released=tuple(released), missing=missing).model_dump_json().encode())
+    return ReleaseSummary(release=settings.release, released=len(released) - already, already_released=already, missing=len(missing), outcome=outcome)
+
+
+def read_approved(location: str) -> list[ApprovedDub]:
+    """The lines of a list of approved dubs."""
+    try:
+        return [ApprovedDub.model_validate_json(line) for line in places.read_bytes(location).splitlines() if line.strip()]
+    except (OSError, ValidationError) as error:
+        raise StoreError(f"The list of approved dubs {without_secrets(location)} cannot be read: {str(error).splitlines()[0].rstrip('.')}.") from error
+
+
+def _release(release: str, dub: ApprovedDub) -> bool:
+    """Copies a dub and records it; False: that was done before."""
+    target = places.join(release, dub.batch, dub.name)
+    if _is_released(target, dub):
+        return False
+    with places.local_copy(dub.dub) as path:
+        size = path.stat().st_size
+        places.put(path, target)
+    record = ReleaseRecord(**dub.model_dump(), released=target, size=size)
+    places.write_bytes(f"{target}{RECORD_SUFFIX}", record.model_dump_json(indent=2).encode())
+    return True
+
+
+def _is_released(target: str, dub: ApprovedDub) -> bool:
+    """Whether this very dub lies there, whole: the record is written last, and names the dub it is of."""
+    try:
+        record = ReleaseRecord.model_validate_json(places.read_bytes(f"{target}{RECORD_SUFFIX}"))
+    except (FileNotFoundError, ValidationError):
+        return False
+    return (record.fingerprint, record.dub) == (dub.fingerprint, dub.dub) and places.exists(target)

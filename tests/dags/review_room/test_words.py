@@ -1,0 +1,58 @@
+"""What the pages say: both languages whole, and the one that somebody wants."""
+
+import re
+from string import Formatter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dags.review_room import words
+from dags.review_room.pages import FOLDER
+from dags.review_room.redo_form import redo_form
+from dags.review_room.words import LANGUAGES, preferred
+from schemas.review import REDO_SETTINGS, check_redo
+
+SOURCES = "".join(file.read_text() for file in [*(FOLDER / "static").glob("*.js"), *(FOLDER / "templates").glob("*.j2"), FOLDER / "app.py"])
+
+
+@pytest.mark.parametrize("name", words.PAGE)
+def test_both_languages_say_it_with_the_same_values(name: str) -> None:
+    english, chinese = words.PAGE[name]
+    assert english
+    assert chinese
+    fields = [{field for _, field, _, _ in Formatter().parse(said) if field} for said in (english, chinese)]
+    assert fields[0] == fields[1]
+
+
+def test_what_pages_and_scripts_say_is_there_and_the_other_way_round() -> None:
+    used = {name for pair in re.findall(r"""\bwords\.(\w+)|\bsay\("(\w+)\"""", SOURCES) for name in pair if name}
+    assert used <= set(words.PAGE)
+    made = ("gate_passed", "gate_held", "said_approve", "said_reject", "said_redo")  # of parts
+    named = used | set(re.findall(r"""["'](\w+)["']""", SOURCES)) | set(made)
+    assert set(words.PAGE) <= named
+
+
+@pytest.mark.parametrize(
+    ("header", "language"),
+    [("", "en"), ("zh-CN,zh;q=0.9,en;q=0.8", "zh"), ("en-GB,zh;q=0.9", "en"), ("de,fr;q=0.9", "en"), ("de, zh;q=0.1", "zh"), ("zh;q=0, en;q=0.1", "en")],
+)
+def test_the_browsers_language_is_taken(header: str, language: str) -> None:
+    assert preferred(header) == language
+
+
+@given(st.text(max_size=80))
+def test_any_header_gives_a_language(header: str) -> None:
+    assert preferred(header) in LANGUAGES
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_form_shows_every_setting_of_a_redo_with_what_it_was(language: words.Language) -> None:
+    fields = redo_form({"references": 5, "hold_to_head": False}, language)
+    assert [field.name for field in fields] == list(REDO_SETTINGS)
+    values = {field.name: field.value for field in fields}
+    assert (values["references"], values["hold_to_head"], values["crf"]) == (5, False, 16)
+    assert all(field.label and field.help for field in fields)
+    assert check_redo(values) == values
+    (references,) = (field for field in fields if field.name == "references")
+    assert (references.kind, references.lowest, references.highest) == ("whole", 1, 100)

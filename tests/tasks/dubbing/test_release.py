@@ -1,0 +1,73 @@
+"""Approved dubs go out: copied once, recorded when whole, and one that is away holds up no other."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ray_jobs.release_dubs import run
+from schemas.errors import StoreError
+from schemas.review import ApprovedDub, ReleaseOutcome
+from schemas.settings import ReleaseSettings
+from tasks import places
+from tasks.progress import silent
+from tests.s3_server import s3_bucket
+
+
+def approved(folder: Path, job_id: str, **more: object) -> ApprovedDub:
+    values = {"batch": "monday.csv", "number": len(job_id), "fingerprint": "f1", "dub": str(folder / f"{job_id}.mp4"), "name": f"deep/{job_id}.mp4"}
+    return ApprovedDub.model_validate({**values, "job_id": job_id, "approved_by": "ann", "approved_at": "2026-01-01T00:00:00+00:00", **more})
+
+
+def settings(folder: Path, release: str, *dubs: ApprovedDub) -> ReleaseSettings:
+    (folder / "list.jsonl").write_text("".join(f"{dub.model_dump_json()}\n" for dub in dubs))
+    return ReleaseSettings(release=release, lists="/lists", approved=str(folder / "list.jsonl"))
+
+
+def test_dubs_are_copied_and_recorded_and_a_second_run_copies_nothing(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"dub of a")
+    told = settings(tmp_path, str(tmp_path / "release"), approved(tmp_path, "a"))
+    summary = run(told, silent)
+    released = tmp_path / "release" / "monday.csv" / "deep" / "a.mp4"
+    assert (summary.released, summary.already_released, summary.missing, released.read_bytes()) == (1, 0, 0, b"dub of a")
+    record = json.loads(Path(f"{released}.released.json").read_text())
+    assert (record["approved_by"], record["released"], record["size"]) == ("ann", str(released), 8)
+    assert (tmp_path / "a.mp4").exists(), "the room still plays it"
+    released.write_bytes(b"untouched")
+    assert run(told, silent).already_released == 1
+    assert released.read_bytes() == b"untouched"
+
+
+def test_what_was_not_recorded_is_copied_again_and_so_is_another_dub_of_the_same_name(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"whole")
+    released = tmp_path / "release" / "monday.csv" / "deep" / "a.mp4"
+    released.parent.mkdir(parents=True)
+    released.write_bytes(b"hal")  # a copy without its record may be of a run that was killed
+    run(settings(tmp_path, str(tmp_path / "release"), approved(tmp_path, "a")), silent)
+    assert released.read_bytes() == b"whole"
+    (tmp_path / "a.mp4").write_bytes(b"made anew")
+    run(settings(tmp_path, str(tmp_path / "release"), approved(tmp_path, "a", fingerprint="f2")), silent)
+    assert released.read_bytes() == b"made anew"
+
+
+def test_a_dub_that_is_away_is_named_and_holds_up_no_other(tmp_path: Path) -> None:
+    (tmp_path / "bb.mp4").write_bytes(b"dub of b")
+    summary = run(settings(tmp_path, str(tmp_path / "release"), approved(tmp_path, "a"), approved(tmp_path, "bb")), silent)
+    outcome = ReleaseOutcome.model_validate_json(Path(summary.outcome).read_bytes())
+    assert (summary.released, summary.missing, outcome.released, list(outcome.missing)) == (1, 1, (("monday.csv", 2),), ["monday.csv: a"])
+
+
+@pytest.mark.parametrize("name", ["/etc/x.mp4", "../x.mp4", "deep/../../x.mp4", "s3://other/x.mp4", "~/x.mp4"])
+def test_no_name_leads_out_of_the_release_folder(tmp_path: Path, name: str) -> None:
+    line = approved(tmp_path, "a").model_dump() | {"name": name}
+    (tmp_path / "list.jsonl").write_text(json.dumps(line))
+    with pytest.raises(StoreError, match="cannot be read"):
+        run(ReleaseSettings(release=str(tmp_path), lists="/lists", approved=str(tmp_path / "list.jsonl")), silent)
+
+
+def test_buckets_are_released_to_as_folders_are(tmp_path: Path) -> None:
+    with s3_bucket("released") as bucket:
+        places.write_bytes(f"{bucket}/dubs/a.mp4", b"dub of a")
+        told = settings(tmp_path, f"{bucket}/release", approved(tmp_path, "a", dub=f"{bucket}/dubs/a.mp4"))
+        assert [run(told, silent).released for _ in range(2)] == [1, 0]
+        assert places.read_bytes(f"{bucket}/release/monday.csv/deep/a.mp4") == b"dub of a"
