@@ -258,14 +258,5 @@ def test_dags_bring_nothing_heavy_along(fresh: FreshPython) -> None:
     assert fresh.lines(IMPORT_ALL + tell, {}, *DAG_JOBS, *JOBLESS) == ["[]"]
 
 
-def test_dags_bring_no_data_plane_along(repository: Path) -> None:
-    script = """
-        import sys
-        import dags.ingest_corpus, dags.train_renderer, dags.bulk_dubbing, dags.release_dubs
-        print(sorted({"torch", "ray", "cv2", "pyarrow", "tasks", "models", "ray_jobs"} & set(sys.modules)))
-    """
-    assert _python(script, repository, {}).strip().endswith("[]")
-
-
 def _outlets(dag: Any) -> set[str]:
     return {asset.name for task in dag.tasks for asset in task.outlets}
