@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ray_jobs.cluster import connect
-from ray_jobs.dub import Resources, cores_a_worker
+from ray_jobs.dub import LOOK_UP_S, Resources, cores_a_worker
 from ray_jobs.job import job_main
 from schemas.errors import DubmillError, StoreError
 from schemas.jobs import EvaluationPair, EvaluationSummary
@@ -20,6 +20,7 @@ from schemas.settings import DubSettings, EvaluateSettings
 from tasks.evaluation.evaluate import EvaluationPlan, Measured, PairWorker, evaluate
 from tasks.evaluation.evaluate_pair import Row, failed_rows
 from tasks.evaluation.feature_sums import FeatureSums
+from tasks.interruption import held_back
 from tasks.progress import Progress
 
 log = logging.getLogger(__name__)
@@ -141,9 +142,7 @@ class Workers:
 
     def _take_next(self) -> None:
         """Waits until an actor is ready, has compared its pair, or is dead."""
-        import ray
-
-        [reference], _ = ray.wait(list(self._busy))
+        reference = _first_of(list(self._busy))
         worker = self._busy.pop(reference)
         given = _outcome(reference)
         if worker.pair is None and given:
@@ -211,6 +210,17 @@ def pool_for(settings: EvaluateSettings, nodes: list[Resources], pairs: int) -> 
     workers = max(1, min(settings.workers or by_itself, pairs))
     each = 1 if gpus and (settings.store or settings.device == "cuda") else 0
     return Pool(workers, cores_a_worker(nodes, workers, each), each)
+
+
+def _first_of(references: list[Any]) -> Any:
+    """The first of them that has something to give. A signal is heeded within LOOK_UP_S."""
+    import ray
+
+    while True:
+        with held_back():  # Ray would make a KeyboardInterrupt of an Interruption, which no longer says what signal it was
+            given, _ = ray.wait(references, timeout=LOOK_UP_S)
+        if given:
+            return given[0]
 
 
 def _outcome(reference: Any) -> Any:

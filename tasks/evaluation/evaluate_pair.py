@@ -1,5 +1,6 @@
 """One generated video beside its real one: a row of figures for each of the two."""
 
+import functools
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,7 @@ from models.syncnet import SyncNet, load_syncnet
 from schemas.errors import MediaError
 from schemas.jobs import EvaluationPair
 from schemas.reasons import Reason
-from schemas.settings import EvaluateSettings
+from schemas.settings import EvaluateSettings, MetricName
 from tasks.dubbing.covered import usual_look, visibility
 from tasks.dubbing.inputs import fetched
 from tasks.evaluation import lips
@@ -176,7 +177,7 @@ class Both:
         row = {"speech": "same" if self.same_speech else "other", "faces_found": shown}
         row |= self._alone(side) | self._silence(side)
         if self.same_speech:
-            row |= self._mouth_against_real(side) | (EXACT if side == "real" else self._against_real())
+            row |= self._mouth_against_real(side) | self._likeness(side)
         else:
             row |= self._leak(side)
         return {name: value for name, value in row.items() if name not in METRICS or name in self.instruments.wanted}
@@ -239,12 +240,20 @@ class Both:
         shown = np.isfinite(own) & np.isfinite(real)
         return (float(own[shown].sum()), float(real[shown].sum())) if shown.any() else (None, None)
 
-    def _against_real(self) -> Row:
+    def _likeness(self, side: str) -> Row:
+        """Distances from the real video: of the real one itself known by definition, where they are measured of the generated one."""
+        measured = {name: value for name, value in self._against_real.items() if value is not None}
+        return measured if side == "generated" else {name: EXACT[name] for name in measured}
+
+    @functools.cached_property
+    def _against_real(self) -> dict[MetricName, float | None]:
         """Distances of the generated from the real video."""
-        distances = {name: float(values.mean()) for name, values in self.pictures.distances.items() if name in ("psnr", "ssim", "lpips")}
+        found: dict[MetricName, float | None] = {"csim": self.pictures.likeness}
+        for name in EXACT:
+            if name in self.pictures.distances:
+                found[name] = float(self.pictures.distances[name].mean())
         apart = self._points_apart()
-        lmd = {} if apart is None else {"lmd": float(apart.mean()), "lip_lmd": float(apart[:, -MOUTH_POINTS:].mean())}
-        return distances | lmd | {"csim": self.pictures.likeness}
+        return found if apart is None else found | {"lmd": float(apart.mean()), "lip_lmd": float(apart[:, -MOUTH_POINTS:].mean())}
 
     def _points_apart(self) -> npt.NDArray[np.float64] | None:
         """(n, 131) distances of the points in shares of the real face's box, over the frames with a real face; LOST_SHARE where the generated is lost."""

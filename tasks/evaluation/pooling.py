@@ -22,6 +22,12 @@ FACE_BOUNDS_PX = (100.0, 200.0)
 """Of the face box's shorter side: the networks make 128 pixels."""
 COVERED_FROM = 0.05
 """Share of frames from which on a clip counts as covered."""
+MEASURED_CONDITIONS: dict[str, tuple[str, tuple[float, ...], str]] = {
+    "yaw": ("yaw_deg", YAW_BOUNDS_DEG, "degrees"),
+    "face size": ("face_px", FACE_BOUNDS_PX, "pixels"),
+    "occlusion": ("covered_share", (COVERED_FROM,), ""),
+}
+"""Column, bounds of the groups and unit."""
 _NUMBERS = [column.name for column in EVALUATED_CLIPS if pa.types.is_floating(column.type) or pa.types.is_integer(column.type)]
 
 
@@ -90,8 +96,14 @@ def group_figures(rows: Sequence[Row], wanted: Iterable[MetricName]) -> list[Gro
             if row["status"] == "compared" and (group := group_of(row, condition)) is not None:
                 groups.setdefault(group, []).append(row)
         if len(groups) > 1:
-            found += [_group(condition, group, groups[group], names) for group in sorted(groups)]
+            found += [_group(condition, group, groups[group], names) for group in sorted(groups, key=lambda group: _place(condition, group, groups[group]))]
     return found
+
+
+def _place(condition: str, group: str, rows: list[Row]) -> tuple[float, str]:
+    """Where a group comes among the others: small figures first, names in their order."""
+    column = MEASURED_CONDITIONS.get(condition)
+    return (float(np.mean([row[column[0]] for row in rows])) if column else 0.0, group)
 
 
 def _group(condition: str, group: str, rows: list[Row], names: Sequence[MetricName]) -> GroupFigure:
@@ -110,15 +122,13 @@ def group_of(row: Row, condition: str) -> str | None:
     """The group of a clip; None where its column is empty."""
     if condition in ("language", "speaker"):
         return row.get(condition) or None
-    column, bounds, unit = {
-        "yaw": ("yaw_deg", YAW_BOUNDS_DEG, "degrees"),
-        "face size": ("face_px", FACE_BOUNDS_PX, "pixels"),
-        "occlusion": ("covered_share", (COVERED_FROM,), ""),
-    }[condition]
+    column, bounds, unit = MEASURED_CONDITIONS[condition]
     value = row.get(column)
     if value is None:
         return None
     if condition == "occlusion":
         return "mouth covered at times" if value >= COVERED_FROM else "mouth free"
-    under = next((bound for bound in bounds if value < bound), None)
-    return f"{bounds[-1]:g} {unit} and more" if under is None else f"under {under:g} {unit}"
+    over, under = max((bound for bound in bounds if value >= bound), default=None), min((bound for bound in bounds if value < bound), default=None)
+    if over is None:
+        return f"under {under:g} {unit}"
+    return f"{over:g} {unit} and more" if under is None else f"{over:g} to {under:g} {unit}"

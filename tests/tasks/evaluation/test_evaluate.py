@@ -18,8 +18,9 @@ from tasks.evaluation.evaluate import CLIPS_TABLE, SUMMARY, evaluate_here
 from tasks.evaluation.evaluate_pair import Instruments, Row, evaluate_pair
 from tasks.evaluation.summary_table import summary_lines
 from tasks.progress import silent
-from tests.footage import make_talking_clip
-from tests.manipulations import blurred, cut_clip, mouth_frozen
+from tasks.sample.portrait import Pose, load_portrait
+from tests.footage import loudness, make_talking_clip, speech_like_sound
+from tests.manipulations import blurred, cut_clip, mouth_frozen, write_clip
 from tests.tasks.dubbing.random_networks import write_random_networks
 
 FRAMES = 30
@@ -29,10 +30,19 @@ SECONDS = FRAMES / 25
 @pytest.fixture(scope="module")
 def footage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("footage")
-    make_talking_clip(folder / "long.mp4", SECONDS + 0.4, seed=0)
+    make_opening_clip(folder / "long.mp4", FRAMES + 10)
     make_talking_clip(folder / "other.mp4", SECONDS, seed=1)
     cut_clip(folder / "long.mp4", folder / "real.mp4", FRAMES)
     return folder
+
+
+def make_opening_clip(to: Path, frames: int) -> Path:
+    """A drawn mouth that opens wide enough for FaceMesh to see it, in step with its sound, on a head that sways without a period."""
+    face = load_portrait("astronaut")
+    time_s = np.arange(frames) / 25
+    openings, sway = loudness(time_s, 0), 4 * np.sin(2 * np.pi * 0.4 * time_s) + 2 * np.sin(2 * np.pi * 1.1 * time_s)
+    pictures = (face.posed(Pose(opening=float(opening), head_x=float(x))) for opening, x in zip(openings, sway, strict=True))
+    return write_clip(to, pictures, speech_like_sound(frames / 25, 0))
 
 
 @pytest.fixture(scope="module")

@@ -78,7 +78,7 @@ def test_groups_have_figures_of_their_own() -> None:
     rows = [row("a", psnr=30.0, jitter=0.3, speaker="anna", yaw_deg=3.0), row("b", psnr=20.0, speaker="bert", yaw_deg=16.0)]
     rows += [row("a", "real", jitter=0.1, speaker="anna", yaw_deg=3.0)]
     groups = {(group.condition, group.group): group for group in group_figures(rows, ["psnr", "jitter", "fid"])}
-    assert set(groups) == {("yaw", "under 15 degrees"), ("yaw", "under 30 degrees"), ("speaker", "anna"), ("speaker", "bert")}
+    assert set(groups) == {("yaw", "under 15 degrees"), ("yaw", "15 to 30 degrees"), ("speaker", "anna"), ("speaker", "bert")}
     anna = groups["speaker", "anna"]
     assert (anna.generated, anna.real, anna.clips) == ({"psnr": 30.0, "jitter": 0.3}, {"jitter": 0.1}, 1)
 
@@ -88,7 +88,7 @@ def test_groups_have_figures_of_their_own() -> None:
     [
         ("yaw_deg", 40.0, "yaw", "30 degrees and more"),
         ("face_px", 99.0, "face size", "under 100 pixels"),
-        ("face_px", 100.0, "face size", "under 200 pixels"),
+        ("face_px", 100.0, "face size", "100 to 200 pixels"),
         ("covered_share", 0.2, "occlusion", "mouth covered at times"),
         ("covered_share", 0.0, "occlusion", "mouth free"),
         ("language", "", "language", None),
