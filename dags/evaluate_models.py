@@ -8,7 +8,7 @@ from airflow.sdk import DAG, task
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
 from dags.assets import EVALUATION, LANDMARK_GENERATOR, RENDERER
-from dags.defaults import RESULTS_FOLDER, START_DATE, TASK_DEFAULTS, settings_param
+from dags.defaults import POOL_GPU, RESULTS_FOLDER, START_DATE, TASK_DEFAULTS, deadline_of, settings_param
 from dags.operators.ray_job import RayJobOperator
 from schemas.errors import SettingsError
 from schemas.locations import reachable, without_secrets
@@ -17,7 +17,7 @@ from schemas.settings import EvaluateSettings, check_settings, read_settings
 CURRENT = "current.json"
 """What names the version of a published network that is in use."""
 
-DOCUMENTATION = """
+DOCUMENTATION = f"""
 ### The published networks, measured on clips that no training saw
 1. **`plan`** reads the settings, which name the corpus store and both networks (`<models>/<kind>/current.json` for those in use). As
    long as one of them is not published yet the run is skipped. Settings that cannot be used fail here.
@@ -28,6 +28,7 @@ DOCUMENTATION = """
 * **Runs** when either network is published, or by hand.
 * **Parameter `settings`:** the YAML file of `dubmill evaluate --settings`. Without `snapshot` the test clips are those of the snapshot that
   the renderer was trained on.
+* **Pool:** the job takes a slot of `{POOL_GPU}`.
 * **The page of a run:** `dubmill report evaluation <out>/<run> --html evaluation.html`.
 * **Cleaning up:** the runs' folders below `out` stay until you remove them; nothing reads them again.
 * **When it fails:** the task's log ends with the job's last lines. A pair that cannot be compared fails no run: it is named in the summary.
@@ -81,6 +82,7 @@ with DAG(
     catchup=False,
     max_active_runs=1,
     default_args=TASK_DEFAULTS,
+    deadline=deadline_of("evaluate_models"),
     params={"settings": settings_param("evaluate_models")},
     tags=["dubmill", "evaluation"],
     doc_md=DOCUMENTATION,
@@ -92,5 +94,6 @@ with DAG(
         settings_class=EvaluateSettings,
         overrides=plan("{{ params.settings }}"),
         results=RESULTS_FOLDER,
+        pool=POOL_GPU,
     )
     announce(evaluate.output)

@@ -13,7 +13,7 @@ from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOpe
 from airflow.sdk import DAG, task
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
-from dags.defaults import RESULTS_FOLDER, START_DATE, TASK_DEFAULTS, settings_param
+from dags.defaults import POOL_CPU, RESULTS_FOLDER, START_DATE, TASK_DEFAULTS, deadline_of, settings_param
 from dags.operators.ray_job import RayJobOperator
 from schemas.errors import SettingsError
 from schemas.locations import reachable
@@ -166,13 +166,14 @@ with DAG(
     catchup=False,
     max_active_runs=1,  # what another run has claimed and not settled is taken for a failed one's
     default_args=TASK_DEFAULTS,
+    deadline=deadline_of("release_dubs"),
     params={"settings": settings_param("release_dubs")},
     tags=["dubmill", "dubbing", "review"],
     doc_md=DOCUMENTATION,
 ) as dag:
     plan = claim_verdicts("{{ params.settings }}")
     release = RayJobOperator.partial(
-        task_id="release", job="release_dubs", settings="{{ params.settings }}", settings_class=ReleaseSettings, results=RESULTS_FOLDER
+        task_id="release", job="release_dubs", settings="{{ params.settings }}", settings_class=ReleaseSettings, results=RESULTS_FOLDER, pool=POOL_CPU
     ).expand(overrides=plan["release"])
     redo = TriggerDagRunOperator.partial(task_id="redo", trigger_dag_id="bulk_dubbing", skip_when_already_exists=True).expand(trigger_run_id=plan["redo"])
     redo >> settle(plan["followed"], release.output)
