@@ -60,7 +60,8 @@ with a reason. Jobs that an earlier run finished are not done again.
   folder that is looked at; and `again`, whether lists that were done are begun again, which tries their failed jobs anew.
 * **When it fails:** the log of the failed `dub` ends with the sentence of its job and that job's last lines. A list with a fault is refused
   as a whole, and all its faults are named there: mend it and drop it again. One bad pair never fails a list; it is a row of the results. Each
-  task is tried again {retries} times, and a try finds a job that still runs; what is done of a list is not done again.
+  task is tried again {retries} times, unless its settings are at fault, and a try finds a job that still runs; what is done of a list is not done
+  again.
 """.format(most=MOST_MAPPED, at_a_time=CONCURRENT_LISTS, pool=POOL_GPU, retries=TASK_DEFAULTS["retries"])
 
 

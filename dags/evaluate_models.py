@@ -31,7 +31,9 @@ DOCUMENTATION = f"""
 * **Pool:** the job takes a slot of `{POOL_GPU}`.
 * **The page of a run:** `dubmill report evaluation <out>/<run> --html evaluation.html`.
 * **Cleaning up:** the runs' folders below `out` stay until you remove them; nothing reads them again.
-* **When it fails:** the task's log ends with the job's last lines. A pair that cannot be compared fails no run: it is named in the summary.
+* **When it fails:** the task's log ends with the sentence of its job and that job's last lines. A pair that cannot be compared fails no run: it
+  is named in the summary. Each task is tried again {TASK_DEFAULTS["retries"]} times, unless its settings are at fault, and a try finds a job that
+  still runs. After that mend what the sentence names, and clear the failed task.
 """
 
 

@@ -42,8 +42,8 @@ out those that the store already has, and writes the others as batches of clips,
 * **Again:** running it again is safe. A finished batch never changes, and known sources are not read again. A run depends on nothing but
   the settings and the store, so a backfill of past dates does no harm: its first run takes what is new, the others find everything known.
 * **When it fails:** the log of the failed `ingest` ends with the sentence of its job and that job's last lines. What the other
-  locations brought is published all the same. Each task is tried again {retries} times, and a try finds a job that still runs. After that
-  mend what the sentence names and *clear* the failed `ingest`, or wait for the next run: both begin where this one stopped.
+  locations brought is published all the same. Each task is tried again {retries} times, unless its settings are at fault, and a try finds a job that
+  still runs. After that mend what the sentence names and clear the failed `ingest`, or wait for the next run: both begin where this one stopped.
 """.format(most=MOST_MAPPED, at_a_time=SOURCES_AT_A_TIME, pool=POOL_CPU, retries=TASK_DEFAULTS["retries"])
 
 

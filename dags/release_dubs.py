@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 LIST_SUFFIXES = (".csv", ".jsonl", ".parquet")
 
-DOCUMENTATION = """
+DOCUMENTATION = f"""
 ### What people decided in the review room is done
 1. **`claim_verdicts`** takes the verdicts that count and were not followed yet. Of the approved dubs it writes a list for the Ray job, of
    those to be redone a job list a batch, with the settings that the reviewers chose, into the folder of lists that `bulk_dubbing` reads.
@@ -43,6 +43,10 @@ DOCUMENTATION = """
   that is recorded as released is not copied again. A verdict that is changed after it was followed is followed anew, as the new one; what was
   released before a rejection stays released until somebody takes it away.
 * **The room's database** is that of `DUBMILL_REVIEW_DATABASE_URL`, the same for Airflow's API servers and its workers.
+* **Pool:** `release` takes a slot of `{POOL_CPU}`.
+* **When it fails:** the log of `release` ends with the sentence of its job and that job's last lines. Each task is tried again
+  {TASK_DEFAULTS["retries"]} times, unless its settings are at fault. After that mend what the sentence names, and clear the failed task or wait for
+  the next run: verdicts that were claimed and not settled are claimed again.
 """
 
 

@@ -60,8 +60,9 @@ DOCUMENTATION = """
 * **Pools:** `train` and `publish` take a slot of `{gpu}`, `freeze` one of `{cpu}`.
 * **Cleaning up:** the runs' folders below `out` stay until you remove them (`rm -r`, `aws s3 rm --recursive`); what is published is
   a copy, so all may go but that of a run that still trains, waits for `publish`, or is to be trained on.
-* **When it fails:** the task's log ends with the sentence of its job and that job's last lines. Each task is tried again {retries} times, and a
-  try finds a job that still runs. After that mend what the sentence names, and wait for the next event of the corpus or start a run by hand.
+* **When it fails:** the task's log ends with the sentence of its job and that job's last lines. Each task is tried again {retries} times,
+  unless its settings are at fault, and a try finds a job that still runs. After that mend what the sentence names, and wait for the next event of
+  the corpus or start a run by hand.
   A cleared `train` starts from its first step again: raise the retries (`DUBMILL_TASK_RETRIES`) where machines are often lost.
 """
 

@@ -31,7 +31,9 @@ os.environ["DUBMILL_DEADLINE_HOURS_INGEST_CORPUS"] = "soon"
 airflow("dags", "reserialize")
 airflow("dags", "list-import-errors", "--output", "json")
 """
-DAGS = ["bulk_dubbing", "ingest_corpus", "maintain_store", "reconcile_jobs", "train_landmark_generator", "train_renderer"]
+DAGS = [
+    "bulk_dubbing", "evaluate_models", "ingest_corpus", "maintain_store", "reconcile_jobs", "release_dubs", "train_landmark_generator", "train_renderer",
+]  # fmt: skip
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

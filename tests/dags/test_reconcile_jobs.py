@@ -1,5 +1,6 @@
-"""The DAG `reconcile_jobs` run by Airflow itself, over tasks in every state; what looks through Ray's jobs is pretended here."""
+"""The DAG `reconcile_jobs` run by Airflow itself, over tasks in every state; in all tests but the first, what looks through Ray's jobs is pretended."""
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from airflow.utils.session import create_session
 from dags.operators.orphaned_jobs import JobOwner
 from dags.operators.ray_jobs_api import RayJobsError
 from dags.webhook import WEBHOOK_VARIABLE
+from tests.dags.operators.ray_stand_in import RayStandIn, StandInJob
 from tests.dags.webhook_stand_in import WebhookStandIn
 
 STATES = (
@@ -86,6 +88,18 @@ def line(run_id: str, repository: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     cluster = Cluster()
     monkeypatch.setitem(dag.get_task("stop_orphans").python_callable.__globals__, "stop_orphaned_jobs", cluster.stop_orphaned_jobs)
     return Line(dag, cluster, run_id)
+
+
+def test_jobs_at_ray_are_stopped_when_nobody_waits_for_them(run_id: str, repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    line = Line(DagBag(str(repository / "dags" / "reconcile_jobs.py")).dags["reconcile_jobs"], Cluster(), run_id)
+    with RayStandIn() as ray:
+        monkeypatch.setenv("AIRFLOW_CONN_RAY_DEFAULT", ray.url)
+        for state in ("deferred", "failed"):
+            ray.jobs[f"job.{state}"] = StandInJob("python", ["RUNNING"], metadata=line.owner(state).metadata(), began=time.time() - 200)
+        ray.jobs["young"] = StandInJob("python", ["RUNNING"], metadata=line.owner("failed").metadata())
+        ray.jobs["of nobody"] = StandInJob("python", ["RUNNING"], began=time.time() - 200)
+        assert line.reconcile()[0] == "success"
+        assert ray.stopped == ["job.failed"]
 
 
 def test_a_job_is_left_while_its_task_may_take_it_up_again_and_stopped_after(line: Line) -> None:
