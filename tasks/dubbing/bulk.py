@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 
 from schemas.errors import DubmillError, MediaError, SettingsError, StoreError
-from schemas.jobs import BulkDubSummary, DubJob, DubSummary
+from schemas.jobs import BulkDubSummary, DubJob, DubSummary, FailedJob
 from schemas.reasons import EXPLANATIONS, Reason
 from schemas.settings import BulkDubSettings
 from tasks import places
@@ -32,7 +32,12 @@ Work = Callable[[tuple[DubJob, ...]], Iterable[Row]]
 """Does jobs and gives their result rows, in any order."""
 CANARY_BEARS = 0.5
 """Share of the canary's jobs that may fail: more, and it is likely the settings or the list that are wrong."""
-GO_ON = "mend it, and if it lay in the files and not in the settings or the list, go on with `canary: 0`"
+MOST_NAMED = 5
+"""Failed jobs that a summary names."""
+GO_ON = (
+    "mend it, and if it lay in the files and not in the settings or the list, go on with `canary: 0` in the settings file "
+    "(that of --settings, or the DAG's) until one job is done"
+)
 """How to go on after a canary that failed. Other settings have a canary of their own; whether a file was mended is not known before it is read."""
 
 
@@ -125,12 +130,15 @@ class _Tally:
         self.jobs = len(plan.jobs)
         self.rows = 0
         self.failed: Counter[str] = Counter()
+        self._first_failed: list[FailedJob] = []
 
     def takes(self, row: Row) -> bool:
         """Counts a row; False: it says the same as the one that is written already."""
         self.rows += 1
         if row["status"] == "failed":
             self.failed[str(row["reason"])] += 1
+            if len(self._first_failed) < MOST_NAMED:
+                self._first_failed.append(FailedJob(job_id=str(row["job_id"]), reason=str(row["reason"]), detail=str(row["detail"])))
         known = self._plan.known.get(str(row["job_id"]))
         return known is None or any(row[name] != value for name, value in known.items())
 
@@ -142,6 +150,7 @@ class _Tally:
             already_done=self._plan.already_done,
             done=self.rows - self.failed.total(),
             failed=dict(self.failed),
+            first_failed=tuple(self._first_failed),
             results=places.join(out, FOLDER),
         )
 

@@ -307,6 +307,7 @@ class Dub:
             confidence=per_second(known, fps),
             worst=worst_moments(known, fps),
             template_was_kept=self.template_was_kept,
+            patch=without_secrets(self.settings.patch) if self.settings.patch else None,
         )
 
 
