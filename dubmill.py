@@ -14,9 +14,11 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from typer import TyperException
+from typer.core import TyperCommand
 
 from schemas.errors import DubmillError, SettingsError, StoreError
-from schemas.jobs import EvaluationSummary, IngestSummary
+from schemas.jobs import BulkDubSummary, EvaluationSummary, IngestSummary
 from schemas.settings import (
     AnySettings,
     BulkDubSettings,
@@ -68,6 +70,8 @@ Store = Annotated[str, typer.Argument(help="Folder or s3:// prefix of the corpus
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would go, and delete nothing.")]
 
 
+NAMED_OTHERWISE = {"start_from": "--from", "sources": "sources", "videos": "videos", "run": "run", "jobs": "jobs"}
+"""What the command line calls settings that are no option of their own name: the last ones are arguments."""
 MOST_SHOWN = 20
 """Names of a list that are printed for people."""
 LEADER_FIRST_S = 5.0
@@ -103,14 +107,27 @@ class ExchangeFormat(StrEnum):
 
 
 def _option(kind: type[Settings], name: str, said: str) -> Any:
-    """An option for a setting; its help ends with the setting's own default, where there is one to show."""
-    default = kind.model_fields[name].default
-    return typer.Option(help=f"{said}  [default: {default}]" if isinstance(default, str | int | float) else said)
+    """An option for a setting; its help ends with the setting's own default, where there is one to show, or says that it must be given."""
+    field = kind.model_fields[name]
+    if field.is_required():
+        return typer.Option(help=f"{said}  [required, unless in --settings]")
+    return typer.Option(help=f"{said}  [default: {field.default}]" if isinstance(field.default, str | int | float) else said)
 
 
 def _settings(kind: type[AnySettings], file: str | None, /, **options: object) -> AnySettings:
-    values = read_settings(file) if file else {}
-    return check_settings(kind, values | {name: value for name, value in options.items() if value is not None})
+    return _checked(kind, read_settings(file) if file else {}, options)
+
+
+def _settings_of_dub(file: str | None, /, **options: object) -> DubSettings:
+    """Those of a dub for a command that can do without its networks."""
+    return _checked(DubSettings, {"landmark_generator": "", "renderer": ""} | (read_settings(file) if file else {}), options)
+
+
+def _checked(kind: type[AnySettings], values: dict[str, object], options: dict[str, object]) -> AnySettings:
+    """Settings of a file, over which options that were given win; an error calls them what the person did: a field of the file, or an option."""
+    given = {name: value for name, value in options.items() if value is not None}
+    called = {name: NAMED_OTHERWISE.get(name, f"--{name.replace('_', '-')}") for name in options if name in given or name not in values}
+    return check_settings(kind, values | given, called)
 
 
 def _say(summary: Settings | dict[str, Any], as_json: bool) -> None:
@@ -468,7 +485,40 @@ def checkpoint_info(location: Annotated[str, typer.Argument(help="A .safetensors
     _say_in_words(read_header(weights_in_use(location)), json)
 
 
-@app.command(epilog="Example: dubmill check presenter.mp4 speech.wav")
+class DubCommand(TyperCommand):
+    """A command with more settings than options: what is given as an option and is none of them is told its place."""
+
+    kind: type[Settings] = DubSettings
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """The arguments that are left; an unknown option that has the name of a setting is told to go into a settings file."""
+        try:
+            return super().parse_args(ctx, args)
+        except TyperException as error:
+            option = str(getattr(error, "option_name", ""))
+            if (name := option.lstrip("-").replace("-", "_")) in self.kind.model_fields:
+                error.message = f"{option} is no option but a setting: write `{name}: …` into a file for --settings{self.otherwise(name)}."
+                error.__dict__["possibilities"] = None  # of options that are spelled alike
+            raise
+
+    def otherwise(self, _: str) -> str:
+        """Where else the setting may stand."""
+        return ""
+
+
+class BulkDubCommand(DubCommand):
+    """As `DubCommand`, of a list."""
+
+    kind = BulkDubSettings
+
+    def otherwise(self, name: str) -> str:
+        """Most settings of a single dub may be columns."""
+        from tasks.dubbing.job_list import OF_A_ROW
+
+        return ", or make it a column of the list where jobs differ in it" if name in OF_A_ROW else ""
+
+
+@app.command(cls=DubCommand, epilog="Example: dubmill check presenter.mp4 speech.wav")
 def check(
     video: Annotated[str, typer.Argument(help="A video of a face, or a still picture.")],
     speech: Annotated[str | None, typer.Argument(help="The speech that it is to say.")] = None,
@@ -484,15 +534,17 @@ def check(
     """Can this be dubbed, how well, and at what cost? Renders nothing and needs no GPU; settings are those of `dubmill dub`."""
     from tasks.dubbing.check import check_lines, check_video, limits_of
 
-    given = {"landmark_generator": "", "renderer": ""} | (read_settings(settings) if settings else {})
     options = {"landmark_generator": landmark_generator, "renderer": renderer, "references": references, "fps": fps, "loop": loop, "face": face}
-    limits = limits_of(check_settings(DubSettings, given).replaced(**options))
+    limits = limits_of(_settings_of_dub(settings, **options))
     with show_progress("check") as progress:
         summary = check_video(video, speech, limits, progress)
     print(summary.model_dump_json() if json else "\n".join(check_lines(summary)))
 
 
-@app.command(epilog="Example: dubmill dub presenter.mp4 speech.wav --out dubbed.mp4 --landmark-generator landmarks.safetensors --renderer renderer.safetensors")
+@app.command(
+    cls=DubCommand,
+    epilog="Example: dubmill dub presenter.mp4 speech.wav --out dubbed.mp4 --landmark-generator landmarks.safetensors --renderer renderer.safetensors",
+)
 def dub(
     video: Annotated[str, typer.Argument(help="A video of a face, or a still picture.")],
     speech: Annotated[str, typer.Argument(help="The speech that the mouth is to say.")],
@@ -512,15 +564,16 @@ def dub(
 ) -> None:
     """One video and one speech to one dubbed video."""
     from tasks.dubbing.dub import dub_video
+    from tasks.dubbing.summary_lines import dub_lines
 
     given = {"references": references, "fps": fps, "loop": loop, "face": face, "soundtrack": soundtrack, "precision": precision}
     given |= {"landmark_generator": landmark_generator, "renderer": renderer, "templates": templates, "patch": patch}
     with _stopping("nothing was written", "Stopped"), show_progress("dub") as progress:
         summary = dub_video(video, speech, out, _settings(DubSettings, settings, **given), progress)
-    _say_in_words(summary, json)
+    print(summary.model_dump_json() if json else "\n".join(dub_lines(summary)))
 
 
-@template.command("warm", epilog="Example: dubmill template warm templates/ presenter.mp4 --settings dub.yaml")
+@template.command("warm", cls=DubCommand, epilog="Example: dubmill template warm templates/ presenter.mp4 --settings dub.yaml")
 def template_warm(
     location: Templates,
     videos: Annotated[list[str], typer.Argument(help="Videos or still pictures.")],
@@ -550,8 +603,7 @@ def template_list(location: Templates, settings: SettingsFile = None, json: Json
     """What is kept, the last used first, and when it goes: by the settings' `templates_max_age_days` and `templates_max_gb`, or their defaults."""
     from tasks.dubbing.template_store import TemplateStore, list_lines
 
-    given = {"landmark_generator": "", "renderer": ""} | (read_settings(settings) if settings else {})
-    store = TemplateStore(location, check_settings(DubSettings, given).template_settings)
+    store = TemplateStore(location, _settings_of_dub(settings).template_settings)
     kept = store.list()
     print(json_text([asdict(one) for one in kept], ensure_ascii=False) if json else "\n".join(list_lines(store, kept)))
 
@@ -574,20 +626,33 @@ def template_drop(
         raise SettingsError(f"Nothing that is kept there is called {' or '.join(names)}; `dubmill template list` names what is.")
 
 
-@app.command("bulk-dub", epilog="Example: dubmill bulk-dub jobs.csv --out dubs/ --landmark-generator landmarks.safetensors --renderer renderer.safetensors")
+@app.command(
+    "bulk-dub",
+    cls=BulkDubCommand,
+    epilog="Example: dubmill bulk-dub jobs.csv --out dubs/ --landmark-generator landmarks.safetensors --renderer renderer.safetensors",
+)
 def bulk_dub(
-    jobs: Annotated[str | None, typer.Argument(help="CSV, JSONL or Parquet with job_id, video, speech, out.")] = None,
-    out: Annotated[str | None, typer.Option(help="Folder or s3:// prefix for outputs and results.")] = None,
-    landmark_generator: Annotated[str | None, typer.Option(help="Checkpoint of the landmark generator.")] = None,
-    renderer: Annotated[str | None, typer.Option(help="Checkpoint of the renderer.")] = None,
+    jobs: Annotated[
+        str | None,
+        typer.Argument(help="CSV, JSONL or Parquet with job_id, video, speech, out, and any setting of a single dub.  [required, unless in --settings]"),
+    ] = None,
+    out: Annotated[str | None, _option(BulkDubSettings, "out", "Folder or s3:// prefix for outputs and results.")] = None,
+    landmark_generator: Annotated[str | None, _option(BulkDubSettings, "landmark_generator", "Checkpoint of the landmark generator.")] = None,
+    renderer: Annotated[str | None, _option(BulkDubSettings, "renderer", "Checkpoint of the renderer.")] = None,
     settings: SettingsFile = None,
     ray: Ray = "none",
     json: Json = False,
 ) -> None:
-    """A list of dubs. Faults of media are a job's row in the results; what is done is not done again."""
+    """A list of dubs. Faults of media are a job's row in the results; what is done is not done again.
+
+    Settings of all jobs (references, precision, templates, canary, …) stand in a file for --settings; those of one job are columns of its row.
+    """
+    from tasks.dubbing.summary_lines import bulk_lines
+
     wanted = _settings(BulkDubSettings, settings, jobs=jobs, out=out, landmark_generator=landmark_generator, renderer=renderer)
     with _stopping("give the same command again to go on", "Stopped"):
-        _say(_run("dub", "tasks.dubbing.bulk:bulk_dub_here", wanted, ray, "bulk-dub"), json)
+        summary = BulkDubSummary.model_validate(_run("dub", "tasks.dubbing.bulk:bulk_dub_here", wanted, ray, "bulk-dub"), from_attributes=True)
+    print(summary.model_dump_json() if json else "\n".join(bulk_lines(summary)))
 
 
 @app.command(epilog="Example: dubmill evaluate dubs/ originals/ --out evaluation/")

@@ -223,6 +223,7 @@ class DubSummary(Settings):
     worst: tuple[Moment, ...] = Field(default=(), description="the seconds to look at first, the least certain first")
     template_was_kept: bool = Field(default=False, description="pass one was not needed: its outcome was kept from an earlier dub")
     made_of: DubOrigin | None = None
+    patch: str | None = Field(default=None, description="folder of the faces alone, with alpha, where those were asked for")
 
 
 class CheckSummary(Settings):
@@ -236,6 +237,15 @@ class CheckSummary(Settings):
     face_px: float = Field(description="shorter side of the face box, median, in pixels of the source")
     frames: int = Field(description="frames that would be rendered")
     tflop: float = Field(description="arithmetic of rendering them at the published size with the settings' references")
+    render_s: float = Field(default=0.0, description="seconds that this machine's processor takes for that in fp32, estimated by a measured matrix product")
+
+
+class FailedJob(Settings):
+    """A job of a list that failed, and why."""
+
+    job_id: str
+    reason: str = Field(description="schemas.reasons.Reason")
+    detail: str
 
 
 class BulkDubSummary(Settings):
@@ -246,6 +256,7 @@ class BulkDubSummary(Settings):
     already_done: int
     done: int
     failed: dict[str, int] = Field(description="failed jobs by reason")
+    first_failed: tuple[FailedJob, ...] = Field(default=(), description="the first few of them; every job's row is in the results")
     results: str = Field(description="folder or prefix of the result tables")
     models: dict[str, str] = Field(default_factory=dict, description="SHA-256 of the weights file by network; the first digits are its version")
     snapshots: dict[str, str] = Field(default_factory=dict, description="that each network was trained on, where its header names one")

@@ -44,3 +44,12 @@ EXPLANATIONS: dict[Reason, str] = {
 }
 
 RETRYABLE: frozenset[Reason] = frozenset({Reason.UNREADABLE, Reason.TIME_LIMIT, Reason.WORKER_LOST, Reason.OUTPUT_UNWRITABLE, Reason.INTERNAL})
+
+WHY_SOURCE_SHOWN: dict[str, str] = {
+    "no-face": "no face is found",
+    "turned-away": "the head is turned away",
+    "too-small": "the face is too small",
+    "covered": "the mouth is covered",
+    "not-spoken": "nobody is to speak there",
+}
+"""Why a stretch of a dub shows the source (`schemas.jobs.SourceShown`), as said to a person."""

@@ -2,7 +2,8 @@
 
 import difflib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Annotated, Literal, Self, TypeVar
 
 import fsspec
@@ -533,18 +534,22 @@ NOT_REACHED = "default_factory_not_called"
 """pydantic's word for a default that follows from another field, which is wrong itself and named already."""
 
 
-def check_settings(kind: type[AnySettings], values: object) -> AnySettings:
-    """Settings of that kind from plain values; SettingsError names every field that is wrong in one sentence."""
+def check_settings(kind: type[AnySettings], values: object, called: Mapping[str, str] = MappingProxyType({})) -> AnySettings:
+    """Settings of that kind from plain values; SettingsError names every field that is wrong in one sentence.
+
+    called: what a person calls a field, where that is not its name: the option of a command line.
+    """
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        faults = "; ".join(_fault(kind, fault) for fault in error.errors() if fault["type"] != NOT_REACHED)
+        faults = "; ".join(_fault(kind, fault, called) for fault in error.errors() if fault["type"] != NOT_REACHED)
         raise SettingsError(f"These settings cannot be used: {faults}.") from error
 
 
-def _fault(kind: type[BaseModel], fault: ErrorDetails) -> str:
+def _fault(kind: type[BaseModel], fault: ErrorDetails, called: Mapping[str, str]) -> str:
     """What is wrong with one field, in a person's words where pydantic's are for programmers."""
-    name = ".".join(map(str, fault["loc"])) or "settings"
+    field, *within = map(str, fault["loc"] or ("settings",))
+    name = ".".join([called.get(field, field), *within])
     if fault["type"] == "missing":
         return f"{name} is not given"
     if fault["type"] == "extra_forbidden" and len(fault["loc"]) == 1:

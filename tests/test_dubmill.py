@@ -105,6 +105,31 @@ def test_a_missing_option_is_named() -> None:
     assert_one_sentence(dubmill("ingest", "somewhere"), "store is not given")
 
 
+def test_a_fault_is_named_as_the_person_named_the_setting(tmp_path: Path) -> None:
+    (tmp_path / "dub.yaml").write_text("fps: 30")
+    run = dubmill("dub", "v.mp4", "s.wav", "--out", "o.mp4", "--references", "0", "--settings", tmp_path / "dub.yaml")
+    assert_one_sentence(run, "--landmark-generator is not given", "--renderer is not given", "; fps: Input", "--references: Input")
+    assert_one_sentence(dubmill("finetune", "--out", tmp_path), "--from is not given")
+    assert_one_sentence(dubmill("bulk-dub", "--out", tmp_path), "; jobs is not given")
+    assert_one_sentence(dubmill("check", "v.mp4", "--references", "0"), "--references: Input")
+
+
+def test_an_option_that_is_a_setting_is_told_its_place() -> None:
+    run = dubmill("bulk-dub", "jobs.csv", "--out", "o", "--references", "3")
+    assert run.returncode == 2
+    assert "write `references: …` into a file for --settings, or make it a column of the list" in run.stderr
+    assert dubmill("bulk-dub", "jobs.csv", "--canary=3").stderr.endswith("write `canary: …` into a file for --settings.\n")
+    assert "write `sharpening: …` into a file for --settings" in dubmill("dub", "--sharpening", "2").stderr
+    assert "No such option: --renderex (Possible options: " in dubmill("dub", "--renderex", "2").stderr
+
+
+@pytest.mark.parametrize("command", ["dub", "bulk-dub"])
+def test_help_says_which_options_a_dub_cannot_do_without(command: str) -> None:
+    explained = " ".join(dubmill(command, "--help").stdout.split())
+    for said in ("Checkpoint of the landmark generator.", "Checkpoint of the renderer."):
+        assert f"{said} [required, unless in --settings]" in explained
+
+
 def test_a_missing_store_is_one_sentence(tmp_path: Path) -> None:
     assert_one_sentence(dubmill("corpus", "stats", tmp_path / "nowhere"), "nowhere")
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 
 from schemas.errors import DubmillError, MediaError, SettingsError, StoreError
 from schemas.job_log import DAG_RUN_VARIABLE
-from schemas.jobs import BulkDubSummary, DubJob, DubOrigin, DubSummary
+from schemas.jobs import BulkDubSummary, DubJob, DubOrigin, DubSummary, FailedJob
 from schemas.reasons import EXPLANATIONS, Reason
 from schemas.settings import BulkDubSettings
 from tasks import places
@@ -39,7 +39,12 @@ ORIGIN = (
     *("video_sha256", "speech_sha256", "consent"),
 )
 """Columns of a row that say what its dub was made of."""
-GO_ON = "mend it, and if it lay in the files and not in the settings or the list, go on with `canary: 0`"
+MOST_NAMED = 5
+"""Failed jobs that a summary names."""
+GO_ON = (
+    "mend it, and if it lay in the files and not in the settings or the list, go on with `canary: 0` in the settings file "
+    "(that of --settings, or the DAG's) until one job is done"
+)
 """How to go on after a canary that failed. Other settings have a canary of their own; whether a file was mended is not known before it is read."""
 
 
@@ -132,12 +137,15 @@ class _Tally:
         self.jobs = len(plan.jobs)
         self.rows = 0
         self.failed: Counter[str] = Counter()
+        self._first_failed: list[FailedJob] = []
 
     def takes(self, row: Row) -> bool:
         """Counts a row; False: it says the same as the one that is written already."""
         self.rows += 1
         if row["status"] == "failed":
             self.failed[str(row["reason"])] += 1
+            if len(self._first_failed) < MOST_NAMED:
+                self._first_failed.append(FailedJob(job_id=str(row["job_id"]), reason=str(row["reason"]), detail=str(row["detail"])))
         known = self._plan.known.get(str(row["job_id"]))
         return known is None or any(row[name] != value for name, value in known.items())
 
@@ -149,6 +157,7 @@ class _Tally:
             already_done=self._plan.already_done,
             done=self.rows - self.failed.total(),
             failed=dict(self.failed),
+            first_failed=tuple(self._first_failed),
             results=places.join(out, FOLDER),
             models=self._plan.hashes,
             snapshots=self._plan.snapshots,

@@ -1,5 +1,6 @@
 """Whether a video can be dubbed, how well and at what cost, before anything is rendered: no networks, no GPU."""
 
+import math
 from collections.abc import Iterator
 from contextlib import ExitStack
 from fractions import Fraction
@@ -13,11 +14,13 @@ from schemas.jobs import CheckSummary
 from schemas.reasons import Reason
 from schemas.settings import CropSettings, DubSettings, names_a_picture
 from tasks.audio import SAMPLE_RATE
+from tasks.dubbing.cost import processor_s, tflop_of
 from tasks.dubbing.findings import Finding, Limits, Severity, SpeechFacts, footage_findings, source_shown, speech_findings
 from tasks.dubbing.footage import footage_of
 from tasks.dubbing.inputs import fetched, named_as_given
 from tasks.dubbing.looks import Glance, looks_at
 from tasks.dubbing.speech import waveform_of
+from tasks.dubbing.summary_lines import stretches_in_words
 from tasks.dubbing.template import pictured
 from tasks.dubbing.timeline import frames_of_speech
 from tasks.durations import spoken_duration
@@ -25,10 +28,10 @@ from tasks.media.colour import refuse_hdr
 from tasks.media.probe import MediaInfo, probe
 from tasks.progress import Progress, silent
 
-GFLOP_A_REFERENCE, GFLOP_A_FRAME = 25.3, 76.0
-"""Of the published renderer at 128 pixels: for each frame 25.3 a reference and 76 besides. The landmark generator is under 1 % of it."""
 GRADES: tuple[Literal["good", "fair", "poor", "no"], ...] = ("good", "fair", "poor", "no")
 """By severity."""
+CLOCK = 1_000_000
+"""Ticks a second to which a container's length is taken: it is a fraction that came as a float."""
 
 
 def check_video(video: str, speech: str | None = None, limits: Limits | None = None, progress: Progress = silent) -> CheckSummary:
@@ -81,15 +84,12 @@ def check_lines(summary: CheckSummary) -> list[str]:
         return [*lines, "cost: it follows from how long the speech is; give one, too"]
     how_much = f"of which {spoken_duration(summary.source_shown_s)}" if summary.source_shown_s else "none of which"
     lines.append(f"dub: {spoken_duration(summary.duration_s)}, {how_much} would show the source")
-    stretches = [f"{shown.start_s:.1f} to {shown.end_s:.1f} s ({shown.reason.replace('-', ' ')})" for shown in summary.source_shown]
-    if stretches:
-        lines.append(f"source shown, in seconds of the video: {', '.join(stretches)}")
-    return [*lines, f"cost: {summary.frames:,} frames to render, {summary.tflop:,.1f} TFLOP"]
-
-
-def tflop_of(frames: int, references: int, size: int) -> float:
-    """Arithmetic of rendering frames at the published size, in TFLOP; four times as much at 256 pixels as at 128."""
-    return frames * (GFLOP_A_REFERENCE * references + GFLOP_A_FRAME) * (size / 128) ** 2 / 1000
+    if summary.source_shown:
+        lines.append(f"source shown, by the video's time: {stretches_in_words(summary.source_shown)}")
+    if not summary.frames:
+        return [*lines, "cost: no frame to render"]
+    how_long = f"about {spoken_duration(summary.render_s)} on this machine's processor with networks of the published size in fp32"
+    return [*lines, f"cost: {summary.frames:,} frames to render, {how_long}; far less on a GPU"]
 
 
 def _heard(path: Path) -> SpeechFacts:
@@ -111,7 +111,8 @@ def _refusals(path: Path, video: str, info: MediaInfo, limits: Limits) -> Iterat
 def _frames(info: MediaInfo, fps: Fraction, heard: SpeechFacts | None) -> int:
     """Frames of the dub; without a speech those of the video, where it says how long it is."""
     if heard is None:
-        return round(fps * Fraction(info.duration_s)) if info.duration_s else 0
+        length_s = Fraction(info.duration_s or 0).limit_denominator(CLOCK)
+        return math.floor(fps * length_s + Fraction(1, 2))  # MPEG streams, of which only the last picture's beginning is known, end in half a frame
     frames = frames_of_speech(fps, Fraction(round(heard.duration_s * SAMPLE_RATE), SAMPLE_RATE))
     if frames < 1:
         raise MediaError(Reason.TOO_SHORT, "The speech is shorter than one video frame; give a longer one.")
@@ -122,6 +123,7 @@ def _summary(info: MediaInfo, frames: int, duration_s: float, looks: list[Glance
     until_s = info.duration_s or duration_s
     shares = np.array([limits.share(look.face) for look in looks])
     rendered = round(frames * float(np.mean(shares > 0)))
+    tflop = tflop_of(rendered, limits.references, limits.crop.size)
     worst_first = sorted(findings, key=lambda finding: -finding.severity)
     return CheckSummary(
         grade=GRADES[max((finding.severity for finding in findings), default=0)],
@@ -131,5 +133,6 @@ def _summary(info: MediaInfo, frames: int, duration_s: float, looks: list[Glance
         source_shown=tuple(shown.replaced(end_s=duration_s) if info.is_picture else shown for shown in source_shown(looks, limits, until_s)),
         face_px=float(np.median([look.face.face_px for look in looks if look.face] or [0.0])),
         frames=rendered,
-        tflop=tflop_of(rendered, limits.references, limits.crop.size),
+        tflop=tflop,
+        render_s=processor_s(tflop),
     )

@@ -311,6 +311,7 @@ class Dub:
             worst=worst_moments(known, fps),
             template_was_kept=self.template_was_kept,
             made_of=self.made_of,
+            patch=without_secrets(self.settings.patch) if self.settings.patch else None,
         )
 
 

@@ -22,6 +22,7 @@ from schemas.errors import MediaError
 from schemas.reasons import Reason
 from tasks.media.container import damaged, longest_s, open_container, require_file, video_stream
 from tasks.media.pictures import BgrPictures, Picture
+from tasks.media.png_profile import without_profile
 
 THREADS_VARIABLE = "DUBMILL_DECODE_THREADS"
 """Environment variable: decoder threads, for machines that run many decoders at once; unset or 0: ffmpeg decides."""
@@ -112,7 +113,7 @@ def read_picture(path: str | Path) -> Picture:
     if not is_picture_file(head):
         raise MediaError(Reason.NOT_MEDIA, f"{path} is not a picture (JPEG, PNG, WebP, TIFF or BMP).")
     try:
-        picture = cv2.imdecode(np.fromfile(file, dtype=np.uint8), cv2.IMREAD_COLOR)
+        picture = cv2.imdecode(np.frombuffer(without_profile(file.read_bytes()), dtype=np.uint8), cv2.IMREAD_COLOR)
     except cv2.error as error:
         raise damaged(path, "the picture cannot be decoded") from error
     if picture is None:

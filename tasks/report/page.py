@@ -13,7 +13,7 @@ import numpy.typing as npt
 from markupsafe import Markup
 
 from tasks import places
-from tasks.durations import spoken_duration
+from tasks.durations import spoken_duration, time_code
 
 WEBP_QUALITY = 85
 """Of pictures on a page: smaller than a face crop's PNG by ten times, and nobody sees it."""
@@ -62,6 +62,11 @@ def short_number(value: float) -> str:
     return f"{value:,.1f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
+def percent(share: float) -> str:
+    """A share of 1 as a person reads it; what is not all of it is never said to be: "99%" for 0.999."""
+    return f"{share:.0%}" if share >= 1 else f"{min(99, round(100 * share))}%"
+
+
 def spoken_bytes(count: float) -> str:
     """Bytes as a person says them: "812 bytes", "4.2 kB", "1.3 GB"; thousands, as disks are sold."""
     unit, size = "bytes", float(count)
@@ -77,5 +82,13 @@ def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("tasks.report"), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters.update(duration=spoken_duration, number=short_number, bytes=spoken_bytes, name_of=places.name_of, breakable=breakable)
+    environment.filters.update(
+        duration=spoken_duration,
+        time_code=time_code,
+        number=short_number,
+        percent=percent,
+        bytes=spoken_bytes,
+        name_of=places.name_of,
+        breakable=breakable,
+    )
     return environment

@@ -19,6 +19,7 @@ from tasks.report.page import data_uri, picture_uri
 
 LARGEST_BYTES = 4_000_000
 """A page with a few videos stays small enough to send by mail."""
+STILLS_FPS = 25
 COPY_HEIGHT = 480
 COPY_CRF = 26
 LONGEST_COPY_S = 30.0
@@ -59,6 +60,13 @@ def moments(location: str, times_s: list[float], height: int = 240) -> list[npt.
         wanted = {round(time_s * 25) for time_s in times_s}
         frames = itertools.islice(read_frames(path, 25), max(wanted) + 1)
         return [_at_most(frame.picture, height) for frame in frames if frame.index in wanted]
+
+
+def stills(location: str, times_s: list[float], height: int) -> list[npt.NDArray[np.uint8] | None]:
+    """The pictures (height, W, 3) of a video at times anywhere in it, each sought by itself; None where it shows nothing. MediaError."""
+    with places.local_copy(location) as path:
+        found = (next(read_frames(path, STILLS_FPS, frame, frame + 1), None) for frame in (int(time_s * STILLS_FPS) for time_s in times_s))
+        return [None if one is None else _at_most(one.picture, height) for one in found]
 
 
 def _plays_as_it_is(path: Path, info: MediaInfo, longest_s: float | None) -> bool:

@@ -49,6 +49,8 @@ def test_faults_are_rows_and_what_is_done_is_not_done_again(bulk: BulkDubSetting
     summary = bulk_dub_here(bulk, lambda done, total=None, note="": said.append((done, total)))
     assert (summary.jobs, summary.already_done, summary.done) == (5, 0, 2)
     assert summary.failed == {"missing": 1, "not-media": 1, "no-face": 1}
+    assert sorted((job.job_id, job.reason) for job in summary.first_failed) == [("missing", "missing"), ("nobody", "no-face"), ("text", "not-media")]
+    assert all(job.detail == read_results(bulk.out)[job.job_id]["detail"] for job in summary.first_failed)
     assert said == [(number, 5) for number in range(1, 6)]
     rows = read_results(bulk.out)
     assert {name: row["status"] for name, row in rows.items()} == {"good": "done", "again": "done", "missing": "failed", "text": "failed", "nobody": "failed"}
@@ -82,8 +84,10 @@ def test_a_surprise_is_that_jobs_row(bulk: BulkDubSettings, monkeypatch: pytest.
         raise RuntimeError("a surprise")
 
     monkeypatch.setattr(bulk_module, "dub_video", surprise)
+    monkeypatch.setattr(bulk_module, "MOST_NAMED", 3)
     summary = bulk_dub_here(bulk)
     assert summary.failed == {"internal": 5}
+    assert [job.detail for job in summary.first_failed] == 3 * ["RuntimeError: a surprise"]
     assert read_results(bulk.out)["good"]["detail"] == "RuntimeError: a surprise"
 
 
@@ -219,7 +223,7 @@ def test_settings_that_failed_their_canary_wear_out_no_more_jobs(dubs: Dubs) -> 
         begun, error = dubs.run(20)
         assert begun == set()
         assert error.startswith("With these settings 4 jobs have failed before (no-face 4) and none was ever done, so the other 16 were not begun; ")
-        assert error.endswith("go on with `canary: 0`.")
+        assert error.endswith("go on with `canary: 0` in the settings file (that of --settings, or the DAG's) until one job is done.")
     dubs.bad = set()
     assert dubs.run(20, canary=0) == (set(range(20)), ""), "once their files are mended"
     assert dubs.run(20) == (set(), "")

@@ -1,5 +1,7 @@
 """Checks of footage that the tests make, of what cannot be checked, and of real hard clips."""
 
+import os
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -11,7 +13,9 @@ from schemas.errors import CheckpointError, MediaError, SettingsError
 from schemas.jobs import CheckSummary, SourceShown
 from schemas.reasons import Reason
 from schemas.settings import CropSettings, DubSettings
-from tasks.dubbing.check import check_lines, check_video, limits_of, tflop_of
+from tasks.dubbing import check as check_module
+from tasks.dubbing.check import check_lines, check_video, limits_of
+from tasks.dubbing.cost import processor_s, tflop_of
 from tasks.dubbing.dub import open_footage
 from tasks.dubbing.findings import Limits
 from tasks.media.colour import HLG, ColourTags
@@ -39,6 +43,20 @@ def test_the_cost_is_that_of_the_references_and_the_size(good: Path) -> None:
     assert tflop_of(1000, references=5, size=256) == pytest.approx(4 * 202.5)
     few = check_video(str(good), limits=Limits(references=5, crop=CropSettings(size=256)))
     assert few.tflop == pytest.approx(50 * 4 * 0.2025)
+
+
+def test_the_time_that_it_costs_follows_from_what_this_machine_computes() -> None:
+    one, ten = processor_s(1.0), processor_s(10.0)
+    assert ten == pytest.approx(10 * one, rel=0.7)
+    assert 0.2 < one * len(os.sched_getaffinity(0)) < 200  # a core does 6 GFLOP to 6 TFLOP a second
+    assert processor_s(0.0) == 0
+
+
+def test_a_length_that_ends_in_half_a_frame_is_that_of_the_whole_one(good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = check_module.probe
+    for length_s, frames in ((2.98, 75), (2.96, 74), (2.994, 75), (None, 0)):  # the first: of 75 frames in an MPEG stream
+        monkeypatch.setattr(check_module, "probe", lambda path, length_s=length_s: replace(real(path), duration_s=length_s))
+        assert check_video(str(good)).frames == frames
 
 
 def test_a_dub_at_25_frames_a_second_has_as_many_frames_and_costs_as_much(tmp_path: Path, speech: Path) -> None:
@@ -120,7 +138,7 @@ def test_a_still_picture_is_checked(tmp_path: Path, speech: Path) -> None:
 def test_a_person_reads_lengths_and_costs_with_their_units() -> None:
     shown = (SourceShown(start_s=1, end_s=2.5, reason="no-face"), SourceShown(start_s=4, end_s=4.5, reason="turned-away"))
     summary = CheckSummary(
-        grade="fair", reasons=("One.", "Two."), duration_s=72.04, source_shown_s=2, source_shown=shown, face_px=97.5, frames=1751, tflop=1240.6
+        grade="fair", reasons=("One.", "Two."), duration_s=72.04, source_shown_s=2, source_shown=shown, face_px=97.5, frames=1751, tflop=1240.6, render_s=8859
     )
     assert check_lines(summary) == [
         "grade: fair",
@@ -128,10 +146,11 @@ def test_a_person_reads_lengths_and_costs_with_their_units() -> None:
         "reason: Two.",
         "face: 98 px",
         "dub: 1 min 12 s, of which 2.0 s would show the source",
-        "source shown, in seconds of the video: 1.0 to 2.5 s (no face), 4.0 to 4.5 s (turned away)",
-        "cost: 1,751 frames to render, 1,240.6 TFLOP",
+        "source shown, by the video's time: 1.0 to 2.5 s (no face is found), 4.0 to 4.5 s (the head is turned away)",
+        "cost: 1,751 frames to render, about 2 h 27 min on this machine's processor with networks of the published size in fp32; far less on a GPU",
     ]
     alone = CheckSummary(grade="good", reasons=(), duration_s=0, source_shown_s=0, face_px=200, frames=0, tflop=0)
+    assert check_lines(alone.replaced(duration_s=2.0))[-1] == "cost: no frame to render"
     assert check_lines(alone) == ["grade: good", "face: 200 px", "cost: it follows from how long the speech is; give one, too"]
 
 

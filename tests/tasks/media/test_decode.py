@@ -12,6 +12,7 @@ import cv2
 import imageio_ffmpeg
 import numpy as np
 import pytest
+import skimage
 
 from schemas.errors import MediaError
 from schemas.reasons import Reason
@@ -300,6 +301,14 @@ def test_pictures_are_turned_as_exif_asks(tmp_path: Path) -> None:
     assert picture.shape == (64, 48, 3)
     assert picture[0, -1].min() > 230
     assert picture[-1, -1].max() < 25
+
+
+def test_a_png_with_an_old_colour_profile_is_read_without_a_word(capfd: pytest.CaptureFixture[str]) -> None:
+    path = Path(skimage.__file__).with_name("data") / "astronaut.png"
+    as_opencv_reads_it = cv2.imread(str(path))
+    assert "iCCP" in capfd.readouterr().err
+    assert np.array_equal(read_picture(path), as_opencv_reads_it)
+    assert capfd.readouterr().err == ""
 
 
 def test_pictures_that_are_none(tmp_path: Path) -> None:

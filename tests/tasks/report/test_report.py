@@ -1,5 +1,6 @@
 """What the pages say, that they are whole in themselves, and that nothing in them is taken for markup."""
 
+import json
 import re
 import subprocess
 import sys
@@ -9,7 +10,10 @@ from pathlib import Path
 import pytest
 
 from schemas.errors import StoreError
+from tasks.dubbing.results import ResultWriter
 from tasks.report import DemoFacts, corpus_report, demo_report, dubs_report, training_report
+from tasks.report.dubs import dubs_facts
+from tests.tasks.report.conftest import result_row
 
 WICKED = "<script>alert(1)</script>"
 
@@ -120,6 +124,42 @@ def test_dubs(bulk_out: Path, tmp_path: Path) -> None:
     assert "lost.mp4 is not there" in page.text
     dubs_report(bulk_out / "results", tmp_path / "same.html")
     assert (tmp_path / "same.html").read_text() == page.source
+
+
+def test_dubs_say_where_to_look_first_and_where_the_source_shows(clip: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(clip.read_bytes())
+    worst = [{"second": 0, "confidence": 0.41, "why": "the head is turned away"}, {"second": 3, "confidence": 0.7, "why": "the face is small"}]
+    shown = [{"start_s": start_s, "end_s": start_s + 0.5, "reason": reason} for start_s, reason in ((2, "covered"), (61, "no-face"), (70, "covered"))]
+    usual = {"status": "done", "duration_s": 100.0, "frames": 2500, "dubbed_frames": 2450, "frames_per_second": 3.5}
+    told = {"source_shown_s": 1.5, "source_shown": json.dumps(shown), "confidence": [0.41, 1.0, 1.0, 0.7], "worst": json.dumps(worst)}
+    with ResultWriter(str(tmp_path)) as results:
+        results.add(result_row(job_id="sure", output="s.mp4", **usual, source_shown_s=0.0, source_shown="[]", confidence=[1.0, 0.999], worst="[]"))
+        results.add(result_row(job_id="risky", output="a.mp4", **usual, **told))
+        results.add(result_row(job_id="older", output="o.mp4", **usual))
+    dubs_report(tmp_path, tmp_path / "dubs.html")
+    page = read_whole_page(tmp_path / "dubs.html")
+    first, _, table = page.text.partition("Dubs, the least sure first")
+    assert "confidence, all seconds 85% worth a look 2.0 s" in first
+    assert "0:00 of risky 41%: the head is turned away" in first
+    assert "the dub cannot be read 0:03 of risky 70%: the face is small" in first, "the clip lasts for a second"
+    assert page.count("img") == 1
+    assert table.index("risky") < table.index("sure") < table.index("older")
+    assert "78% least 41% 0:00 41% the head is turned away 0:03 70% the face is small" in table
+    assert "1.0 s the mouth is covered, first at 0:02 0.5 s no face is found, first at 1:01" in table
+    assert "99% least 99% nothing nowhere 2,500 2,450 dubbed" in table
+    assert "o.mp4 – – – 2,500" in table
+
+
+def test_one_dub_does_not_hide_the_others_moments(clip: Path, tmp_path: Path) -> None:
+    def worst(confidence: float) -> str:
+        return json.dumps([{"second": second, "confidence": confidence, "why": "the face is small"} for second in range(10)])
+
+    with ResultWriter(str(tmp_path)) as results:
+        for number in range(6):
+            told = {"confidence": [number / 10] * 10, "worst": worst(number / 10), "duration_s": 10.0}
+            results.add(result_row(job_id=f"job {number}", status="done", output=str(clip), frames=250, dubbed_frames=250, frames_per_second=1.0, **told))
+    moments = dubs_facts(str(tmp_path)).moments
+    assert [moment.job_id for moment in moments] == [f"job {number}" for number in range(4) for _ in range(3)]
 
 
 def demo_facts(store: Path, landmark_generator_dir: Path, renderer_dir: Path, clip: Path, dub: Path, speech: Path) -> DemoFacts:
