@@ -15,7 +15,7 @@ from models.syncnet import SyncNet, load_syncnet
 from schemas.errors import MediaError
 from schemas.jobs import EvaluationPair
 from schemas.reasons import Reason
-from schemas.settings import EvaluateSettings, MetricName
+from schemas.settings import EvaluateSettings
 from tasks.dubbing.covered import usual_look, visibility
 from tasks.dubbing.inputs import fetched
 from tasks.evaluation import lips
@@ -242,13 +242,13 @@ class Both:
 
     def _likeness(self, side: str) -> Row:
         """Distances from the real video: of the real one itself known by definition, where they are measured of the generated one."""
-        measured = {name: value for name, value in self._against_real.items() if value is not None}
+        measured: Row = {name: value for name, value in self._against_real.items() if value is not None}
         return measured if side == "generated" else {name: EXACT[name] for name in measured}
 
     @functools.cached_property
-    def _against_real(self) -> dict[MetricName, float | None]:
+    def _against_real(self) -> dict[str, float | None]:
         """Distances of the generated from the real video."""
-        found: dict[MetricName, float | None] = {"csim": self.pictures.likeness}
+        found: dict[str, float | None] = {"csim": self.pictures.likeness}
         for name in EXACT:
             if name in self.pictures.distances:
                 found[name] = float(self.pictures.distances[name].mean())
