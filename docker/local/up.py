@@ -19,7 +19,17 @@ from services import ServiceError, Services
 from supervision import Supervisor
 
 from schemas.errors import DubmillError
-from schemas.settings import BulkDubSettings, IngestSettings, LandmarkGeneratorTraining, ModelsSettings, RendererTraining, Settings, write_settings
+from schemas.settings import (
+    BulkDubSettings,
+    EvaluateSettings,
+    IngestSettings,
+    LandmarkGeneratorTraining,
+    MaintainSettings,
+    ModelsSettings,
+    RendererTraining,
+    Settings,
+    write_settings,
+)
 
 WATCH_EVERY_S = 1.0
 CHECK_SOCKETS_EVERY = 30
@@ -118,6 +128,7 @@ def write_first_settings(folder: Path) -> None:
     for needed in (data, folder / "settings"):
         needed.mkdir(parents=True, exist_ok=True)
     runs = folder / "runs"
+    landmark_generator, renderer = (str(models / kind / "current.json") for kind in ("landmark-generator", "renderer"))
     first: dict[str, Settings] = {
         "ingest_corpus": IngestSettings(sources=(str(data),), store=str(store)),
         "train_landmark_generator": LandmarkGeneratorTraining(
@@ -128,9 +139,11 @@ def write_first_settings(folder: Path) -> None:
         "bulk_dubbing": BulkDubSettings(
             jobs=str(folder / "jobs.csv"),
             out=str(folder / "dubs"),
-            landmark_generator=str(models / "landmark-generator" / "current.json"),
-            renderer=str(models / "renderer" / "current.json"),
+            landmark_generator=landmark_generator,
+            renderer=renderer,
         ),
+        "evaluate_models": EvaluateSettings(store=str(store), out=str(folder / "evaluations"), landmark_generator=landmark_generator, renderer=renderer),
+        "maintain_store": MaintainSettings(store=str(store)),
     }
     for dag_id, settings in first.items():
         location = folder / "settings" / f"{dag_id}.yaml"
