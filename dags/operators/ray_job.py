@@ -20,7 +20,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 
 from dags.operators.job_owner import JobOwner
 from dags.operators.ray_connection import RayAddress, read_address
-from dags.operators.ray_job_trigger import POLL_S, RayJobTrigger
+from dags.operators.ray_job_trigger import POLL_S, XCOM_KEY, RayJobTrigger, noted
 from dags.operators.ray_jobs_api import NewJob, RayJob, RayJobsApi, RayJobsError
 from schemas.errors import SettingsError, StoreError
 from schemas.job_log import CLUSTER_PYTHON_VARIABLE, DAG_RUN_VARIABLE, ERROR_PREFIX, RUN_VARIABLE, SUBMISSION_VARIABLE
@@ -131,6 +131,7 @@ class RayJobOperator(BaseOperator):  # type: ignore[misc]
             raise AirflowException(f"Ray job {job_id} was stopped before its end.")
         if is_done:
             return self._taken_result(context, job_id)
+        context["ti"].xcom_push(key=XCOM_KEY, value=noted(job_id))
         raise self._deferral(job_id, began_s, has_connection=connected is not None)
 
     def _deferral(self, job_id: str, began_s: float, *, has_connection: bool) -> TaskDeferred:

@@ -21,8 +21,8 @@ LONGEST_POLL_S = 30.0
 """Seconds between two looks at a job that has run for five minutes and more."""
 POLL_SHARE = 0.1
 """Of a job's age until the next look: its end is noticed at most a tenth of its time late."""
-LOG_POLL_S = 2.0
-"""Seconds between two looks at a log at least: each that brings lines is also a row written in Airflow's database."""
+LOG_POLL_S = 5.0
+"""Seconds between two looks at a log at least: each that brings lines is also written down in Airflow's database, which is the costliest part."""
 JITTER = 0.1
 """Share by which a pause is longer or shorter, so that a hundred jobs begun together are not looked at together."""
 STOP_LIMIT_S = 25.0
@@ -34,7 +34,7 @@ LAST_LOOKS = 3
 LINES_AT_A_TIME = 100
 """Lines written to the task's log before others in the triggerer get their turn."""
 XCOM_KEY = "ray_job"
-"""Where the trigger notes how far a job is: people see it on the task's XCom page, and a restarted triggerer goes on from it."""
+"""Where it is noted how far a job is: people see it on the task's XCom page, and a restarted triggerer goes on from it."""
 
 Outcome = Literal["SUCCEEDED", "FAILED", "STOPPED", "LOST", "TIMED_OUT", "AWAY"]
 """What became of a job. LOST: Ray's head has forgotten it. AWAY: Ray did not answer for too long, and the job may still run."""
@@ -170,25 +170,29 @@ class RayJobTrigger(BaseTrigger):  # type: ignore[misc]
         if self.task_instance is None:  # within `airflow dags test`
             return 0
         try:
-            noted = await XCom.aget_one(key=XCOM_KEY, **self._place())
+            found = await XCom.aget_one(key=XCOM_KEY, **self._place())
         except AirflowRuntimeError as error:
             self.log.warning("What was noted of Ray job %s cannot be read (%s): its log is shown from its beginning.", self.submission_id, error)
             return 0
-        if not isinstance(noted, dict) or noted.get("submission_id") != self.submission_id:
+        if not isinstance(found, dict) or found.get("submission_id") != self.submission_id:
             return 0
-        self._progress = noted["progress"]
-        return int(noted["log_bytes"])
+        self._progress = found["progress"]
+        return int(found["log_bytes"])
 
     async def _note(self, shown_bytes: int, lines: Sequence[str]) -> None:
         self._progress = next((line.removeprefix(PROGRESS_PREFIX) for line in reversed(lines) if line.startswith(PROGRESS_PREFIX)), self._progress)
         if self.task_instance is None:
             return
         try:
-            noted = {"submission_id": self.submission_id, "progress": self._progress, "log_bytes": shown_bytes}
-            await XCom.aset(key=XCOM_KEY, value=noted, **self._place())
+            await XCom.aset(key=XCOM_KEY, value=noted(self.submission_id, self._progress, shown_bytes), **self._place())
         except AirflowRuntimeError as error:
             self.log.warning("How far Ray job %s is cannot be noted: %s", self.submission_id, error)
 
     def _place(self) -> dict[str, Any]:
         ti = self.task_instance
         return {"dag_id": ti.dag_id, "task_id": ti.task_id, "run_id": ti.run_id, "map_index": ti.map_index}
+
+
+def noted(submission_id: str, progress: str = "", log_bytes: int = 0) -> dict[str, str | int]:
+    """What is noted of a job: how far it says it is, and how much of its log was shown."""
+    return {"submission_id": submission_id, "progress": progress, "log_bytes": log_bytes}

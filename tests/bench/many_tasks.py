@@ -49,7 +49,7 @@ with DAG({dag_id!r}, schedule=None, start_date=datetime(2025, 1, 1), catchup=Fal
 POOL = "ray"
 OVER = ("success", "failed", "skipped", "upstream_failed", "removed")
 PARSE_LIMIT_S = 300.0
-RUN_LIMIT_S = 1800.0
+RUN_LIMIT_S = 3600.0
 IDLE_S = 20.0
 """Seconds for which the components are watched before the run: what they cost doing nothing."""
 

@@ -36,6 +36,10 @@ class Task:
     try_number: int = 1
     max_tries: int = 2
     start_date: datetime = datetime(2026, 1, 1, tzinfo=UTC)
+    xcoms: dict[str, Any] = field(default_factory=dict, compare=False)
+
+    def xcom_push(self, *, key: str, value: Any) -> None:
+        self.xcoms[key] = json.loads(json.dumps(value))
 
 
 @dataclass
@@ -55,7 +59,7 @@ class Store:
 class XComs:
     """Airflow's XComs of one task, as a trigger reaches them."""
 
-    values: dict[str, Any] = field(default_factory=dict)
+    values: dict[str, Any]
 
     async def aget_one(self, *, key: str, **_: Any) -> Any:
         return self.values.get(key)
@@ -71,9 +75,8 @@ class Run:
     ray: RayStandIn
     folder: Path
     context: dict[str, Any]
-    task: Task = field(default_factory=Task)
+    task: Task
     said: list[str] = field(default_factory=list)
-    xcoms: XComs = field(default_factory=XComs)
     deferred: TaskDeferred | None = None
 
     @property
@@ -142,7 +145,7 @@ def one_task(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
 
         for speaker in (RayJobOperator, RayJobTrigger):
             monkeypatch.setattr(speaker, "log", SimpleNamespace(info=say, warning=say, error=say))
-        monkeypatch.setattr(ray_job_trigger, "XCom", run.xcoms)
+        monkeypatch.setattr(ray_job_trigger, "XCom", XComs(task.xcoms))
         monkeypatch.setattr(ray_job_trigger, "LOG_POLL_S", 0.0)
         monkeypatch.setattr(ray_jobs_api, "FIRST_PAUSE_S", 0.1)
         yield run

@@ -50,20 +50,20 @@ def test_progress_is_noted_where_people_see_it(run: Run, job: StandInJob) -> Non
     async def follow() -> None:
         following = asyncio.create_task(fired(run.trigger()))
         job.logs = "starting\nprogress 3/10 clips\nwarming up\n"
-        await until(lambda: "ray_job" in run.xcoms.values)
+        await until(lambda: run.task.xcoms["ray_job"]["log_bytes"] > 0)
         job.logs += "still warming up\n"
-        await until(lambda: run.xcoms.values["ray_job"]["log_bytes"] == len(job.logs))
+        await until(lambda: run.task.xcoms["ray_job"]["log_bytes"] == len(job.logs))
         following.cancel()
 
     asyncio.run(follow())
-    assert run.xcoms.values["ray_job"] == {"submission_id": f"{run.stem}.a1", "progress": "3/10 clips", "log_bytes": len(job.logs)}
+    assert run.task.xcoms["ray_job"] == {"submission_id": f"{run.stem}.a1", "progress": "3/10 clips", "log_bytes": len(job.logs)}
 
 
 def test_a_restarted_triggerer_goes_on_with_the_log_and_leaves_the_job_alone(run: Run, job: StandInJob) -> None:
     async def ended_and_begun_again() -> None:
         first = asyncio.create_task(fired(run.trigger()))
         job.logs = "one\nprogress 2/4\n"
-        await until(lambda: "ray_job" in run.xcoms.values)
+        await until(lambda: run.task.xcoms["ray_job"]["log_bytes"] > 0)
         first.cancel()  # as when a triggerer stops: no message, no on_kill
         job.logs += "three\n"
         second = asyncio.create_task(fired(run.trigger()))
@@ -73,13 +73,13 @@ def test_a_restarted_triggerer_goes_on_with_the_log_and_leaves_the_job_alone(run
 
     asyncio.run(ended_and_begun_again())
     assert run.said == ["one", "progress 2/4", "three", "four"]
-    assert run.xcoms.values["ray_job"]["progress"] == "2/4"
+    assert run.task.xcoms["ray_job"]["progress"] == "2/4"
     assert not run.ray.stopped
     assert len(run.ray.jobs) == 1
 
 
 def test_a_note_about_another_job_is_not_taken_for_this_ones(run: Run, job: StandInJob) -> None:
-    run.xcoms.values["ray_job"] = {"submission_id": "another", "progress": "", "log_bytes": 4}
+    run.task.xcoms["ray_job"] = {"submission_id": "another", "progress": "", "log_bytes": 4}
     job.logs, job.statuses = "one\ntwo\n", ["SUCCEEDED"]
     asyncio.run(fired(run.trigger()))
     assert run.said[-2:] == ["one", "two"]
