@@ -4,11 +4,13 @@ import asyncio
 import functools
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from airflow.sdk import Connection
 from airflow.sdk.exceptions import AirflowNotFoundException
+
+from schemas.locations import without_secrets
 
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 """Where a Ray head on this machine has its dashboard and job API."""
@@ -16,20 +18,26 @@ NO = frozenset({"false", "no", "0"})
 """Spellings of a switch that is off, where a connection is given as a URI and knows text alone."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RayAddress:
-    """Where Ray's job API is, and what it asks for. Neither token nor headers are in a printed form of this.
+    """Where Ray's job API is, and what it asks for. No printed form of this holds a secret.
 
     verify: whether the server's certificate is checked, or the file of the authorities that it is checked against.
     client_certificate, client_key: files with which this side shows who it is; the key may be in the certificate's file.
     """
 
     url: str = DEFAULT_ADDRESS
-    token: str | None = field(default=None, repr=False)
-    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    token: str | None = None
+    headers: tuple[tuple[str, str], ...] = ()
     verify: bool | str = True
     client_certificate: str | None = None
     client_key: str | None = None
+
+    def __str__(self) -> str:
+        return without_secrets(self.url)
+
+    def __repr__(self) -> str:
+        return f"RayAddress({self})"
 
     def request_headers(self) -> dict[str, str]:
         """What each request carries. A token goes before an `Authorization` among the headers."""

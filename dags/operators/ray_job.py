@@ -22,8 +22,9 @@ from dags.operators.job_owner import JobOwner
 from dags.operators.ray_connection import RayAddress, read_address
 from dags.operators.ray_job_trigger import POLL_S, RayJobTrigger
 from dags.operators.ray_jobs_api import NewJob, RayJob, RayJobsApi, RayJobsError
-from schemas.errors import SettingsError
+from schemas.errors import SettingsError, StoreError
 from schemas.job_log import CLUSTER_PYTHON_VARIABLE, DAG_RUN_VARIABLE, ERROR_PREFIX, RUN_VARIABLE, SUBMISSION_VARIABLE
+from schemas.locations import reachable
 from schemas.settings import Settings, check_settings, read_settings, write_settings
 
 PATIENCE_S = 600.0
@@ -210,8 +211,10 @@ class RayJobOperator(BaseOperator):  # type: ignore[misc]
             attempt, job = await self._choose(api, stem, former)
             self._followed = (address, attempt.submission_id)
             if job is None and not self._is_killed:
-                await self._submit(api, context, attempt, settings)
-        remember(context, replace(attempt, is_submitted=True))
+                remember(context, attempt)
+                await self._submit(api, context["ti"], attempt, settings)
+        if not self._is_killed:
+            remember(context, replace(attempt, is_submitted=True))
         return attempt.submission_id, job is not None and job.status == "SUCCEEDED"
 
     async def _end_former(self, api: RayJobsApi, submission_id: str) -> None:
@@ -246,13 +249,12 @@ class RayJobOperator(BaseOperator):  # type: ignore[misc]
         write_settings(settings, location)
         return location
 
-    async def _submit(self, api: RayJobsApi, context: Any, attempt: Attempt, settings: Settings) -> None:
-        job_id, ti = attempt.submission_id, context["ti"]
+    async def _submit(self, api: RayJobsApi, ti: Any, attempt: Attempt, settings: Settings) -> None:
+        job_id = attempt.submission_id
         command = [os.environ.get(CLUSTER_PYTHON_VARIABLE, "python"), "-m", f"ray_jobs.{self.job}"]
         places = ["--settings", self._settings_location(job_id, settings), "--result", self._result_location(job_id)]
         entrypoint = shlex.join([*command, *places])
         environment = {RUN_VARIABLE: attempt.stem, SUBMISSION_VARIABLE: job_id, DAG_RUN_VARIABLE: f"{ti.dag_id}/{ti.run_id}/{ti.task_id}"}
-        remember(context, attempt)
         self.log.info("Submitting Ray job %s: %s", job_id, entrypoint)
         await api.submit(NewJob(job_id, entrypoint, environment, JobOwner.of(ti).metadata(), os.environ.get(WORKING_DIR_VARIABLE) or None))
 
@@ -290,10 +292,11 @@ class RayJobOperator(BaseOperator):  # type: ignore[misc]
     def _read_result(self, submission_id: str) -> dict[str, Any]:
         location = self._result_location(submission_id)
         try:
-            with fsspec.open(location, "rt", encoding="utf-8") as file:
-                result = json.load(file)
-        except (OSError, ValueError) as error:
-            raise AirflowException(f"Ray job {submission_id} succeeded, but its result {location} cannot be read: {error}.") from error
+            with reachable(location), fsspec.open(location, "rt", encoding="utf-8") as file:
+                content = file.read()
+            result = json.loads(content)
+        except (StoreError, OSError, ValueError) as error:
+            raise AirflowException(f"Ray job {submission_id} succeeded, but its result {location} cannot be read: {error}") from error
         return {name: len(value) if isinstance(value, list) else value for name, value in result.items()}
 
 

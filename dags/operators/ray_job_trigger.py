@@ -112,7 +112,7 @@ class RayJobTrigger(BaseTrigger):  # type: ignore[misc]
 
     async def _follow_at(self, address: RayAddress) -> tuple[Outcome, str]:
         async with RayJobsApi(address, self.patience_s, self.log.warning) as api:
-            log = JobLog(api, await self._noted_bytes(), max(self.poll_s, LOG_POLL_S))
+            log = JobLog(api, await self._go_on(), max(self.poll_s, LOG_POLL_S))
             while (job := await api.find(self.submission_id)) is not None:
                 await self._tell(job, log)
                 if job.status in ("SUCCEEDED", "FAILED", "STOPPED"):
@@ -165,8 +165,8 @@ class RayJobTrigger(BaseTrigger):  # type: ignore[misc]
         if lines:
             await self._note(log.shown_bytes, lines)
 
-    async def _noted_bytes(self) -> int:
-        """How much of the job's log an earlier triggerer has shown in this try of the task."""
+    async def _go_on(self) -> int:
+        """Takes over what an earlier triggerer has noted in this try of the task; returns how many bytes of the job's log were shown."""
         if self.task_instance is None:  # within `airflow dags test`
             return 0
         try:
@@ -174,8 +174,10 @@ class RayJobTrigger(BaseTrigger):  # type: ignore[misc]
         except AirflowRuntimeError as error:
             self.log.warning("What was noted of Ray job %s cannot be read (%s): its log is shown from its beginning.", self.submission_id, error)
             return 0
-        is_ours = isinstance(noted, dict) and noted.get("submission_id") == self.submission_id
-        return int(noted["log_bytes"]) if is_ours else 0
+        if not isinstance(noted, dict) or noted.get("submission_id") != self.submission_id:
+            return 0
+        self._progress = noted["progress"]
+        return int(noted["log_bytes"])
 
     async def _note(self, shown_bytes: int, lines: Sequence[str]) -> None:
         self._progress = next((line.removeprefix(PROGRESS_PREFIX) for line in reversed(lines) if line.startswith(PROGRESS_PREFIX)), self._progress)

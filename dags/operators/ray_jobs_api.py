@@ -89,7 +89,7 @@ class RayJobsApi:
         try:
             tls = self._address.tls()
         except OSError as error:  # ssl.SSLError is one
-            raise RayJobsError(f"The certificates for Ray at {self._address.url} cannot be used: {error}.") from error
+            raise RayJobsError(f"The certificates for Ray at {self._address} cannot be used: {error}.") from error
         self._client = httpx.AsyncClient(
             base_url=self._address.url, headers=self._address.request_headers(), timeout=REQUEST_TIMEOUT_S, follow_redirects=True, verify=tls
         )
@@ -164,7 +164,7 @@ class RayJobsApi:
             response = await self._client.request(method, path, json=json, params=params)
         except httpx.TransportError as error:
             if "CERTIFICATE_VERIFY_FAILED" in str(error):
-                raise RayJobsError(f"The certificate of Ray at {self._address.url} cannot be trusted ({error}).") from error
+                raise RayJobsError(f"The certificate of Ray at {self._address} cannot be trusted ({error}).") from error
             raise _RayAwayError(f"{type(error).__name__}: {error}".rstrip(": ")) from error
         if response.status_code in (httpx.codes.BAD_GATEWAY, httpx.codes.SERVICE_UNAVAILABLE, httpx.codes.GATEWAY_TIMEOUT, TOO_MANY_REQUESTS):
             raise _RayAwayError(_first_line(response))
@@ -183,7 +183,7 @@ class RayJobsApi:
         def tell(state: RetryCallState) -> None:
             if state.attempt_number == 1:
                 reason = state.outcome.exception() if state.outcome else None
-                self._say(f"Ray at {self._address.url} does not answer ({reason}); it is waited for, {self._patience_s:.0f} s at most.")
+                self._say(f"Ray at {self._address} does not answer ({reason}); it is waited for, {self._patience_s:.0f} s at most.")
 
         retrying = AsyncRetrying(
             retry=retry_if_exception_type(_RayAwayError),
@@ -195,16 +195,16 @@ class RayJobsApi:
         try:
             answer: Answer = await retrying(request)
         except _RayAwayError as error:
-            raise RayJobsError(f"Ray at {self._address.url} did not answer for {self._patience_s:.0f} s ({error}).") from error
+            raise RayJobsError(f"Ray at {self._address} did not answer for {self._patience_s:.0f} s ({error}).") from error
         if retrying.statistics.get("attempt_number", 1) > 1:
-            self._say(f"Ray at {self._address.url} answers again after {time.monotonic() - began:.0f} s.")
+            self._say(f"Ray at {self._address} answers again after {time.monotonic() - began:.0f} s.")
         return answer
 
     def _checked(self, response: httpx.Response) -> httpx.Response:
         if response.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
-            raise RayRefusesError(f"Ray at {self._address.url} refuses the token; set it as the password of the Airflow connection.")
+            raise RayRefusesError(f"Ray at {self._address} refuses the token; set it as the password of the Airflow connection.")
         if not response.is_success:
-            raise RayJobsError(f"Ray at {self._address.url} refuses the request with status {response.status_code}: {_first_line(response)}")
+            raise RayJobsError(f"Ray at {self._address} refuses the request with status {response.status_code}: {_first_line(response)}")
         return response
 
 

@@ -206,10 +206,11 @@ def test_a_demo_of_files_that_are_not_there_ends_with_one_sentence(tmp_path: Pat
 
 def test_of_airflows_log_only_the_telling_lines_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
     operator = "[airflow.task.operators.dags.operators.ray_job.RayJobOperator] loc=ray_job.py:141"
+    trigger = "[dags.operators.ray_job_trigger.RayJobTrigger] loc=ray_job_trigger.py:162"
     lines = [
         "2026-01-01T00:00:00Z [info     ] DAG bundles loaded [airflow.dag_processing] loc=manager.py:304\n",
-        f"2026-01-01T00:00:00Z [info     ] progress 1/3 batch a     {operator}\n",
-        f"2026-01-01T00:00:00Z [info     ] progress 2/3 batch b     {operator}\n",  # too soon after the first
+        f"2026-01-01T00:00:00Z [info     ] progress 1/3 batch a     {trigger}\n",
+        f"2026-01-01T00:00:00Z [info     ] progress 2/3 batch b     {trigger}\n",  # too soon after the first
         f"2026-01-01T00:00:00Z [warning  ] Ray at http://127.0.0.1:8265 does not answer; trying again in 1.0 s. {operator}\n",
         "airflow.sdk.exceptions.AirflowException: Ray job a.b.g0.a1 failed: The disk is full.\n",
     ]

@@ -28,6 +28,7 @@ class StandInJob:
     runtime_env: dict[str, Any] = field(default_factory=dict)
     began: float = field(default_factory=time.time)
     runs_for_s: float | None = None
+    prints_every_s: float | None = None  # a line of progress while it runs
     stops_at: float | None = None  # what is asked to stop goes on until then
 
     def look(self) -> str:
@@ -39,6 +40,14 @@ class StandInJob:
         if self.runs_for_s is not None and status == "RUNNING":
             return "RUNNING" if time.time() < self.began + self.runs_for_s else "SUCCEEDED"
         return status
+
+    def printed(self) -> bytes:
+        """Its log now."""
+        if self.prints_every_s is None:
+            return self.logs.encode()
+        ran_s = min(time.time() - self.began, self.runs_for_s or 0.0)
+        count, total = (int(seconds / self.prints_every_s) for seconds in (ran_s, self.runs_for_s or 0.0))
+        return "".join(f"progress {number}/{total} of what there is to do\n" for number in range(1, count + 1)).encode()
 
     def _is_over(self) -> bool:
         return self.statuses[min(self.looks, len(self.statuses) - 1)] in ("SUCCEEDED", "FAILED", "STOPPED")
@@ -59,7 +68,7 @@ class RayStandIn:
     stop_takes_s: float = 0.0  # a stop is answered at once, and has happened after that
     jobs: dict[str, StandInJob] = field(default_factory=dict)
     stopped: list[str] = field(default_factory=list)
-    requests: list[str] = field(default_factory=list)
+    asked: list[tuple[float, str]] = field(default_factory=list)  # when, in seconds of the epoch, and what
     log_bytes: int = 0  # sent
     headers: dict[str, str] = field(default_factory=dict)  # of the latest request
     submissions: Counter[str] = field(default_factory=Counter)
@@ -78,7 +87,7 @@ class RayStandIn:
                 stand_in.answer(self, "POST")
 
             def log_message(self, *_: object) -> None:
-                """Says nothing: requests are kept in `requests`."""
+                """Says nothing: requests are kept in `asked`."""
 
         class Server(ThreadingHTTPServer):
             request_queue_size = 256
@@ -95,6 +104,11 @@ class RayStandIn:
         self.server.shutdown()
         self.server.server_close()
 
+    @property
+    def requests(self) -> list[str]:
+        """Method and path of each request so far."""
+        return [what for _, what in self.asked]
+
     def restart_and_forget(self) -> None:
         """What a head without a database of its own does: no job is known any more."""
         self.jobs.clear()
@@ -103,7 +117,7 @@ class RayStandIn:
         """Answers one request as Ray 2.60 does."""
         length = int(handler.headers.get("Content-Length") or 0)
         body = json.loads(handler.rfile.read(length)) if length else None
-        self.requests.append(f"{method} {handler.path}")
+        self.asked.append((time.time(), f"{method} {handler.path}"))
         self.headers = dict(handler.headers.items())
         time.sleep(self.answer_takes_s)
         code, content = self._respond(handler, method, body)
@@ -166,6 +180,6 @@ class RayStandIn:
         if query["node_id"] != [NODE] or name not in self.jobs:
             return 500, "Could not find a log file."
         wanted = int(query["lines"][0])
-        content = b"".join(re.findall(rb"[^\n]*\n|[^\n]+$", self.jobs[name].logs.encode())[-wanted:])
+        content = b"".join(re.findall(rb"[^\n]*\n|[^\n]+$", self.jobs[name].printed())[-wanted:])
         self.log_bytes += len(content)
         return 200, content

@@ -62,7 +62,7 @@ def test_progress_is_noted_where_people_see_it(run: Run, job: StandInJob) -> Non
 def test_a_restarted_triggerer_goes_on_with_the_log_and_leaves_the_job_alone(run: Run, job: StandInJob) -> None:
     async def ended_and_begun_again() -> None:
         first = asyncio.create_task(fired(run.trigger()))
-        job.logs = "one\ntwo\n"
+        job.logs = "one\nprogress 2/4\n"
         await until(lambda: "ray_job" in run.xcoms.values)
         first.cancel()  # as when a triggerer stops: no message, no on_kill
         job.logs += "three\n"
@@ -72,7 +72,8 @@ def test_a_restarted_triggerer_goes_on_with_the_log_and_leaves_the_job_alone(run
         assert (await second)["status"] == "SUCCEEDED"
 
     asyncio.run(ended_and_begun_again())
-    assert run.said == ["one", "two", "three", "four"]
+    assert run.said == ["one", "progress 2/4", "three", "four"]
+    assert run.xcoms.values["ray_job"]["progress"] == "2/4"
     assert not run.ray.stopped
     assert len(run.ray.jobs) == 1
 
