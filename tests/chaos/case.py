@@ -12,7 +12,7 @@ from tests.chaos.work import Material, Work, batches_there, dubs_there
 JOB_TASKS = {"ingest_corpus": "ingest", "bulk_dubbing": "dub"}
 """The task of each DAG that is a Ray job."""
 UNDER_WAY_LIMIT_S = 180.0
-LOOK_EVERY_S = 0.5
+LOOK_EVERY_S = 1.0
 TELLING = ("warning", "error", "critical")
 
 

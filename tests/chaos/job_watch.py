@@ -12,7 +12,7 @@ import httpx
 
 from tests.chaos.processes import command_lines
 
-LOOK_EVERY_S = 0.2
+LOOK_EVERY_S = 0.3
 JOB_ID = re.compile(r"(?P<task>[\w.-]+\.[0-9a-f]{16})\.g\d+\.a\d+")
 """A submission id: dag, task and a hash of the run, then generation and attempt."""
 AT_WORK = frozenset({"PENDING", "RUNNING"})
