@@ -33,7 +33,7 @@ DOCUMENTATION = f"""
    those to be redone a job list a batch, with the settings that the reviewers chose, into the folder of lists that `bulk_dubbing` reads.
    It is skipped when there is nothing to do.
 2. **`release`** (Ray job `ray_jobs.release_dubs`) copies the approved dubs to `<release>/<batch>/` and writes a record beside each, with who
-   approved it. The originals stay where they are.
+   approved it. The originals stay where they are. **`to_release`** and **`to_redo`** only hand on what `claim_verdicts` gave.
 3. **`redo`** starts `bulk_dubbing`, where there is a list for it. What it makes is a batch of its own, named after the list.
 4. **`settle`** notes what was done. A dub that could not be copied is said in its log, stays open and is tried again by the next run.
 
@@ -71,6 +71,18 @@ def claim_verdicts(settings: str, *, dag_run: Any = None) -> dict[str, Any]:
         "redo": [f"redo__{_short(dag_run.run_id)}"] if lists else [],
         "followed": [[one.batch, one.given.number] for one in claimed if one.given.verdict != "approve"],
     }
+
+
+@task  # type: ignore[untyped-decorator]
+def to_release(lists: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The lists of approved dubs, as they came: Airflow maps over the whole of what a task gives, and not over a part."""
+    return lists
+
+
+@task  # type: ignore[untyped-decorator]
+def to_redo(runs: list[str]) -> list[str]:
+    """The runs that are to be started, as they came."""
+    return runs
 
 
 def job_row(claimed: "ClaimedVerdict") -> dict[str, Any]:
@@ -178,6 +190,7 @@ with DAG(
     plan = claim_verdicts("{{ params.settings }}")
     release = RayJobOperator.partial(
         task_id="release", job="release_dubs", settings="{{ params.settings }}", settings_class=ReleaseSettings, results=RESULTS_FOLDER, pool=POOL_CPU
-    ).expand(overrides=plan["release"])
-    redo = TriggerDagRunOperator.partial(task_id="redo", trigger_dag_id="bulk_dubbing", skip_when_already_exists=True).expand(trigger_run_id=plan["redo"])
+    ).expand(overrides=to_release(plan["release"]))
+    starts = TriggerDagRunOperator.partial(task_id="redo", trigger_dag_id="bulk_dubbing", skip_when_already_exists=True)
+    redo = starts.expand(trigger_run_id=to_redo(plan["redo"]))
     redo >> settle(plan["followed"], release.output)
