@@ -34,6 +34,8 @@ BY_HAND = "manual"
 """The type of such a run in Airflow."""
 AT_WORK = ("running", "queued")
 """States of a run that may still end what it began."""
+NETWORKS = ("landmark_generator", "renderer")
+"""As summaries call them."""
 COUNTS = ("jobs", "already_done", "done")
 """Numbers of a job's summary that are added up over the lists of a run."""
 
@@ -50,7 +52,7 @@ with a reason. Jobs that an earlier run finished are not done again.
   written. A run by hand waits for nothing, and takes a single list in any case.
 * **`dub`** is mapped over the lists, 4 at a time. A list that is refused fails alone.
 * **`note`** remembers the lists that were done and updates the asset `dubs` with the counts of the run: lists, jobs, already done,
-  done, failed by reason, and the folders of the result tables.
+  done, failed by reason, the folders of the result tables, and the SHA-256 of the weights of both networks.
 * **Parameters:** `settings`, the YAML file of `dubmill bulk-dub --settings`; `again`, whether lists that were done are begun again,
   which tries their failed jobs anew.
 * **When it fails:** the log of the failed `dub` ends with its job's last lines, and `every_list` shows the run as failed. One bad
@@ -159,12 +161,14 @@ def note(
 
 
 def summed(summaries: list[dict[str, Any]]) -> dict[str, Any]:
-    """The counts of several lists added up, and where their result tables are."""
+    """The counts of several lists added up, where their result tables are, and by which weights they were made (SHA-256 by network)."""
     failed: Counter[str] = Counter()
     for summary in summaries:
         failed.update(summary["failed"])
     counts = {name: sum(summary[name] for summary in summaries) for name in COUNTS}
-    return {"lists": len(summaries), **counts, "failed": dict(sorted(failed.items())), "results": [summary["results"] for summary in summaries]}
+    models = {name: sorted({summary["models"][name] for summary in summaries if name in summary.get("models", {})}) for name in NETWORKS}
+    results = [summary["results"] for summary in summaries]
+    return {"lists": len(summaries), **counts, "failed": dict(sorted(failed.items())), "results": results, "models": models}
 
 
 with DAG(
