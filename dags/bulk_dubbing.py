@@ -36,6 +36,8 @@ WHOLE_LISTS = (BY_HAND, "operator_triggered")
 """Types of runs whose lists are known to be whole: a person says so, or the DAG that dropped them."""
 AT_WORK = ["running", "queued"]
 """States of a run that may still end what it began."""
+NETWORKS = ("landmark_generator", "renderer")
+"""As summaries call them."""
 COUNTS = ("jobs", "already_done", "done")
 """Numbers of a job's summary that are added up over the lists of a run."""
 
@@ -186,12 +188,14 @@ def note(
 
 
 def summed(summaries: list[dict[str, Any]]) -> dict[str, Any]:
-    """The counts of several lists added up, and where their result tables are."""
+    """The counts of several lists added up, where their result tables are, and by which weights they were made (SHA-256 by network)."""
     failed: Counter[str] = Counter()
     for summary in summaries:
         failed.update(summary["failed"])
     counts = {name: sum(summary[name] for summary in summaries) for name in COUNTS}
-    return {"lists": len(summaries), **counts, "failed": dict(sorted(failed.items())), "results": [summary["results"] for summary in summaries]}
+    models = {name: sorted({summary["models"][name] for summary in summaries if name in summary.get("models", {})}) for name in NETWORKS}
+    results = [summary["results"] for summary in summaries]
+    return {"lists": len(summaries), **counts, "failed": dict(sorted(failed.items())), "results": results, "models": models}
 
 
 with DAG(

@@ -5,6 +5,7 @@ import base64
 import ipaddress
 import json
 import os
+import secrets
 import shlex
 import signal
 import sys
@@ -19,7 +20,7 @@ from urllib.parse import urlsplit
 import yaml
 
 from schemas.errors import DubmillError, SettingsError
-from schemas.job_log import CLUSTER_PYTHON_VARIABLE, ERROR_PREFIX, PROGRESS_PREFIX, RESULT_PREFIX
+from schemas.job_log import CLUSTER_PYTHON_VARIABLE, ERROR_PREFIX, LOG_VARIABLE, PROGRESS_PREFIX, RESULT_PREFIX, SUBMISSION_VARIABLE
 from schemas.locations import is_remote, local_path, without_secrets
 from schemas.settings import Settings
 from tasks.interruption import Interruption
@@ -105,8 +106,9 @@ def submit(address: str, module: str, settings: Settings, progress: Progress, su
     """
     settings = cluster_settings(address, settings)
     client = _client(address)
+    wanted = submission_id or f"{module.rpartition('.')[2]}-{secrets.token_hex(8)}"
     try:
-        name = client.submit_job(entrypoint=_command(module, settings), submission_id=submission_id)
+        name = client.submit_job(entrypoint=_command(module, settings), submission_id=wanted, runtime_env={"env_vars": _environment(wanted)})
     except _connection_faults() as error:
         raise JobError(f"The Ray cluster at {address} did not take the job: {_first_line(error)}.") from error
     follower = _LogFollower(progress)
@@ -118,6 +120,12 @@ def submit(address: str, module: str, settings: Settings, progress: Progress, su
     if status != "SUCCEEDED" or follower.result is None:
         raise JobError(follower.error or f"The job {name} on {address} ended as {status}; its log there says why.")
     return follower.result
+
+
+def _environment(submission_id: str) -> dict[str, str]:
+    """What the job and its workers know of it, for their log lines."""
+    asked = {LOG_VARIABLE: os.environ[LOG_VARIABLE]} if LOG_VARIABLE in os.environ else {}
+    return {SUBMISSION_VARIABLE: submission_id, **asked}
 
 
 def cluster_settings(address: str, settings: Settings) -> Settings:

@@ -16,8 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ray_jobs import metrics
 from ray_jobs.cluster import ADDRESS_VARIABLE, connect
 from ray_jobs.job import job_main
+from ray_jobs.log_lines import configure_logs
 from schemas.errors import DubmillError, StoreError
 from schemas.jobs import BulkDubSummary, DubJob
 from schemas.reasons import Reason
@@ -62,7 +64,7 @@ def run(settings: BulkDubSettings, progress: Progress) -> BulkDubSummary:
     settings = with_weights_in_use(settings)  # once: workers that begin later must not take what is published meanwhile
     plan = plan_bulk(settings)
     with Workers(settings, plan.versions, len(plan.jobs)) as workers:
-        return run_bulk(settings, plan, workers, progress)
+        return run_bulk(settings, plan, metrics.ToldDubs(workers, len(plan.jobs)), progress)
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,7 @@ class DubActor:
     """Seconds in which a speech must have been fetched and have told how long it is."""
 
     def __init__(self, settings: str, threads: int) -> None:
+        configure_logs("dub")
         self.settings = BulkDubSettings.model_validate_json(settings)
         self.threads = threads
         self._worker: JobWorker | None = None
@@ -92,7 +95,7 @@ class DubActor:
 
         torch.set_num_threads(self.threads)
         try:
-            self._worker = JobWorker(self.settings)
+            self._worker = JobWorker(self.settings, metrics.dub_made)
         except DubmillError as error:
             return str(error)
         except Exception as error:
@@ -218,6 +221,7 @@ class Workers:
             if worker.job is None:
                 self._take_up(worker, given)
             elif isinstance(given, _Death):
+                metrics.worker_lost("dub")
                 left -= not given.preempted
                 yield from self._bury(worker, worker.job, given, waiting, lost)
             else:

@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+from ray_jobs import metrics
 from ray_jobs.cluster import connect
 from ray_jobs.job import job_main
+from ray_jobs.log_lines import configure_logs
 from schemas.errors import DubmillError, StoreError
 from schemas.jobs import BatchPlan, IngestSummary
 from schemas.settings import CuttingSettings, IngestSettings
@@ -51,6 +53,7 @@ class BatchActor:
     """Writes batches on one core of the cluster, with one finder for all that are cut alike. board: an actor of Board, or None."""
 
     def __init__(self, settings: str, board: Any = None) -> None:
+        configure_logs("ingest")
         self.settings = IngestSettings.model_validate_json(settings)
         self._board, self._watch = board, HangWatch(self.settings.clip_time_limit_s)
         self._finder: WatchedFinder | None = None
@@ -141,12 +144,14 @@ def run(settings: IngestSettings, progress: Progress) -> IngestSummary:
     with ExitStack() as cluster:
         plan = plan_batches(settings, lambda: _workers(settings, cluster))
         total = sum(batch.sources for batch in plan.batches)
-        counts, done = [], 0
+        counts: list[BatchCounts] = []
+        done = 0
         progress(0, total, "sources")
         for row in _written(settings, plan.batches, cluster):
             if row["error"]:
                 raise StoreError(row["error"])
             counts.append(BatchCounts.model_validate_json(row["counts"]))
+            metrics.batch_ended(counts[-1], len(plan.batches) - len(counts))
             done += row["sources"]
             progress(done, total, f"batch {counts[-1].batch}")
         return summarize(settings.store, plan, counts)
@@ -175,6 +180,7 @@ def _written(settings: IngestSettings, batches: list[PlannedBatch], cluster: Exi
             pool.begin(waiting.popleft(), frozenset(deaths.lost), frozenset(deaths.hung))
         for row, written in pool.finished():
             if written is None:
+                metrics.worker_lost("ingest")
                 deaths.count(row)
                 waiting.append(row)
             else:

@@ -1,13 +1,13 @@
 """What every Ray job shares: its command line, its log lines and its exit code. Ray itself is not imported here."""
 
 import argparse
-import logging
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn, TypeVar
 
 from pydantic import BaseModel
 
+from ray_jobs.log_lines import configure_logs
 from schemas.errors import DubmillError
 from schemas.job_log import ERROR_PREFIX, PROGRESS_PREFIX, RESULT_PREFIX
 from schemas.settings import check_settings, read_settings
@@ -25,7 +25,7 @@ def job_main(settings_class: type[JobSettings], run: Callable[[JobSettings, Prog
     when Ctrl-C or SIGTERM stops it, which is how Ray stops a job.
     """
     options = _parse(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    configure_logs(_name_of(run))
     try:
         with interrupted_by_signals():
             summary = _summary(options, settings_class, run)
@@ -34,6 +34,12 @@ def job_main(settings_class: type[JobSettings], run: Callable[[JobSettings, Prog
     except Interruption as interruption:
         _end(f"{interruption.sentence or 'Stopped'}.", interruption.exit_code)
     print(f"{RESULT_PREFIX}{summary}", flush=True)
+
+
+def _name_of(run: Callable[..., BaseModel]) -> str:
+    """The kind of a job: the name of its module."""
+    spec = sys.modules["__main__"].__spec__ if run.__module__ == "__main__" else None
+    return (spec.name if spec else run.__module__).rpartition(".")[2]
 
 
 def _summary(options: argparse.Namespace, settings_class: type[JobSettings], run: Callable[[JobSettings, Progress], BaseModel]) -> str:

@@ -16,6 +16,8 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from ray_jobs.cluster import connect
+from ray_jobs.log_lines import configure_logs
+from ray_jobs.metrics import StepTeller
 from schemas.checkpoints import Kind
 from schemas.errors import CheckpointError, DubmillError, SettingsError
 from schemas.job_log import RUN_VARIABLE
@@ -77,12 +79,14 @@ def run_by_ray(kind: Kind, train: Train[AnyTraining], settings: AnyTraining, pro
 
 def _work(config: dict[str, Any]) -> None:
     """One worker, called by Ray Train with the process group up."""
+    configure_logs(f"train_{config['kind'].replace('-', '_')}")
     context = ray.train.get_context()
     session = Session(
         rank=context.get_world_rank(),
         world_size=context.get_world_size(),
         device=ray.train.torch.get_device(),
         on_report=lambda metrics: ray.train.report(dict(metrics)),
+        on_step=StepTeller(config["kind"], leads=context.get_world_rank() == 0),
         run_name=config["run_name"],
     )
     board = config["board"]

@@ -17,6 +17,7 @@ import cv2
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
+from structlog.contextvars import bound_contextvars
 
 from schemas.errors import DubmillError, StoreError
 from schemas.jobs import BatchPlan, PlannedSource
@@ -87,7 +88,7 @@ def write_batch(
     if _is_finished(settings.store, plan.batch):
         return unwritten
     work = _Work(plan, cut_by(settings, plan.cutting), {uri: _lost(uri, uri in hung) for uri in lost}, guard, progress)
-    with _folder_for(plan) as folder:
+    with bound_contextvars(batch=plan.batch), _folder_for(plan) as folder:
         counts = _make(work, folder, finder)
         if plan.retry_of is not None and _same_outcome(CorpusStore(folder, plan.format), CorpusStore(settings.store, plan.format), plan):
             return unwritten
@@ -148,8 +149,9 @@ def _make(work: _Work, folder: str, finder: FaceFinder | None) -> BatchCounts:
         files = opened.enter_context(batch_files(folder, plan, settings.shard_mb))
         for done, source in enumerate(plan.sources):
             work.progress(done, len(plan.sources), places.name_of(source.uri))
-            for piece in _pieces(work, source, used, forgotten):
-                files.add(piece)
+            with bound_contextvars(source=source.uri):
+                for piece in _pieces(work, source, used, forgotten):
+                    files.add(piece)
         work.progress(len(plan.sources), len(plan.sources), "")
         return files.counts()
 
@@ -203,8 +205,12 @@ class _BatchFiles:
 
         A clip that cannot be measured, which is a fault of ours, is turned away alone.
         """
+        with bound_contextvars(**({"clip_id": piece.clip_id} if piece.clip_id else {})):
+            self._add_one(piece)
+
+    def _add_one(self, piece: Clip | Reject) -> None:
         if isinstance(piece, Reject):
-            self.rejects.append(piece)
+            self._turn_away(piece)
             return
         try:
             row = clip_row(piece, self._plan.format.fps, _sync(self._plan.cutting.sync_weights))
@@ -213,13 +219,17 @@ class _BatchFiles:
             raise
         except Exception as error:
             logger.exception("The clip %s of %s ended in an error of ours.", piece.clip_id, piece.source.uri)
-            self.rejects.append(Reject(piece.source.uri, piece.clip_id, "clip", Reason.INTERNAL, f"{type(error).__name__}: {error}"))
+            self._turn_away(Reject(piece.source.uri, piece.clip_id, "clip", Reason.INTERNAL, f"{type(error).__name__}: {error}"))
             return
         if tables is not None:
             self._pictures[piece.clip_id] = self._write(piece, *tables)
         pictures = self._pictures[piece.clip_id]
         where = {"faces_shard": pictures.shard, "faces_offset": pictures.offsets, "faces_size": pictures.sizes, "faces_crc32": pictures.checksums}
         self.clips.append({**row, **where})
+
+    def _turn_away(self, reject: Reject) -> None:
+        logger.info("Turned away at %s: %s (%s)", reject.stage, reject.reason.value, reject.detail)
+        self.rejects.append(reject)
 
     def _write(self, clip: Clip, audio: pa.Table, landmarks: pa.Table) -> PictureRanges:
         """Each clip in a row group of its own, so that a reader fetches one clip and not the batch.

@@ -11,6 +11,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 
+from structlog.contextvars import bound_contextvars
+
 from schemas.errors import DubmillError, MediaError, SettingsError, StoreError
 from schemas.job_log import DAG_RUN_VARIABLE
 from schemas.jobs import BulkDubSummary, DubJob, DubOrigin, DubSummary, FailedJob
@@ -167,14 +169,20 @@ class _Tally:
 class JobWorker:
     """Does jobs one after the other with networks that are loaded once; remembers the last video's template."""
 
-    def __init__(self, settings: BulkDubSettings) -> None:
+    def __init__(self, settings: BulkDubSettings, on_dub: Callable[[DubSummary], object] = lambda _: None) -> None:
+        """on_dub: told of each dub that was made."""
         self.settings = settings
+        self._on_dub = on_dub
         self.networks = Networks.load(settings)
         self.memory = TemplateMemory()
         self._speech = FetchedAhead()
 
     def limit_s(self, job: DubJob) -> float:
         """The time limit of a job, by the length of its speech, which is fetched for that and stays for the job itself."""
+        with bound_contextvars(job_id=job.job_id):
+            return self._limit_s(job)
+
+    def _limit_s(self, job: DubJob) -> float:
         try:
             return time_limit_s(self._speech.fetch(job.speech), self.settings.time_limit_factor)
         except MediaError:  # the job itself tells why
@@ -185,6 +193,12 @@ class JobWorker:
 
     def __call__(self, job: DubJob, limit_s: float | None = None) -> Row:
         """The result row of one job, done or failed; raises nothing of the job's making. limit_s: by default of the job's speech."""
+        with bound_contextvars(job_id=job.job_id):
+            row = self._row(job, limit_s)
+            log.info("%s: %s", row["status"], row["output"] or f"{row['reason']}: {row['detail']}")
+        return row
+
+    def _row(self, job: DubJob, limit_s: float | None) -> Row:
         start = time.perf_counter()
         try:
             summary = self._dub(job, limit_s or self.limit_s(job))
@@ -193,6 +207,7 @@ class JobWorker:
         except Exception as error:
             log.exception("job %s failed unexpectedly", job.job_id)
             return self._failed(job, Reason.INTERNAL, f"{type(error).__name__}: {error}")
+        self._on_dub(summary)
         return _row(job, self.settings, self.networks.versions, status="done", **_facts(summary, time.perf_counter() - start))
 
     def _dub(self, job: DubJob, limit_s: float) -> DubSummary:

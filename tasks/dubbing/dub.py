@@ -43,6 +43,8 @@ from tasks.media.probe import probe
 from tasks.places import is_remote, local_path
 from tasks.progress import Progress, silent
 
+WAIT = "wait"
+"""The stage in which the networks stand still: the next frames are not decoded yet, or the last ones not pasted and encoded."""
 REFERENCES_FROM_S = 40
 """References are sought in at least this much of the video, also when the speech is shorter."""
 ROOM_FOR_PICTURES = 192 * 2**20
@@ -263,9 +265,10 @@ class Dub:
         done = 0
         with Behind(self._timed(writer), at_once) as encoded, Behind[RenderedFrame](lambda frame: encoded.put(frame.dubbed()), at_once) as composed:
             try:
-                for batch in _batches(enumerate(pictures), at_once):
+                for batch in self.watch.each(WAIT, _batches(enumerate(pictures), at_once)):
                     for frame in _rendered(batch, parts):
-                        composed.put(frame)
+                        with self.watch.stage(WAIT):
+                            composed.put(frame)
                     done += len(batch)
                     if done % LET_GO_EVERY < len(batch):
                         for part in parts:

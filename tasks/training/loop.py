@@ -26,7 +26,7 @@ from tasks.training.corpus import Corpus
 from tasks.training.record import Record
 from tasks.training.samples import BatchKind, pinned, to_device
 from tasks.training.schedule import learning_rate, set_learning_rate
-from tasks.training.session import Session, add_up_gradients, sum_over_workers
+from tasks.training.session import Session, StepFacts, add_up_gradients, sum_over_workers
 from tasks.training.state import (
     Best,
     MetricRows,
@@ -151,15 +151,20 @@ class TrainingRun(Generic[BatchKind]):
         started = time.monotonic()
         with batches_ahead(self._batch, steps, self.settings.batches_ahead) as batches:
             for batch in batches:
-                self._step(batch)
+                values = self._step(batch)
+                self._count_step(values, time.monotonic() - started, batches.waited_s)
                 if self._checkpoint_is_due():
-                    self._seconds += time.monotonic() - started
                     self._validate()
                     self._save()
                     if self._has_stopped():
                         break
-                    started = time.monotonic()
-            self._waited_s = batches.waited_s
+                started = time.monotonic()
+
+    def _count_step(self, values: dict[str, float], seconds: float, waited_s: float) -> None:
+        """waited_s: for batches since the training began."""
+        self.session.on_step(StepFacts(values, self.batch_size, seconds, waited_s - self._waited_s))
+        self._seconds += seconds
+        self._waited_s = waited_s
 
     def _checkpoint_is_due(self) -> bool:
         step = self.position.step
@@ -177,7 +182,8 @@ class TrainingRun(Generic[BatchKind]):
         batch = self.trainer.samples.batch(settings.seed, step, settings.batch_size, session.rank, session.world_size)
         return pinned(batch) if session.device.type == "cuda" else batch
 
-    def _step(self, batch: BatchKind) -> None:
+    def _step(self, batch: BatchKind) -> dict[str, float]:
+        """What is told of the step, its losses first."""
         seed_randomness(self.settings.seed, self.position.step, self.session.rank)
         for optimizer in self.trainer.optimizers.values():
             set_learning_rate(optimizer, learning_rate(self.settings, self.position.step))
@@ -191,6 +197,7 @@ class TrainingRun(Generic[BatchKind]):
         if has_learnt:
             self.trainer.averaged.update(self.position.step)
         self.record.step(self.position.step, values)
+        return values
 
     def _learn(self, batch: BatchKind) -> tuple[dict[str, float], bool]:
         """The losses, and whether there was a step of the optimisers: none when a loss or a gradient is no number."""

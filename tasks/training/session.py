@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import NamedTuple
 
 import torch
 from torch import distributed, nn
@@ -22,9 +23,23 @@ def report_to_nobody(metrics: dict[str, float]) -> None:
     """`on_report` of a process that nobody watches."""
 
 
+class StepFacts(NamedTuple):
+    """A step that was made. seconds: since the step or validation before it, and waited_s of them for its batch."""
+
+    losses: dict[str, float]
+    samples: int
+    """Of all workers."""
+    seconds: float
+    waited_s: float
+
+
+def tell_nobody_of_steps(step: StepFacts) -> None:
+    """`on_step` of a process that nobody watches."""
+
+
 @dataclass(frozen=True)
 class Session:
-    """One worker. `on_report` is called by every worker after each validation, with the metrics on rank 0 and empty elsewhere.
+    """One worker. `on_report` is called by every worker after each validation, with the metrics on rank 0 and empty elsewhere; `on_step` after each step.
 
     With world_size > 1 the default process group of torch.distributed must be up.
     """
@@ -33,6 +48,7 @@ class Session:
     world_size: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     on_report: Callable[[dict[str, float]], None] = report_to_nobody
+    on_step: Callable[[StepFacts], None] = tell_nobody_of_steps
     run_name: str = ""
     """Kept with the run's state, so that whoever gave it knows the run again."""
 

@@ -235,8 +235,11 @@ def test_lists_are_found_in_a_folder_and_nothing_where_there_is_none(tmp_path: P
 
 
 def test_counts_are_added_up() -> None:
-    one = {"out": "/a", "jobs": 5, "already_done": 1, "done": 2, "failed": {"missing": 2}, "results": "/a/results"}
-    other = {"out": "/b", "jobs": 4, "already_done": 0, "done": 2, "failed": {"missing": 1, "no-face": 1}, "results": "/b/results"}
+    models = {"landmark_generator": "1" * 64, "renderer": "2" * 64}
+    one = {"out": "/a", "jobs": 5, "already_done": 1, "done": 2, "failed": {"missing": 2}, "results": "/a/results", "models": models}
+    newer = models | {"renderer": "0" * 64}
+    other = {"out": "/b", "jobs": 4, "already_done": 0, "done": 2, "failed": {"missing": 1, "no-face": 1}, "results": "/b/results", "models": newer}
     assert summed([one, other]) == {
         "lists": 2, "jobs": 9, "already_done": 1, "done": 4, "failed": {"missing": 3, "no-face": 1}, "results": ["/a/results", "/b/results"],
+        "models": {"landmark_generator": ["1" * 64], "renderer": ["0" * 64, "2" * 64]},
     }  # fmt: skip

@@ -1,3 +1,4 @@
+import hashlib
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -42,11 +43,12 @@ def test_an_unknown_name_is_not_guessed() -> None:
         published_name("renderer", "flow.extra.weight")
 
 
-def test_header_of_an_import(imported_landmark_generator: Path, imported_renderer: Path) -> None:
+def test_header_of_an_import(imported_landmark_generator: Path, imported_renderer: Path, landmark_generator_pth: Path) -> None:
     header = read_header(str(imported_landmark_generator))
     assert (header.kind, header.origin, header.step) == ("landmark-generator", "imported", 610000)
     assert header.crop == CropSettings(padding="iplap-train")
     assert header.perceptual_weights is None
+    assert header.imported_sha256 == hashlib.sha256(landmark_generator_pth.read_bytes()).hexdigest()
     assert read_header(str(imported_renderer)).perceptual_weights == "imagenet"
 
 

@@ -170,8 +170,8 @@ class Cluster:
         self.stopped: list[str] = []
         self.command = ""
 
-    def submit_job(self, entrypoint: str, submission_id: str | None) -> str:
-        self.command = entrypoint
+    def submit_job(self, entrypoint: str, submission_id: str, runtime_env: dict[str, dict[str, str]]) -> str:
+        self.command, self.environment = entrypoint, runtime_env["env_vars"] | {"asked for": submission_id}
         return "job-1"
 
     async def tail_job_logs(self, name: str) -> AsyncIterator[str]:

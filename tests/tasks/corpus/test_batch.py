@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from structlog.contextvars import get_contextvars
 
 from schemas.errors import StoreError
 from schemas.jobs import BatchPlan
@@ -103,6 +104,31 @@ def test_a_clip_that_cannot_be_measured_is_turned_away_alone(footage: Path, tmp_
     counts = write_batch(settings, planned.batch)
     assert (counts.clips, counts.rejects) == (len(measured) - 1, {"internal": 1})
     assert verify_store(settings.store, silent) == []
+
+
+def test_log_lines_name_batch_source_and_clip(footage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = settings_for(footage / "anna", tmp_path / "store", batch_sources=4)
+    (planned,) = plan_batches(settings).batches
+    seen: list[dict[str, object]] = []
+
+    def clip_row(clip: Clip, *arguments: object) -> dict[str, object]:
+        seen.append(get_contextvars() | {"of": clip.source.uri, "is": clip.clip_id})
+        return row_of(clip, *arguments)
+
+    row_of = batches.clip_row
+    monkeypatch.setattr(batches, "clip_row", clip_row)
+    write_batch(settings, planned.batch)
+    assert seen
+    assert {(ids["batch"], ids["source"] == ids["of"], ids["clip_id"] == ids["is"]) for ids in seen} == {(planned.batch, True, True)}
+    assert get_contextvars() == {}
+
+
+def test_a_source_that_is_turned_away_has_a_line(footage: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    settings = settings_for(footage / "text.mp4", tmp_path / "store")
+    (planned,) = plan_batches(settings).batches
+    with caplog.at_level("INFO"):
+        write_batch(settings, planned.batch)
+    assert "Turned away at probe: not-media" in caplog.text
 
 
 def test_one_finder_serves_many_batches(footage: Path, tmp_path: Path) -> None:

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from structlog.contextvars import get_contextvars
 
 from schemas.errors import CheckpointError, DubmillError, MediaError, SettingsError
-from schemas.jobs import DubJob, DubSummary, Moment, Segment, SourceShown
+from schemas.job_log import DAG_RUN_VARIABLE
+from schemas.jobs import DubJob, DubOrigin, DubSummary, Moment, Segment, SourceShown
 from schemas.reasons import Reason
 from schemas.settings import BulkDubSettings, DubSettings
 from schemas.tables import DUB_RESULTS
@@ -20,6 +22,7 @@ from tasks.dubbing.bulk_plan import plan_bulk
 from tasks.dubbing.inputs import FetchedAhead
 from tasks.dubbing.results import read_results
 from tasks.dubbing.time_limit import LEAST_S
+from tasks.file_hash import file_hash
 from tests.footage import make_speech, make_talking_clip
 from tests.tasks.dubbing.random_networks import write_random_networks
 
@@ -44,7 +47,7 @@ def result_files(bulk: BulkDubSettings) -> list[Path]:
     return sorted((Path(bulk.out) / "results").iterdir())
 
 
-def test_faults_are_rows_and_what_is_done_is_not_done_again(bulk: BulkDubSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_faults_are_rows_and_what_is_done_is_not_done_again(bulk: BulkDubSettings, tmp_path: Path, clip: Path, speech: Path) -> None:
     said: list[tuple[int, int | None]] = []
     summary = bulk_dub_here(bulk, lambda done, total=None, note="": said.append((done, total)))
     assert (summary.jobs, summary.already_done, summary.done) == (5, 0, 2)
@@ -57,6 +60,11 @@ def test_faults_are_rows_and_what_is_done_is_not_done_again(bulk: BulkDubSetting
     assert (rows["good"]["frames"], rows["good"]["dubbed_frames"], rows["good"]["duration_s"]) == (12, 12, 0.48)
     assert rows["again"]["output"] == f"{bulk.out}/deep/again.mp4"
     assert Path(str(rows["again"]["output"])).is_file()
+    origin = {"video_sha256": clip, "speech_sha256": speech, "landmark_generator_sha256": bulk.landmark_generator, "renderer_sha256": bulk.renderer}
+    assert {name: rows["good"][name] for name in origin} == {name: file_hash(Path(location)) for name, location in origin.items()}
+    assert rows["good"]["renderer"] == str(rows["good"]["renderer_sha256"])[:16]
+    assert summary.models == {network: rows["good"][f"{network}_sha256"] for network in ("landmark_generator", "renderer")}
+    assert [rows["missing"][name] for name in origin] == [None] * 4
     assert rows["missing"]["output"] is None
     assert "none.mp4" in str(rows["missing"]["detail"])
     assert pq.read_schema(result_files(bulk)[0]) == DUB_RESULTS
@@ -111,6 +119,35 @@ SUMMARY = DubSummary(
     confidence=(0.25, 1.0),
     worst=(Moment(second=0, confidence=0.25, why="no face"),),
 )
+
+
+def test_a_row_says_of_what_its_dub_was_made_and_for_whom(bulk: BulkDubSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    models = {"landmark_generator": "1" * 64, "renderer": "2" * 64}
+    made_of = DubOrigin(video="3" * 64, speech="4" * 64, models=models, snapshots={"renderer": "first"}, consent="contract 7")
+    monkeypatch.setattr(bulk_module, "dub_video", lambda *_, **__: SUMMARY.replaced(made_of=made_of))
+    monkeypatch.setenv(DAG_RUN_VARIABLE, "bulk_dubbing/monday/dub")
+    bulk_dub_here(bulk)
+    row = read_results(bulk.out)["good"]
+    assert (row["landmark_generator_sha256"], row["renderer_sha256"], row["video_sha256"], row["speech_sha256"]) == tuple(f"{n}" * 64 for n in range(1, 5))
+    assert (row["landmark_generator_snapshot"], row["renderer_snapshot"]) == (None, "first")
+    assert (row["consent"], row["dag_run"]) == ("contract 7", "bulk_dubbing/monday/dub")
+
+
+def test_a_log_line_of_a_job_names_it(bulk: BulkDubSettings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    seen: dict[str, object] = {}
+
+    def dub(*_: object, **__: object) -> DubSummary:
+        seen.update(get_contextvars())
+        return SUMMARY
+
+    monkeypatch.setattr(bulk_module, "dub_video", dub)
+    told: list[DubSummary] = []
+    worker = JobWorker(bulk, told.append)
+    with caplog.at_level("INFO"):
+        worker(DubJob(job_id="monday", video="v", speech=bulk.jobs, out="o.mp4"), 60.0)
+    assert (seen, get_contextvars()) == ({"job_id": "monday"}, {})
+    assert "done: x.mp4" in caplog.text
+    assert told == [SUMMARY]
 
 
 def test_a_row_says_when_the_source_shows_and_where_to_look_first(bulk: BulkDubSettings, monkeypatch: pytest.MonkeyPatch) -> None:

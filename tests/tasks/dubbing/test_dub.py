@@ -51,7 +51,7 @@ def test_a_short_video_is_dubbed_forth_and_back(tmp_path: Path, settings: DubSet
     info = probe(out)
     assert (summary.frames, summary.dubbed_frames, summary.fps, summary.duration_s) == (25, 25, "25", 1.0)
     assert (info.width, info.height, info.fps, info.video_codec, info.audio_codec) == (161, 203, 25, "h264", "aac")
-    assert set(summary.seconds_by_stage) == {"analyse", "landmarks", "decode", "sketch", "render", "composite", "encode"}
+    assert set(summary.seconds_by_stage) == {"analyse", "landmarks", "decode", "sketch", "render", "composite", "encode", "wait"}
     shown, original = pictures(out), pictures(source)
     assert len(shown) == 25
     for picture, index in zip(shown, played_frames(25, 10), strict=True):

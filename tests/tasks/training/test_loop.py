@@ -14,16 +14,21 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from models.checkpoint import load_landmark_generator, read_header, save_checkpoint
 from schemas.checkpoints import LandmarkGeneratorSize
 from schemas.errors import CheckpointError, DubmillError, SettingsError, StoreError
-from schemas.settings import LandmarkGeneratorTraining, RendererTraining, TrainingSettings
+from schemas.job_log import DAG_RUN_VARIABLE
+from schemas.settings import LandmarkGeneratorTraining, RendererTraining, SnapshotSettings, TrainingSettings
+from tasks.corpus.snapshot import freeze_snapshot
 from tasks.corpus.store import CorpusStore
 from tasks.file_hash import file_hash
 from tasks.places import exists, read_bytes
 from tasks.progress import Progress
 from tasks.training import landmark_generator
+from tasks.training.corpus import Corpus
+from tasks.training.footage import read_lessons
 from tasks.training.landmark_generator import KIND, LandmarkGeneratorTrainer, train_landmark_generator
 from tasks.training.landmark_validation import LandmarkValidation
 from tasks.training.precision import Precision
-from tasks.training.session import Session
+from tasks.training.run import ancestors_of
+from tasks.training.session import Session, StepFacts
 from tasks.training.state import Position, read_run, require_same_settings, saved_run_to_resume, settings_of_run
 from tests.training_corpus import SNAPSHOT, make_training_corpus
 
@@ -106,7 +111,8 @@ def test_an_interrupted_run_leaves_a_state_to_go_on_from(landmark_settings: Land
         assert one == pytest.approx(other, abs=1e-6)
 
 
-def test_what_a_run_leaves(landmark_settings: LandmarkGeneratorTraining, corpus: CorpusStore) -> None:
+def test_what_a_run_leaves(landmark_settings: LandmarkGeneratorTraining, corpus: CorpusStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(DAG_RUN_VARIABLE, "train/monday/train")
     summary = train_landmark_generator(landmark_settings)
     out = Path(landmark_settings.out)
     assert [path.name for path in out.rglob("*.safetensors")] == ["landmark-generator.safetensors"]
@@ -115,11 +121,34 @@ def test_what_a_run_leaves(landmark_settings: LandmarkGeneratorTraining, corpus:
     header = read_header(summary.checkpoint)
     assert (header.kind, header.step, header.origin, header.snapshot) == ("landmark-generator", 6, "trained", SNAPSHOT)
     assert (header.crop, header.mel) == (corpus.format.crop, corpus.format.mel)
+    assert (header.store, summary.store, header.dag_run) == (corpus.uri, corpus.uri, "train/monday/train")
     assert header.metrics == summary.metrics
     assert header.code_version
     validations = [row for row in rows_of(landmark_settings) if row["split"] == "val"]
     assert [row["step"] for row in validations] == [0, 3, 6]
     assert {name: value for name, value in validations[0].items() if name not in ("step", "split")} == summary.metrics_at_start
+
+
+def test_weights_name_the_very_snapshot_and_the_store_without_its_secrets(landmark_settings: LandmarkGeneratorTraining, corpus: CorpusStore) -> None:
+    frozen = freeze_snapshot(corpus, SnapshotSettings(min_frames=5, min_face_px=0, twins="all"))
+    summary = train_landmark_generator(landmark_settings.replaced(snapshot=frozen.name))
+    assert read_header(summary.checkpoint).snapshot_checksum == frozen.checksum != ""
+    grown = ancestors_of(summary.checkpoint)[-1]
+    assert (grown.snapshot, grown.snapshot_checksum, grown.store) == (frozen.name, frozen.checksum, corpus.uri)
+    named = CorpusStore("s3://key:hidden@bucket/corpus", corpus.format)
+    assert Corpus(named, frozen, read_lessons(corpus, frozen)).place == "s3://bucket/corpus"
+
+
+def test_whoever_watches_is_told_of_each_step(landmark_settings: LandmarkGeneratorTraining) -> None:
+    told: list[StepFacts] = []
+    summary = train_landmark_generator(landmark_settings, session=Session(on_step=told.append))
+    rows = [row for row in rows_of(landmark_settings) if row["split"] == "train"]
+    assert [step.losses for step in told] == [{name: value for name, value in row.items() if name not in ("step", "split")} for row in rows]
+    assert [step.samples for step in told] == [landmark_settings.batch_size] * 6
+    seconds, waited_s = (sum(getattr(step, name) for step in told) for name in ("seconds", "waited_s"))
+    assert all(0 <= step.waited_s <= step.seconds for step in told)
+    assert summary.input_wait_share == pytest.approx(waited_s / seconds)
+    assert summary.samples_per_second == pytest.approx(6 * landmark_settings.batch_size / seconds)
 
 
 def test_the_loss_falls(landmark_settings: LandmarkGeneratorTraining) -> None:
