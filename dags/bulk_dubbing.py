@@ -52,7 +52,7 @@ with a reason. Jobs that an earlier run finished are not done again.
    it was done before.
 2. **`dub`** is the Ray job, once for each list, {at_a_time} at a time. It takes a slot of the pool `{pool}`. A list that is refused fails alone.
 3. **`note`** remembers the lists that were done and updates the asset `dubs` with the counts of the run: lists, jobs, already done,
-   done, failed by reason, and the folders of the result tables. It is skipped when no job was left to do.
+   done, failed by reason, the folders of the result tables, and the hashes of both networks. It is skipped when no job was left to do.
 4. **`every_list`** does nothing; it is red when a `dub` failed, and with it the run.
 
 * **`jobs` of the settings** is one list (.csv, .jsonl, .parquet), or a folder or s3:// prefix into which lists are dropped. Each
