@@ -41,7 +41,8 @@ DOCUMENTATION = """
 * **Parameter `settings`:** a YAML file with `release` (where approved dubs go) and `lists` (what `jobs` names for `bulk_dubbing`: a folder).
 * **Running it again** is safe: a claim keeps its name until it is settled, so the same lists are written under the same names, and a dub
   that is recorded as released is not copied again. A verdict that is changed after it was followed is followed anew, as the new one; what was
-  released before a rejection stays released until somebody takes it away.
+  released before a rejection stays released until somebody takes it away. A redo whose `out` is an s3:// URI replaces what is there.
+* **What was approved is what goes out:** a file that was changed since somebody looked at it is not released, and said in `settle`'s log.
 * **The room's database** is that of `DUBMILL_REVIEW_DATABASE_URL`, the same for Airflow's API servers and its workers.
 """
 
@@ -94,6 +95,7 @@ def _write_approved(run_id: str, approved: list["ClaimedVerdict"]) -> str:
             job_id=one.given.job_id,
             fingerprint=one.given.fingerprint,
             dub=one.subject.dub,
+            version=one.subject.version,
             name=one.subject.name,
             approved_by=one.given.author,
             approved_at=datetime.fromtimestamp(one.given.given_at_s, UTC).isoformat(),
@@ -137,6 +139,12 @@ def _checked(location: str) -> ReleaseSettings:
         raise AirflowFailException(f"{location}: {error}") from error
 
 
+@task  # type: ignore[untyped-decorator]
+def each(entries: list[Any]) -> list[Any]:
+    """The entries themselves: Airflow maps over what a task returns, not over a part of it."""
+    return entries
+
+
 @task(trigger_rule="none_failed")  # type: ignore[untyped-decorator]
 def settle(followed: list[list[Any]], released: Any) -> dict[str, int]:
     """Notes which verdicts were followed; dubs that could not be released stay open."""
@@ -173,6 +181,8 @@ with DAG(
     plan = claim_verdicts("{{ params.settings }}")
     release = RayJobOperator.partial(
         task_id="release", job="release_dubs", settings="{{ params.settings }}", settings_class=ReleaseSettings, results=RESULTS_FOLDER
-    ).expand(overrides=plan["release"])
-    redo = TriggerDagRunOperator.partial(task_id="redo", trigger_dag_id="bulk_dubbing", skip_when_already_exists=True).expand(trigger_run_id=plan["redo"])
+    ).expand(overrides=each.override(task_id="to_release")(plan["release"]))
+    redo = TriggerDagRunOperator.partial(task_id="redo", trigger_dag_id="bulk_dubbing", skip_when_already_exists=True).expand(
+        trigger_run_id=each.override(task_id="to_redo")(plan["redo"])
+    )
     redo >> settle(plan["followed"], release.output)

@@ -101,7 +101,14 @@ def test_ingest_has_no_schedule_unless_one_is_set(dags: Any) -> None:
 
 def test_verdicts_are_followed_by_one_run_at_a_time_in_this_order(dags: Any) -> None:
     upstream = {task.task_id: set(task.upstream_task_ids) for task in dags["release_dubs"].tasks}
-    assert upstream == {"claim_verdicts": set(), "release": {"claim_verdicts"}, "redo": {"claim_verdicts"}, "settle": {"claim_verdicts", "release", "redo"}}
+    assert upstream == {
+        "claim_verdicts": set(),
+        "to_release": {"claim_verdicts"},
+        "to_redo": {"claim_verdicts"},
+        "release": {"to_release"},
+        "redo": {"to_redo"},
+        "settle": {"claim_verdicts", "release", "redo"},
+    }
     assert (dags["release_dubs"].schedule, dags["release_dubs"].max_active_runs) == (None, 1)
 
 

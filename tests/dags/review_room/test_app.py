@@ -114,9 +114,7 @@ def test_a_long_batch_is_shown_in_pages(client_of: ClientOf, prefix: Path) -> No
     assert client.get("/batches/long?page=0").status_code == 422
 
 
-@pytest.mark.parametrize(
-    "url", ["/batches/none", "/batches/%2e%2e", f"{ROOM}/items/none", f"{ROOM}/items/..%2f..%2fx", f"{ROOM}/items/anna-003/other.mp4"]
-)
+@pytest.mark.parametrize("url", ["/batches/none", "/batches/%2e%2e", f"{ROOM}/items/none", f"{ROOM}/items/..%2f..%2fx", f"{ROOM}/items/anna-003/other.mp4"])
 def test_what_is_not_there_is_not_found(client_of: ClientOf, url: str) -> None:
     assert client_of("ann").get(url).status_code == 404
 
@@ -229,6 +227,13 @@ def test_the_latest_verdict_counts_and_all_are_kept(client_of: ClientOf) -> None
 def test_verdicts_that_are_none_are_refused(client_of: ClientOf, bad: dict[str, object]) -> None:
     assert client_of("ann").post(f"{ROOM}/items/anna-003/verdicts", json=bad).status_code == 422
     assert all(row["verdict"] is None for row in client_of("ann").get(f"{ROOM}/verdicts").json())
+
+
+def test_what_is_not_there_cannot_be_approved(client_of: ClientOf, prefix: Path) -> None:
+    (prefix / BATCH / "previews" / "face.dub.mp4").unlink()
+    url = f"{ROOM}/items/anna-003/verdicts"
+    assert client_of("ann").post(url, json=new_verdict(1)).status_code == 409
+    assert client_of("ann").post(url, json=new_verdict(2, "reject")).status_code == 200
 
 
 def test_a_dub_that_was_made_anew_is_open_again(client_of: ClientOf, prefix: Path) -> None:
