@@ -41,7 +41,8 @@ DOCUMENTATION = f"""
 * **Parameter `settings`:** a YAML file with `release` (where approved dubs go) and `lists` (what `jobs` names for `bulk_dubbing`: a folder).
 * **Running it again** is safe: a claim keeps its name until it is settled, so the same lists are written under the same names, and a dub
   that is recorded as released is not copied again. A verdict that is changed after it was followed is followed anew, as the new one; what was
-  released before a rejection stays released until somebody takes it away.
+  released before a rejection stays released until somebody takes it away. A redo whose `out` is an s3:// URI replaces what is there.
+* **What was approved is what goes out:** a file that was changed since somebody looked at it is not released, and said in `settle`'s log.
 * **The room's database** is that of `DUBMILL_REVIEW_DATABASE_URL`, the same for Airflow's API servers and its workers.
 * **Pool:** `release` takes a slot of `{POOL_CPU}`.
 * **When it fails:** the log of `release` ends with the sentence of its job and that job's last lines. Each task is tried again
@@ -73,18 +74,6 @@ def claim_verdicts(settings: str, *, dag_run: Any = None) -> dict[str, Any]:
     }
 
 
-@task  # type: ignore[untyped-decorator]
-def to_release(lists: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The lists of approved dubs, as they came: Airflow maps over the whole of what a task gives, and not over a part."""
-    return lists
-
-
-@task  # type: ignore[untyped-decorator]
-def to_redo(runs: list[str]) -> list[str]:
-    """The runs that are to be started, as they came."""
-    return runs
-
-
 def job_row(claimed: "ClaimedVerdict") -> dict[str, Any]:
     """The row of a job list that makes a dub again: its own row, with what the reviewer changed."""
     row = claimed.subject.job.model_dump(mode="json", exclude={"settings"}, exclude_defaults=True)
@@ -110,6 +99,7 @@ def _write_approved(run_id: str, approved: list["ClaimedVerdict"]) -> str:
             job_id=one.given.job_id,
             fingerprint=one.given.fingerprint,
             dub=one.subject.dub,
+            version=one.subject.version,
             name=one.subject.name,
             approved_by=one.given.author,
             approved_at=datetime.fromtimestamp(one.given.given_at_s, UTC).isoformat(),
@@ -153,6 +143,12 @@ def _checked(location: str) -> ReleaseSettings:
         raise AirflowFailException(f"{location}: {error}") from error
 
 
+@task  # type: ignore[untyped-decorator]
+def each(entries: list[Any]) -> list[Any]:
+    """The entries themselves: Airflow maps over what a task returns, not over a part of it."""
+    return entries
+
+
 @task(trigger_rule="none_failed")  # type: ignore[untyped-decorator]
 def settle(followed: list[list[Any]], released: Any) -> dict[str, int]:
     """Notes which verdicts were followed; dubs that could not be released stay open."""
@@ -190,7 +186,7 @@ with DAG(
     plan = claim_verdicts("{{ params.settings }}")
     release = RayJobOperator.partial(
         task_id="release", job="release_dubs", settings="{{ params.settings }}", settings_class=ReleaseSettings, results=RESULTS_FOLDER, pool=POOL_CPU
-    ).expand(overrides=to_release(plan["release"]))
+    ).expand(overrides=each.override(task_id="to_release")(plan["release"]))
     starts = TriggerDagRunOperator.partial(task_id="redo", trigger_dag_id="bulk_dubbing", skip_when_already_exists=True)
-    redo = starts.expand(trigger_run_id=to_redo(plan["redo"]))
+    redo = starts.expand(trigger_run_id=each.override(task_id="to_redo")(plan["redo"]))
     redo >> settle(plan["followed"], release.output)

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from schemas.errors import DubmillError, StoreError
 
@@ -33,6 +34,12 @@ def without_secrets(text: str) -> str:
     for pattern, shown in SECRETS:
         text = pattern.sub(shown, text)
     return text
+
+
+def version_of(entry: dict[str, Any]) -> str:
+    """What changes when a file does, of its entry as fsspec gives it: size with ETag or time. The same for all who look at the same file."""
+    changed = next((str(entry[name]) for name in ("ETag", "etag", "mtime", "LastModified") if entry.get(name)), "")
+    return f"{entry['size']}-{changed}"
 
 
 @contextmanager

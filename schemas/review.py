@@ -221,6 +221,7 @@ class VerdictSubject(Settings):
     """What following a verdict takes, kept with it: the material may be made anew meanwhile."""
 
     dub: str = Field(description="absolute path or URI of the output that was looked at")
+    version: str = Field(description="of that file (schemas.locations.version_of): what lies there later may be another dub, which nobody has looked at")
     job: DubJob
 
     @property
@@ -249,6 +250,7 @@ class ApprovedDub(Settings):
     job_id: str
     fingerprint: str
     dub: str = Field(description="absolute path or URI")
+    version: str = Field(description="of that file when it was approved")
     name: Annotated[str, AfterValidator(_require_below)] = Field(min_length=1, description="below the batch's folder of the release prefix")
     approved_by: str
     approved_at: str = Field(description="ISO 8601, UTC")

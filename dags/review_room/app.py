@@ -18,7 +18,7 @@ from dags.review_room.list_view import PAGE_ROWS, batch_summaries, row_views
 from dags.review_room.material import FoundBatch
 from dags.review_room.messages import Message, NewMessage, NotYoursError, TooFastError, messages_before
 from dags.review_room.pages import language_of, page, static_file
-from dags.review_room.room import Rooms
+from dags.review_room.room import MissingDubError, Rooms
 from dags.review_room.stream import events, last_seen
 from dags.review_room.verdicts import GivenVerdict, NewVerdict, latest_verdicts, verdicts_of
 from dags.review_room.video import video_response
@@ -134,7 +134,10 @@ def _add_items(app: FastAPI) -> None:
             raise HTTPException(409, "This dub was made anew meanwhile; load the page again and look at it.")
         if bool(new.settings) != (new.verdict == "redo"):
             raise HTTPException(422, "A redo says what to change, and nothing else does.")
-        return await rooms.give(batch, item, new.model_copy(update={"settings": check_redo(new.settings)}), author)
+        try:
+            return await rooms.give(batch, item, new.model_copy(update={"settings": check_redo(new.settings)}), author)
+        except MissingDubError as error:
+            raise HTTPException(409, "The dub is not there any more, so it cannot be approved.") from error
 
 
 def _add_room(app: FastAPI) -> None:

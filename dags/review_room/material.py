@@ -11,7 +11,7 @@ import fsspec
 from pydantic import BaseModel, ValidationError
 
 from schemas.errors import StoreError
-from schemas.locations import is_remote, reachable, without_secrets
+from schemas.locations import is_remote, reachable, version_of, without_secrets
 from schemas.review import BATCH_FILE, BATCH_NAME, ITEMS_FOLDER, ReviewBatch, ReviewItem
 
 REMEMBERED = 256
@@ -85,7 +85,7 @@ class Material:
                 entry = filesystem.info(path)
             except FileNotFoundError:
                 return None
-        return Video(place, int(entry["size"]), _version(entry)) if entry["type"] == "file" else None
+        return Video(place, int(entry["size"]), version_of(entry)) if entry["type"] == "file" else None
 
     @staticmethod
     def place(batch: FoundBatch, location: str) -> str:
@@ -104,7 +104,7 @@ class Material:
         filesystem, path = _filesystem(location)
         with _readable(location):
             try:
-                version = _version(filesystem.info(path))
+                version = version_of(filesystem.info(path))
                 known = self._read.get(location)
                 if known is not None and known[0] == version and isinstance(known[1], kind):
                     return known[1]
@@ -155,11 +155,6 @@ def _filesystem(location: str) -> tuple[Any, str]:
     with reachable(location):
         filesystem, path = fsspec.core.url_to_fs(location, use_listings_cache=False) if location.startswith("s3://") else fsspec.core.url_to_fs(location)
     return filesystem, path
-
-
-def _version(entry: dict[str, Any]) -> str:
-    changed = next((str(entry[name]) for name in ("ETag", "etag", "mtime", "LastModified") if entry.get(name)), "")
-    return f"{entry['size']}-{changed}"
 
 
 @contextmanager

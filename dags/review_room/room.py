@@ -13,6 +13,10 @@ from dags.review_room.watch import Watch
 from schemas.review import ReviewItem, VerdictSubject
 
 
+class MissingDubError(Exception):
+    """A dub that is to be approved is not there."""
+
+
 class Rooms:
     """The rooms of all batches, as this process serves them. Nothing that matters is kept here: the database is the truth."""
 
@@ -40,8 +44,11 @@ class Rooms:
         return message
 
     async def give(self, batch: FoundBatch, item: ReviewItem, new: NewVerdict, author: str) -> GivenVerdict:
-        """Writes a verdict, likewise, with what following it takes."""
-        subject = VerdictSubject(dub=self.material.place(batch, item.dub), job=item.job)
+        """Writes a verdict, likewise, with what following it takes. Raises MissingDubError: what is not there cannot be approved."""
+        video = await to_thread.run_sync(self.material.video, batch, item.dub)
+        if video is None and new.verdict == "approve":
+            raise MissingDubError
+        subject = VerdictSubject(dub=self.material.place(batch, item.dub), version=video.version if video else "", job=item.job)
         given = await to_thread.run_sync(lambda: give_verdict(self.database, batch.name, item.job_id, new, subject, author))
         self.watch.wrote(batch.name, verdict=given.number)
         return given

@@ -8,11 +8,12 @@ The originals stay: the room still plays them, and a bulk run that finds its out
 
 import logging
 
+import fsspec
 from pydantic import ValidationError
 
 from schemas.errors import StoreError
 from schemas.jobs import ReleaseSummary
-from schemas.locations import without_secrets
+from schemas.locations import version_of, without_secrets
 from schemas.review import ApprovedDub, ReleaseOutcome, ReleaseRecord
 from schemas.settings import ReleaseSettings
 from tasks import places
@@ -57,12 +58,24 @@ def _release(release: str, dub: ApprovedDub) -> bool:
     target = places.join(release, dub.batch, dub.name)
     if _is_released(target, dub):
         return False
+    _require_unchanged(dub)
     with places.local_copy(dub.dub) as path:
         size = path.stat().st_size
         places.put(path, target)
+    _require_unchanged(dub)  # else the record is not written, and what was copied does not count
     record = ReleaseRecord(**dub.model_dump(), released=target, size=size)
     places.write_bytes(f"{target}{RECORD_SUFFIX}", record.model_dump_json(indent=2).encode())
     return True
+
+
+def _require_unchanged(dub: ApprovedDub) -> None:
+    """StoreError for a file that is not the one that was looked at: nobody has approved it."""
+    with places.reachable(dub.dub):
+        filesystem, path = fsspec.core.url_to_fs(dub.dub)
+        filesystem.invalidate_cache()
+        version = version_of(filesystem.info(path))
+    if version != dub.version:
+        raise StoreError(f"{without_secrets(dub.dub)} was changed since it was approved; it must be looked at again.")
 
 
 def _is_released(target: str, dub: ApprovedDub) -> bool:

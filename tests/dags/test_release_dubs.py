@@ -49,7 +49,7 @@ class Desk:
         self.day += 1
         new = NewVerdict(verdict_id=f"00000000-0000-4000-9000-{self.day:012x}", fingerprint="f", verdict=verdict, settings=settings)
         job = DubJob(job_id=job_id, video="/v.mp4", speech="/s.wav", out=f"deep/{job_id}.mp4", settings={"references": 25, "face": "left"})
-        give_verdict(self.database, "monday.csv", job_id, new, VerdictSubject(dub=f"/dubs/{job_id}.mp4", job=job), "ann")
+        give_verdict(self.database, "monday.csv", job_id, new, VerdictSubject(dub=f"/dubs/{job_id}.mp4", version="1-2", job=job), "ann")
 
     def run(self) -> tuple[str, dict[str, str]]:
         self.day += 1
@@ -100,7 +100,7 @@ def test_approved_dubs_are_released_once_under_the_names_of_their_list(desk: Des
     state, tasks = desk.run()
     assert (state, tasks["release"], tasks["redo"], tasks["settle"]) == ("success", "success", "skipped", "success")
     (dub,) = desk.told
-    assert (dub.batch, dub.job_id, dub.dub, dub.name, dub.approved_by) == ("monday.csv", "a", "/dubs/a.mp4", "deep/a.mp4", "ann")
+    assert (dub.batch, dub.job_id, dub.dub, dub.version, dub.name, dub.approved_by) == ("monday.csv", "a", "/dubs/a.mp4", "1-2", "deep/a.mp4", "ann")
     assert desk.settled() == {"a", "b"}
     assert desk.run()[1]["claim_verdicts"] == "skipped"
 

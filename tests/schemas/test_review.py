@@ -58,6 +58,6 @@ def test_a_metric_has_a_value_or_says_why_not() -> None:
     [("a.mp4", "a.mp4"), ("deep/a.mp4", "deep/a.mp4"), ("s3://bucket/a.mp4", "job-1.mp4"), ("/abs/a.mp4", "job-1.mp4"), ("../a.mp4", "job-1.mp4")],
 )
 def test_a_released_dub_is_called_as_in_its_list_or_after_its_job(out: str, name: str) -> None:
-    subject = VerdictSubject(dub="/d.mp4", job=DubJob(job_id="job-1", video="v", speech="s", out=out))
+    subject = VerdictSubject(dub="/d.mp4", version="", job=DubJob(job_id="job-1", video="v", speech="s", out=out))
     assert subject.name == name
     assert not leads_away(subject.name)

@@ -229,6 +229,13 @@ def test_verdicts_that_are_none_are_refused(client_of: ClientOf, bad: dict[str, 
     assert all(row["verdict"] is None for row in client_of("ann").get(f"{ROOM}/verdicts").json())
 
 
+def test_what_is_not_there_cannot_be_approved(client_of: ClientOf, prefix: Path) -> None:
+    (prefix / BATCH / "previews" / "face.dub.mp4").unlink()
+    url = f"{ROOM}/items/anna-003/verdicts"
+    assert client_of("ann").post(url, json=new_verdict(1)).status_code == 409
+    assert client_of("ann").post(url, json=new_verdict(2, "reject")).status_code == 200
+
+
 def test_a_dub_that_was_made_anew_is_open_again(client_of: ClientOf, prefix: Path) -> None:
     url = f"{ROOM}/items/anna-003/verdicts"
     assert client_of("ann").post(url, json=new_verdict(1)).status_code == 200

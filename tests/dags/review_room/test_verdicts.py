@@ -15,7 +15,7 @@ NUMBERS = count(1)
 
 
 def subject(job_id: str) -> VerdictSubject:
-    return VerdictSubject(dub=f"/dubs/{job_id}.mp4", job=DubJob(job_id=job_id, video="/v.mp4", speech="/s.wav", out=f"{job_id}.mp4"))
+    return VerdictSubject(dub=f"/dubs/{job_id}.mp4", version="1-2", job=DubJob(job_id=job_id, video="/v.mp4", speech="/s.wav", out=f"{job_id}.mp4"))
 
 
 def give(database: Database, job_id: str, verdict: str, *, batch: str = "monday", fingerprint: str = "f1", author: str = "ann") -> GivenVerdict:

@@ -1,12 +1,15 @@
 """Approved dubs go out: copied once, recorded when whole, and one that is away holds up no other."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
+import fsspec
 import pytest
 
 from ray_jobs.release_dubs import run
 from schemas.errors import StoreError
+from schemas.locations import version_of
 from schemas.review import ApprovedDub, ReleaseOutcome
 from schemas.settings import ReleaseSettings
 from tasks import places
@@ -16,7 +19,9 @@ from tests.s3_server import s3_bucket
 
 def approved(folder: Path, job_id: str, **more: object) -> ApprovedDub:
     values = {"batch": "monday.csv", "number": len(job_id), "fingerprint": "f1", "dub": str(folder / f"{job_id}.mp4"), "name": f"deep/{job_id}.mp4"}
-    return ApprovedDub.model_validate({**values, "job_id": job_id, "approved_by": "ann", "approved_at": "2026-01-01T00:00:00+00:00", **more})
+    with suppress(FileNotFoundError):
+        values["version"] = version_of(fsspec.filesystem("file").info(values["dub"]))
+    return ApprovedDub.model_validate({"version": "", **values, "job_id": job_id, "approved_by": "ann", "approved_at": "2026-01-01T00:00:00+00:00", **more})
 
 
 def settings(folder: Path, release: str, *dubs: ApprovedDub) -> ReleaseSettings:
@@ -57,6 +62,17 @@ def test_a_dub_that_is_away_is_named_and_holds_up_no_other(tmp_path: Path) -> No
     assert (summary.released, summary.missing, outcome.released, list(outcome.missing)) == (1, 1, (("monday.csv", 2),), ["monday.csv: a"])
 
 
+def test_a_file_that_was_changed_since_it_was_approved_stays_where_it_is(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"looked at")
+    dub = approved(tmp_path, "a")
+    (tmp_path / "a.mp4").write_bytes(b"made anew since")
+    summary = run(settings(tmp_path, str(tmp_path / "release"), dub), silent)
+    outcome = ReleaseOutcome.model_validate_json(Path(summary.outcome).read_bytes())
+    assert (summary.released, outcome.released) == (0, ())
+    assert "changed since it was approved" in outcome.missing["monday.csv: a"]
+    assert not (tmp_path / "release").exists()
+
+
 @pytest.mark.parametrize("name", ["/etc/x.mp4", "../x.mp4", "deep/../../x.mp4", "s3://other/x.mp4", "~/x.mp4"])
 def test_no_name_leads_out_of_the_release_folder(tmp_path: Path, name: str) -> None:
     line = approved(tmp_path, "a").model_dump() | {"name": name}
@@ -68,6 +84,7 @@ def test_no_name_leads_out_of_the_release_folder(tmp_path: Path, name: str) -> N
 def test_buckets_are_released_to_as_folders_are(tmp_path: Path) -> None:
     with s3_bucket("released") as bucket:
         places.write_bytes(f"{bucket}/dubs/a.mp4", b"dub of a")
-        told = settings(tmp_path, f"{bucket}/release", approved(tmp_path, "a", dub=f"{bucket}/dubs/a.mp4"))
+        version = version_of(fsspec.filesystem("s3").info(f"{bucket}/dubs/a.mp4"))
+        told = settings(tmp_path, f"{bucket}/release", approved(tmp_path, "a", dub=f"{bucket}/dubs/a.mp4", version=version))
         assert [run(told, silent).released for _ in range(2)] == [1, 0]
         assert places.read_bytes(f"{bucket}/release/monday.csv/deep/a.mp4") == b"dub of a"
