@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -162,7 +163,7 @@ class RayJobsApi:
     async def _once(self, method: str, path: str, json: object = None, params: Mapping[str, str | int] | None = None) -> httpx.Response:
         try:
             response = await self._client.request(method, path, json=json, params=params)
-        except httpx.TransportError as error:
+        except (httpx.TransportError, ssl.SSLError) as error:  # an alert of TLS 1.3 may come after the handshake, and httpx lets it through
             if "CERTIFICATE_VERIFY_FAILED" in str(error):
                 raise RayJobsError(f"The certificate of Ray at {self._address} cannot be trusted ({error}).") from error
             raise _RayAwayError(f"{type(error).__name__}: {error}".rstrip(": ")) from error
