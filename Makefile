@@ -52,6 +52,7 @@ test: setup
 
 soak: setup
 	$(DATA) -m pytest tests --ignore=tests/dags -m soak --timeout=0
+	$(CONTROL) -m pytest tests/dags -m soak --timeout=0
 
 chaos: setup
 	$(DATA) -m tests.chaos
