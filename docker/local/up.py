@@ -98,21 +98,33 @@ A component that ends by itself is started again. Ctrl-C ends all of this and no
 
 def _watch(started: Services) -> None:
     """Starts again what ends by itself, until a KeyboardInterrupt."""
-    supervisor = Supervisor(started, lambda line: print(f"{time.strftime('%H:%M:%S')}  {line}", flush=True))
-    looks = 0
+    supervisor = Supervisor(started, _say)
+    looks, told = 0, set[str]()
     while True:
         time.sleep(WATCH_EVERY_S)
         supervisor.look()
         looks += 1
         if looks % CHECK_SOCKETS_EVERY == 0:
-            require_inside(started.listeners())
+            # Told and not ended: torch's store, by which the workers of a training meet, listens everywhere for as long as one runs.
+            new = [listener for listener in outside(started.listeners()) if listener not in told]
+            told.update(new)
+            for listener in new:
+                _say(f"{listener} can be reached from beyond this machine, unless a firewall is before it.")
+
+
+def _say(line: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')}  {line}", flush=True)
+
+
+def outside(listeners: Sequence[Listener]) -> list[str]:
+    """What can be reached from outside this machine: component, program and where it listens."""
+    return [f"{listener.component} ({listener.process}) on {listener.address}:{listener.port}" for listener in listeners if not listener.is_inside]
 
 
 def require_inside(listeners: Sequence[Listener]) -> None:
     """Raises ServiceError when some component can be reached from outside this machine."""
-    outside = [f"{listener.component} ({listener.process}) on {listener.address}:{listener.port}" for listener in listeners if not listener.is_inside]
-    if outside:
-        raise ServiceError(f"Some component listens beyond this machine: {', '.join(outside)}; all of it was ended.")
+    if found := outside(listeners):
+        raise ServiceError(f"Some component listens beyond this machine: {', '.join(found)}; all of it was ended.")
 
 
 def sockets_table(listeners: Sequence[Listener]) -> str:

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -215,6 +216,7 @@ import os, sys, time
 sys.path.insert(0, {str(LOCAL)!r})
 import services
 from pathlib import Path
+from types import SimpleNamespace
 try:
     with services.ended_by_signals(), services.Services(Path({str(tmp_path)!r})) as started:
         started.start("child", ["sleep", "120"], os.environ)
@@ -289,6 +291,21 @@ def test_pools_that_are_not_there_are_made_and_the_others_left(monkeypatch: pyte
     assert asked == [{"name": "cards", "slots": 1, "include_deferred": True}]
     with _airflow_stand_in(set()) as (url, _), pytest.raises(services.ServiceError, match="answers 401 to /auth/token"):
         pools.make_pools(url, "wrong", {"cpu": 4})
+
+
+def test_what_can_be_reached_from_beyond_while_a_training_runs_is_told_once_and_ends_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    listeners = [processes.Listener("ray", "trainer", "127.0.0.1", 8265), processes.Listener("ray", "trainer", EVERYWHERE, 5500)]
+    waits = iter([None] * 4)
+    monkeypatch.setattr(up, "CHECK_SOCKETS_EVERY", 1)
+    monkeypatch.setattr(up.time, "sleep", lambda _: next(waits))
+    monkeypatch.setattr(up, "Supervisor", lambda *_: SimpleNamespace(look=lambda: None))
+    with pytest.raises(StopIteration):
+        up._watch(SimpleNamespace(listeners=lambda: listeners))
+    said = capsys.readouterr().out
+    assert said.count("ray (trainer) on 0.0.0.0:5500 can be reached from beyond this machine") == 1
+    assert "8265" not in said
 
 
 def test_the_table_of_sockets_has_a_line_for_each() -> None:
