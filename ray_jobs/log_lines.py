@@ -34,6 +34,8 @@ def configure_logs(job: str) -> None:
     root = logging.getLogger()
     if any(isinstance(handler.formatter, ProcessorFormatter) for handler in root.handlers):
         return
+    for other in [handler for handler in root.handlers if type(handler).__module__.startswith("ray.")]:
+        root.removeHandler(other)  # Ray Train's would write each line twice more, secrets and all
     handler = _StandardError()
     handler.setFormatter(formatter(job, os.environ))
     root.addHandler(handler)

@@ -103,6 +103,16 @@ def test_no_log_line_is_taken_for_a_line_of_the_job() -> None:
     assert (seen, follower.result, follower.error) == ([], None, None)
 
 
+def test_ray_s_own_handlers_give_way_and_others_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ray._private.log import PlainRayHandler
+
+    other = logging.NullHandler()
+    monkeypatch.setattr(logging.getLogger(), "handlers", [PlainRayHandler(), other])
+    configure_logs("dub")
+    assert logging.getLogger().handlers[0] is other
+    assert [type(handler).__module__ for handler in logging.getLogger().handlers[1:]] == ["ray_jobs.log_lines"]
+
+
 def test_a_job_sets_up_its_own_lines_once_and_names_itself(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     for name, value in AS_JSON.items():
         monkeypatch.setenv(name, value)
