@@ -30,6 +30,7 @@ from tests.dags.operators.ray_stand_in import RayStandIn, StandInJob
 
 REPOSITORY = Path(__file__).parents[2]
 sys.path.insert(0, str(REPOSITORY / "docker" / "local"))
+environments = importlib.import_module("environments")
 services = importlib.import_module("services")  # plain scripts: the folder `docker` is no package
 
 DAG_ID = "many_tasks"
@@ -95,7 +96,7 @@ def measured(tasks: int, job_seconds: float, parallelism: int, *, slots: int | N
         environment = _environment(folder, ray, tasks, parallelism)
         if postgres:
             environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = stack.enter_context(_postgres())
-        password = services.admin_password(folder / "airflow")
+        password = environments.admin_password(folder / "airflow")
         started.start_airflow(environment)
         api = stack.enter_context(_api(environment["AIRFLOW__API__BASE_URL"], password))
         if slots:
@@ -142,7 +143,7 @@ def _work(job: StandInJob) -> None:
 
 
 def _environment(folder: Path, ray: RayStandIn, tasks: int, parallelism: int) -> dict[str, str]:
-    environment: dict[str, str] = services.airflow_environment(folder / "airflow", folder / "settings", ray.url, services.free_port())
+    environment: dict[str, str] = environments.airflow_environment(folder / "airflow", folder / "settings", ray.url, services.free_port())
     return environment | {
         "AIRFLOW__CORE__DAGS_FOLDER": str(folder / "dags"),
         "AIRFLOW__CORE__PARALLELISM": str(parallelism),
@@ -163,7 +164,7 @@ def _postgres() -> Iterator[str]:
 @contextmanager
 def _api(url: str, password: str) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=f"{url}/api/v2", timeout=60.0, trust_env=False) as api:
-        answer = api.post(f"{url}/auth/token", json={"username": services.ADMIN, "password": password}).raise_for_status()
+        answer = api.post(f"{url}/auth/token", json={"username": environments.ADMIN, "password": password}).raise_for_status()
         api.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
         yield api
 

@@ -30,6 +30,7 @@ from tests.postgres_server import postgres_server
 from tests.s3_server import Request, s3_bucket, troubled_s3
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "docker" / "local"))
+environments = importlib.import_module("environments")
 services = importlib.import_module("services")  # a plain script: the folder `docker` is no package
 
 DAGS = ("ingest_corpus", "bulk_dubbing")
@@ -204,7 +205,7 @@ def _database(ending: ExitStack) -> tuple[str, str]:
 def _ray(begun: Any, ending: ExitStack) -> Component:
     temp = Path(tempfile.mkdtemp(prefix="dubmill-", dir="/tmp"))
     ending.callback(shutil.rmtree, temp, ignore_errors=True)
-    command = services.ray_command(temp, services.free_port(), HEAD_CPUS)
+    command = services.ray_command(temp, services.free_ports(4), HEAD_CPUS)
     return Component("ray", command, begun.marked(services.ray_environment() | RAY_PATIENCE), begun.folder)
 
 
@@ -237,7 +238,7 @@ def _node_command(head: Sequence[str | Path]) -> list[str | Path]:
 
 
 def _airflow_environment(begun: Any, place: str, ray_url: str, database: str) -> dict[str, str]:
-    made = services.airflow_environment(begun.folder / "airflow", f"{place}/settings", ray_url, services.free_port())
+    made = environments.airflow_environment(begun.folder / "airflow", f"{place}/settings", ray_url, services.free_port())
     quiet = {"AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": NEVER_READ_AGAIN_S, "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": NEVER_READ_AGAIN_S}
     return dict(begun.marked(made)) | quiet | ({"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database} if database else {})
 
@@ -255,7 +256,7 @@ def _airflow(begun: Any, environment: Mapping[str, str]) -> list[Component]:
 
 
 def _started_airflow(components: Mapping[str, Component], environment: Mapping[str, str]) -> AirflowApi:
-    password = services.admin_password(Path(environment["AIRFLOW_HOME"]))
+    password = environments.admin_password(Path(environment["AIRFLOW_HOME"]))
     own = [components[name] for name in ("api-server", "scheduler", "triggerer", "dag-processor")]
     for component in own:
         component.start()
@@ -266,7 +267,7 @@ def _started_airflow(components: Mapping[str, Component], environment: Mapping[s
 
     url = environment["AIRFLOW__API__BASE_URL"]
     wait_until(lambda: _answers(lambda: _is_well(url)), UP_LIMIT_S, "Airflow is well", look, 0.3)
-    api = AirflowApi(url, services.ADMIN, password)
+    api = AirflowApi(url, environments.ADMIN, password)
     for dag_id in DAGS:
         wait_until(lambda dag_id=dag_id: api.knows(dag_id), UP_LIMIT_S, f"Airflow knows the DAG {dag_id}", look, 0.3)
         api.unpause(dag_id)
