@@ -1,5 +1,6 @@
 """The DAG `evaluate_models`: the published networks dub the test clips, and are measured beside the real ones."""
 
+import json
 import re
 from typing import Any
 
@@ -14,6 +15,8 @@ from schemas.errors import SettingsError
 from schemas.locations import reachable, without_secrets
 from schemas.settings import EvaluateSettings, check_settings, read_settings
 
+SUMMARY = "summary.json"
+"""What a job leaves in its folder beside the tables."""
 CURRENT = "current.json"
 """What names the version of a published network that is in use."""
 
@@ -66,7 +69,18 @@ def _is_there(location: str) -> bool:
 @task(outlets=[EVALUATION])  # type: ignore[untyped-decorator]
 def announce(summary: dict[str, Any], *, outlet_events: Any = None) -> None:
     """Updates the asset with what was found."""
-    outlet_events[EVALUATION].extra = figures_of(summary)
+    outlet_events[EVALUATION].extra = figures_of(_read_figures(summary["out"]))
+
+
+def _read_figures(out: str) -> dict[str, Any]:
+    """The summary as the job left it: of the job's result the task gives only how long its list of metrics is. Raises AirflowException, to be tried again."""
+    location = f"{out.rstrip('/')}/{SUMMARY}"
+    try:
+        with reachable(location, SettingsError), fsspec.open(location, "rt", encoding="utf-8") as file:
+            found: dict[str, Any] = json.load(file)
+    except (OSError, ValueError, SettingsError) as error:
+        raise AirflowException(without_secrets(f"{location} cannot be read: {error}")) from error
+    return found
 
 
 def figures_of(summary: dict[str, Any]) -> dict[str, Any]:

@@ -37,7 +37,7 @@ class Line:
 
     def settings(self, **values: Any) -> None:
         networks = {name: f"{self.folder}/{kind}/current.json" for name, kind in zip(("landmark_generator", "renderer"), KINDS, strict=True)}
-        (self.folder / "settings.yaml").write_text(yaml.safe_dump({"store": "/store", "out": "/evaluations/", **networks, **values}))
+        (self.folder / "settings.yaml").write_text(yaml.safe_dump({"store": "/store", "out": f"{self.folder}/evaluations/", **networks, **values}))
 
     def measure(self, job: StandInJob) -> None:
         words = shlex.split(job.entrypoint)
@@ -48,6 +48,10 @@ class Line:
         counts = {"out": settings["out"], "pairs": 4, "compared": 3, "models": {"renderer": "ab"}, "snapshot": "first", "absent": {"fid": "why"}}
         summary = {**counts, "metrics": [psnr, {"name": "leak", "generated": {"value": 0.1}, "real": None}], "groups": []}
         Path(words[words.index("--result") + 1]).write_text(json.dumps(summary))
+        if not self.fails:
+            out = Path(settings["out"])
+            out.mkdir(parents=True)
+            (out / "summary.json").write_text(json.dumps(summary))
 
     def run(self) -> tuple[str, dict[str, str]]:
         done = self.dag.test(logical_date=datetime(2026, 5, 1 + len(self.told), tzinfo=UTC), run_conf={"settings": f"{self.folder}/settings.yaml"})
@@ -87,7 +91,7 @@ def test_published_networks_are_measured_into_a_folder_of_the_run_and_the_figure
     line.publish(*KINDS)
     assert line.run() == ("success", {"plan": "success", "evaluate": "success", "announce": "success"})
     (told,) = line.told
-    assert re.fullmatch(r"/evaluations/manual__[0-9T.-]+", told["out"])
+    assert re.fullmatch(rf"{line.folder}/evaluations/manual__[0-9T.-]+", told["out"])
     assert told["landmark_generator"] == f"{line.folder}/landmark-generator/current.json"
     (event,) = events()
     assert event["metrics"] == {"psnr": {"generated": 30.0, "real": 100.0}, "leak": {"generated": 0.1, "real": None}}
