@@ -149,7 +149,7 @@ def each(entries: list[Any]) -> list[Any]:
     return entries
 
 
-@task(trigger_rule="none_failed")  # type: ignore[untyped-decorator]
+@task(trigger_rule="none_failed_min_one_success")  # type: ignore[untyped-decorator]
 def settle(followed: list[list[Any]], released: Any) -> dict[str, int]:
     """Notes which verdicts were followed; dubs that could not be released stay open."""
     from dags.review_room.configuration import database_url
