@@ -1,6 +1,7 @@
 """The job that keeps a store in order: garbage goes, batches are read back over a local Ray, and faults end it after all was looked at."""
 
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,11 +12,13 @@ from ray_jobs import maintain_store
 from ray_jobs.cluster import connect
 from schemas.errors import StoreError
 from schemas.jobs import CollectedCounts, VerifiedCounts
-from schemas.settings import MaintainSettings
+from schemas.settings import IngestSettings, MaintainSettings, SnapshotSettings
 from tasks.corpus.collect import DAY_S
+from tasks.corpus.ingest import ingest_here
+from tasks.corpus.snapshot import freeze_snapshot
 from tasks.corpus.store import CorpusStore
 from tasks.progress import silent
-from tests.training_corpus import make_training_corpus
+from tests.footage import make_talking_clip
 
 VERIFY = ("verify",)
 
@@ -27,10 +30,20 @@ def _ray() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of one batch, made as it is made in earnest, which its snapshot names."""
+    folder = tmp_path_factory.mktemp("made")
+    make_talking_clip(folder / "footage" / "anna" / "one.mp4", seconds=1.2)
+    ingest_here(IngestSettings(sources=(str(folder / "footage"),), store=str(folder / "corpus")), silent)
+    freeze_snapshot(CorpusStore.open(str(folder / "corpus")), SnapshotSettings(name="first", min_frames=5, min_face_px=0))
+    return folder / "corpus"
+
+
 @pytest.fixture
-def store(tmp_path: Path) -> CorpusStore:
-    """A store of one batch, which its snapshot names, and two leftovers: one old, one young."""
-    store = make_training_corpus(tmp_path / "corpus", {"train": [30, 40], "val": [30]})
+def store(made: Path, tmp_path: Path) -> CorpusStore:
+    """A copy of it with two leftovers: one old, one young."""
+    store = CorpusStore.open(str(shutil.copytree(made, tmp_path / "corpus")))
     for name, days in (("old", 60), ("young", 1)):
         leftover = tmp_path / "corpus" / "faces" / f"{name}-000.tar"
         leftover.write_bytes(b"cut off")
