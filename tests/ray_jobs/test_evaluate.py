@@ -20,6 +20,8 @@ from tests.tasks.evaluation.foreign_networks import write_inception
 
 FRAMES = 12
 
+pytestmark = pytest.mark.soak  # minutes of FaceMesh in processes of their own; the figures themselves are tested without Ray
+
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> EvaluateSettings:
