@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from schemas.errors import CheckpointError, DubmillError, MediaError, StoreError
+from schemas.errors import CheckpointError, DubmillError, MediaError
 from schemas.jobs import Estimate, EvaluationPair, EvaluationSummary, MetricFigure, NotCompared
 from schemas.locations import without_secrets
 from schemas.settings import DubSettings, EvaluateSettings, MetricName
@@ -19,6 +19,7 @@ from tasks import places
 from tasks.corpus.store import CorpusStore
 from tasks.dubbing.generate import Networks, checkpoint_versions
 from tasks.evaluation.evaluate_pair import Instruments, Row, evaluate_pair, failed_rows
+from tasks.evaluation.evaluated_clips import CLIPS_TABLE, SUMMARY
 from tasks.evaluation.feature_sums import FeatureSums, frechet_distance_of_sums
 from tasks.evaluation.metrics import METRICS, wanted_metrics
 from tasks.evaluation.pair_pictures import Sums
@@ -28,8 +29,6 @@ from tasks.evaluation.self_reenactment import Dub, dub_settings, dubbed, dubbing
 from tasks.file_hash import file_hash
 from tasks.progress import Progress
 from tasks.version import code_version
-
-CLIPS_TABLE, SUMMARY = "clips.parquet", "summary.json"
 
 
 @dataclass(frozen=True)
@@ -151,15 +150,6 @@ def _write_clips(out: str, rows: Sequence[Row]) -> None:
     content = io.BytesIO()
     pq.write_table(table, content)
     places.write_bytes(places.join(out, CLIPS_TABLE), content.getvalue())
-
-
-def read_clips(out: str) -> list[Row]:
-    """The rows of an evaluation. StoreError when they are not there or cannot be read."""
-    location = places.join(out, CLIPS_TABLE)
-    try:
-        return list(pq.read_table(pa.BufferReader(places.read_bytes(location)), schema=EVALUATED_CLIPS).to_pylist())
-    except (OSError, pa.ArrowException) as error:
-        raise StoreError(f"There is no evaluation at {without_secrets(out)}: {CLIPS_TABLE} cannot be read.") from error
 
 
 def summarize(plan: EvaluationPlan, rows: Sequence[Row], measured: Measured) -> EvaluationSummary:

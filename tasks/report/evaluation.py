@@ -19,8 +19,7 @@ from schemas.locations import without_secrets
 from schemas.settings import MetricName
 from tasks import places
 from tasks.audio import read_sound
-from tasks.evaluation.evaluate import SUMMARY, read_clips
-from tasks.evaluation.evaluate_pair import Row
+from tasks.evaluation.evaluated_clips import SUMMARY, Row, read_clips
 from tasks.media.decode import read_frames
 from tasks.media.encode import Sound, VideoWriter
 from tasks.media.probe import probe

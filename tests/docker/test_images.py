@@ -13,7 +13,17 @@ import fsspec
 import pytest
 import yaml
 
-from schemas.settings import BulkDubSettings, IngestSettings, LandmarkGeneratorTraining, ModelsSettings, RendererTraining, check_settings, read_settings
+from schemas.settings import (
+    BulkDubSettings,
+    EvaluateSettings,
+    IngestSettings,
+    LandmarkGeneratorTraining,
+    MaintainSettings,
+    ModelsSettings,
+    RendererTraining,
+    check_settings,
+    read_settings,
+)
 
 DOCKER = Path(__file__).parents[2] / "docker"
 sys.path.insert(0, str(DOCKER / "local"))
@@ -122,6 +132,8 @@ def test_the_settings_files_for_the_bucket_are_settings() -> None:
         "train_renderer": RendererTraining,
         "publish": ModelsSettings,
         "bulk_dubbing": BulkDubSettings,
+        "evaluate_models": EvaluateSettings,
+        "maintain_store": MaintainSettings,
     }
     files = {path.stem: path for path in (DOCKER / "settings").glob("*.yaml")}
     assert set(files) == set(kinds)
@@ -138,7 +150,8 @@ def test_dubbing_takes_the_weights_from_where_training_publishes_them() -> None:
 def test_the_bucket_is_filled_once_and_kept(tmp_path: Path) -> None:
     prefix = f"memory://dubmill-{tmp_path.name}/settings"
     fill = runpy.run_path(str(DOCKER / "fill_bucket.py"))["fill"]
-    names = ["bulk_dubbing.yaml", "evaluate_models.yaml", "ingest_corpus.yaml", "publish.yaml", "train_landmark_generator.yaml", "train_renderer.yaml"]
+    names = ["bulk_dubbing.yaml", "evaluate_models.yaml", "ingest_corpus.yaml", "maintain_store.yaml", "publish.yaml"]
+    names += ["train_landmark_generator.yaml", "train_renderer.yaml"]
     assert fill(DOCKER / "settings", prefix) == names
     fsspec.filesystem("memory").pipe_file(f"/dubmill-{tmp_path.name}/settings/ingest_corpus.yaml", b"store: mine\n")
     assert fill(DOCKER / "settings", prefix) == []

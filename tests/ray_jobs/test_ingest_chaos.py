@@ -166,6 +166,7 @@ def check_disturbed(footage: Path, undisturbed: dict[str, Any], folder: Path, ki
     assert ingest_here(settings_for(footage, store), silent).batches == ()
 
 
+@pytest.mark.timeout(1500)  # of a machine with every core at work
 def test_killed_processes_cost_time_and_nothing_else(footage: Path, undisturbed: dict[str, Any], tmp_path: Path) -> None:
     check_disturbed(footage, undisturbed, tmp_path, ("worker", "driver"), seed=1, within_s=1.0)
 
