@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ray_jobs import metrics
+from ray_jobs.actors import Death, Pool, Resources, cores_a_worker, given_first, outcome
 from ray_jobs.cluster import ADDRESS_VARIABLE, connect
 from ray_jobs.job import job_main
 from ray_jobs.log_lines import configure_logs
@@ -31,7 +32,6 @@ from tasks.dubbing.bulk_plan import grouped, plan_bulk
 from tasks.dubbing.job_list import output_location
 from tasks.dubbing.results import Row
 from tasks.dubbing.time_limit import LEAST_S
-from tasks.interruption import held_back
 from tasks.progress import Progress
 from tasks.published import with_weights_in_use
 
@@ -47,13 +47,8 @@ GRACE_S = 60.0
 """After its time limit a job that says how far it is ends by itself; a process that still has it so much later hangs, and is ended."""
 CLOCKS_AGREE = 0.999
 """A second on the clock of another machine is at least so many of this one's: clocks that are being set run up to 0.05 % fast or slow."""
-LOOK_UP_S = 1.0
-"""A signal is heeded so late at most while workers are waited for."""
 TELL_EVERY = 60
 """Of so many looks in vain one has the log say that the cluster has no room for any worker."""
-
-Resources = dict[str, float]
-"""What a node of the cluster has: CPU, GPU and more, by Ray's names."""
 
 
 def run(settings: BulkDubSettings, progress: Progress) -> BulkDubSummary:
@@ -65,15 +60,6 @@ def run(settings: BulkDubSettings, progress: Progress) -> BulkDubSummary:
     plan = plan_bulk(settings)
     with Workers(settings, plan.versions, len(plan.jobs)) as workers:
         return run_bulk(settings, plan, metrics.ToldDubs(workers, len(plan.jobs)), progress)
-
-
-@dataclass(frozen=True)
-class Pool:
-    """How many actors there are, and the CPU cores and GPUs of each."""
-
-    workers: int
-    cores: int
-    gpus: int
 
 
 class DubActor:
@@ -137,14 +123,6 @@ class _Worker:
     """Ray's reference to the job's time limit, in seconds."""
     begun_s: float = 0.0
     turn: deque[DubJob] = field(default_factory=deque)
-
-
-@dataclass(frozen=True)
-class _Death:
-    """What came of a worker's call: its end. preempted: the cluster took its machine away; evicted: Ray ended it, because memory ran short."""
-
-    preempted: bool
-    evicted: bool
 
 
 class Workers:
@@ -220,7 +198,7 @@ class Workers:
             worker, given = self._next()
             if worker.job is None:
                 self._take_up(worker, given)
-            elif isinstance(given, _Death):
+            elif isinstance(given, Death):
                 metrics.worker_lost("dub")
                 left -= not given.preempted
                 yield from self._bury(worker, worker.job, given, waiting, lost)
@@ -245,18 +223,18 @@ class Workers:
             self._waited_for[worker.actor.dub.remote(worker.job, worker.limit)] = worker
 
     def _next(self) -> tuple[_Worker, Any]:
-        """Waits until a worker is ready, has done its job, or is dead; what it gives, or its _Death."""
+        """Waits until a worker is ready, has done its job, or is dead; what it gives, or its Death."""
         in_vain = 0
-        while not (given := _given(list(self._waited_for))):
+        while not (given := given_first(list(self._waited_for))):
             in_vain += 1
             if in_vain % TELL_EVERY == 0 and not any(worker.job for worker in self._waited_for.values()):
                 log.warning("The cluster has no room yet for any of %d workers; each is to have %s.", len(self._waited_for), self._pool)
         worker = self._waited_for.pop(given[0])
-        return worker, _outcome(given[0])
+        return worker, outcome(given[0])
 
     def _take_up(self, worker: _Worker, given: Any) -> None:
         """A worker has loaded its networks, or could not."""
-        if isinstance(given, _Death):
+        if isinstance(given, Death):
             self._died_starting += 1
             if self._died_starting == STARTS_IN_VAIN:
                 raise StoreError("Workers die before they begin a job; look at the cluster's memory and its logs, then run again.")
@@ -266,7 +244,7 @@ class Workers:
             self._died_starting = 0
             self._idle.append(worker)
 
-    def _bury(self, worker: _Worker, job: DubJob, death: _Death, waiting: deque[deque[DubJob]], lost: list[DubJob]) -> Iterator[Row]:
+    def _bury(self, worker: _Worker, job: DubJob, death: Death, waiting: deque[deque[DubJob]], lost: list[DubJob]) -> Iterator[Row]:
         """The job of a dead worker fails when it hung, is lost otherwise; the rest of its group is another's."""
         _kill(worker)  # of one that is only out of reach nobody waits for an answer any more
         if worker.turn:
@@ -286,31 +264,9 @@ class Workers:
 
     def _has_hung(self, worker: _Worker) -> bool:
         """Whether a dead worker was ended by its hang guard: one that had its job for less long died of something else."""
-        limit_s = _outcome(worker.limit)
+        limit_s = outcome(worker.limit)
         guarded_s = limit_s + self._actor.grace_s if isinstance(limit_s, float) else self._actor.reading_s
         return time.monotonic() - worker.begun_s >= CLOCKS_AGREE * guarded_s
-
-
-def _given(references: list[Any]) -> list[Any]:
-    """The first of them that has something to give; none, when for LOOK_UP_S nothing has."""
-    import ray
-
-    with held_back():  # Ray would make a KeyboardInterrupt of an Interruption, which no longer says what signal it was
-        first: list[Any] = ray.wait(references, timeout=LOOK_UP_S)[0]
-    return first
-
-
-def _outcome(reference: Any) -> Any:
-    """What a call gave, or the _Death of its process. An error in it is raised."""
-    import ray
-    from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskError
-
-    try:
-        return ray.get(reference)
-    except RayError as error:
-        if isinstance(error, RayTaskError) and not isinstance(error, RayActorError):  # the process lived to tell it
-            raise
-        return _Death(isinstance(error, RayActorError) and error.preempted, isinstance(error, OutOfMemoryError))
 
 
 def _kill(worker: _Worker) -> None:
@@ -329,19 +285,6 @@ def pool_for(settings: BulkDubSettings, nodes: list[Resources], jobs: int) -> Po
     gpus = 1 if there or will_come else 0
     workers = min(settings.workers or max(1, there), jobs)
     return Pool(workers, cores_a_worker(nodes, workers, gpus), gpus)
-
-
-def cores_a_worker(nodes: list[Resources], workers: int, gpus: int) -> int:
-    """The most CPU cores that each worker can have when as many work at once as there is room for; a worker lies on one node, with its GPUs."""
-    largest = int(max((node.get("CPU", 0) for node in nodes), default=0))
-    with_room = max(1, min(workers, sum(_fitting(node, 1, gpus) for node in nodes)))
-    return max((cores for cores in range(1, largest + 1) if sum(_fitting(node, cores, gpus) for node in nodes) >= with_room), default=1)
-
-
-def _fitting(node: Resources, cores: int, gpus: int) -> int:
-    """How many workers of that size a node holds."""
-    by_cores = int(node.get("CPU", 0) // cores)
-    return min(by_cores, int(node.get("GPU", 0) // gpus)) if gpus else by_cores
 
 
 if __name__ == "__main__":

@@ -11,16 +11,17 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
+from ray_jobs import metrics
+from ray_jobs.actors import Death, Pool, Resources, cores_a_worker, given_first, outcome
 from ray_jobs.cluster import connect
-from ray_jobs.dub import LOOK_UP_S, Resources, cores_a_worker
 from ray_jobs.job import job_main
+from ray_jobs.log_lines import configure_logs
 from schemas.errors import DubmillError, StoreError
 from schemas.jobs import EvaluationPair, EvaluationSummary
 from schemas.settings import DubSettings, EvaluateSettings
 from tasks.evaluation.evaluate import EvaluationPlan, Measured, PairWorker, evaluate
 from tasks.evaluation.evaluate_pair import Row, failed_rows
 from tasks.evaluation.feature_sums import FeatureSums
-from tasks.interruption import held_back
 from tasks.progress import Progress
 
 log = logging.getLogger(__name__)
@@ -35,6 +36,7 @@ class EvaluationActor:
     """Compares pairs on its share of a machine."""
 
     def __init__(self, settings: str, dub: str | None, threads: int) -> None:
+        configure_logs("evaluate")
         self._settings = EvaluateSettings.model_validate_json(settings)
         self._dub = DubSettings.model_validate_json(dub) if dub else None
         self._threads = threads
@@ -117,8 +119,8 @@ class Workers:
         while self._waiting or self._busy:
             self._compare_all(total, len(kept))
             for worker in self._idle:
-                sums = _outcome(worker.actor.counted.remote())
-                if sums is None:
+                sums = outcome(worker.actor.counted.remote())
+                if isinstance(sums, Death):
                     self._again(worker)
                 else:
                     counted.append(sums)
@@ -142,14 +144,15 @@ class Workers:
 
     def _take_next(self) -> None:
         """Waits until an actor is ready, has compared its pair, or is dead."""
-        reference = _first_of(list(self._busy))
-        worker = self._busy.pop(reference)
-        given = _outcome(reference)
-        if worker.pair is None and given:
-            raise DubmillError(given)
-        if given is None:
+        while not (first := given_first(list(self._busy))):
+            pass
+        worker = self._busy.pop(first[0])
+        given = outcome(first[0])
+        if isinstance(given, Death):
             self._bury(worker)
             return
+        if worker.pair is None and given:
+            raise DubmillError(given)
         if worker.pair is not None:
             worker.done.append((worker.pair, given))
         self._died_starting = 0
@@ -158,6 +161,7 @@ class Workers:
 
     def _bury(self, worker: _Worker) -> None:
         """What a dead actor did is done again; the pair that it was at is given up when that has killed two."""
+        metrics.worker_lost("evaluate")
         if worker.pair is None:
             self._died_starting += 1
             if self._died_starting == STARTS_IN_VAIN:
@@ -194,15 +198,6 @@ class Workers:
             self._busy[actor.ready.remote()] = _Worker(actor)  # it gets no pair before it is there: the cluster may have no room for it
 
 
-@dataclass(frozen=True)
-class Pool:
-    """How many actors there are, and the CPU cores and GPUs of each."""
-
-    workers: int
-    cores: int
-    gpus: int
-
-
 def pool_for(settings: EvaluateSettings, nodes: list[Resources], pairs: int) -> Pool:
     """One actor a GPU where clips are dubbed and there are GPUs, else one a core, unless the settings ask for others: FaceMesh works on one."""
     gpus = 0 if settings.device == "cpu" else int(sum(node.get("GPU", 0) for node in nodes))
@@ -210,31 +205,6 @@ def pool_for(settings: EvaluateSettings, nodes: list[Resources], pairs: int) -> 
     workers = max(1, min(settings.workers or by_itself, pairs))
     each = 1 if gpus and (settings.store or settings.device == "cuda") else 0
     return Pool(workers, cores_a_worker(nodes, workers, each), each)
-
-
-def _first_of(references: list[Any]) -> Any:
-    """The first of them that has something to give. A signal is heeded within LOOK_UP_S."""
-    import ray
-
-    while True:
-        with held_back():  # Ray would make a KeyboardInterrupt of an Interruption, which no longer says what signal it was
-            given, _ = ray.wait(references, timeout=LOOK_UP_S)
-        if given:
-            return given[0]
-
-
-def _outcome(reference: Any) -> Any:
-    """What a call gave; None: its process died. An error in it is raised."""
-    import ray
-    from ray.exceptions import RayActorError, RayError, RayTaskError
-
-    try:
-        return ray.get(reference)
-    except RayError as error:
-        if isinstance(error, RayTaskError) and not isinstance(error, RayActorError):  # the process lived to tell it
-            raise
-        log.warning("A worker died: %s", str(error).splitlines()[0])
-        return None
 
 
 def _together(counted: list[tuple[dict[str, FeatureSums], dict[str, str]]]) -> dict[str, FeatureSums]:

@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from ray_jobs import metrics
+from ray_jobs.actors import Death, outcome
 from ray_jobs.cluster import connect
 from ray_jobs.job import job_main
 from ray_jobs.log_lines import configure_logs
@@ -223,8 +224,9 @@ class _Pool:
             self._take_up(reference)
             return
         actor, row = self.busy.pop(reference)
-        written = _outcome(reference)
-        if written is None:
+        written = outcome(reference)
+        if isinstance(written, Death):
+            written = None
             ray.kill(actor)  # of one that is only out of reach nobody waits for an answer any more
             self._start()
         else:
@@ -233,22 +235,9 @@ class _Pool:
 
     def _take_up(self, reference: Any) -> None:
         actor = self._starting.pop(reference)
-        if _outcome(reference) is None:
+        if isinstance(outcome(reference), Death):
             raise StoreError("Workers die before they begin a batch; look at the cluster's memory and its logs, then run again.")
         self.idle.append(actor)
-
-
-def _outcome(reference: Any) -> Any:
-    """What a call gave; None: its process died. An error in it is raised."""
-    import ray
-    from ray.exceptions import RayError, RayTaskError
-
-    try:
-        return ray.get(reference)
-    except RayTaskError:  # the process lived to tell it
-        raise
-    except RayError:
-        return None
 
 
 class _Deaths:

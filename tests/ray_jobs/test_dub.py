@@ -13,8 +13,9 @@ import ray
 from ray.exceptions import OutOfMemoryError
 
 from ray_jobs import dub
+from ray_jobs.actors import Pool, cores_a_worker, outcome
 from ray_jobs.cluster import connect
-from ray_jobs.dub import DubActor, Pool, Workers, cores_a_worker, pool_for, run
+from ray_jobs.dub import DubActor, Workers, pool_for, run
 from schemas.errors import DubmillError, StoreError
 from schemas.jobs import DubJob
 from schemas.settings import BulkDubSettings
@@ -99,7 +100,7 @@ def test_a_worker_that_ray_ends_for_memory_has_not_hung_however_long_it_had_its_
         raise OutOfMemoryError("the node ran low on memory")
 
     monkeypatch.setattr(ray, "get", evict)
-    death = dub._outcome("a reference")
+    death = outcome("a reference")
     assert (death.preempted, death.evicted) == (False, True)
 
     monkeypatch.setattr(Workers, "_has_hung", lambda *_: True)

@@ -8,8 +8,9 @@ import pytest
 import ray
 
 from ray_jobs import evaluate
+from ray_jobs.actors import Pool
 from ray_jobs.cluster import connect
-from ray_jobs.evaluate import Pool, pool_for, run
+from ray_jobs.evaluate import pool_for, run
 from schemas.settings import EvaluateSettings
 from tasks.evaluation.evaluate import CLIPS_TABLE, evaluate_here
 from tasks.progress import silent
