@@ -5,14 +5,15 @@ A DAG of its own beside `maintain_store`: a job that nobody waits for costs GPUs
 
 import logging
 import os
+from functools import partial
 from typing import Any
 
 from airflow.sdk import DAG, Param, task
 from airflow.sdk.exceptions import AirflowException
 
 from dags.defaults import START_DATE, TASK_DEFAULTS, THIS_RUN, deadline_of
-from dags.living_tasks import LivingTasks
-from dags.operators.orphaned_jobs import JobOwner, stop_orphaned_jobs
+from dags.living_tasks import is_alive
+from dags.operators.orphaned_jobs import stop_orphaned_jobs
 from dags.operators.ray_jobs_api import RayJobsError
 
 CONNECTION = "ray_default"
@@ -43,17 +44,8 @@ cluster of the connection `ray_default` and were started by this Airflow, and st
 @task(retries=0, on_failure_callback=None)  # type: ignore[untyped-decorator]  # Airflow is not in the environment that checks types
 def stop_orphans(*, params: Any = None, ti: Any = None) -> list[str]:
     """Stops jobs whose task is no longer alive; gives their submission ids."""
-    living = LivingTasks(ti)
-
-    def is_left(owner: JobOwner) -> bool:
-        if living.has(owner):
-            return True
-        log.info("The task %s of run %s of %s is not alive any more.", owner.task_id, owner.run_id, owner.dag_id)
-        return bool(params["tell_only"])
-
     try:
-        stop_orphaned_jobs(CONNECTION, living.meet, log.debug, grace_s=0.0)  # all are left: this look only tells which generations have jobs
-        return stop_orphaned_jobs(CONNECTION, is_left, log.info, grace_s=float(params["grace_s"]))
+        return stop_orphaned_jobs(CONNECTION, partial(is_alive, ti), log.info, grace_s=float(params["grace_s"]), tell_only=bool(params["tell_only"]))
     except RayJobsError as error:
         raise AirflowException(str(error)) from error
 

@@ -16,6 +16,10 @@ DEPLOYMENT_KEY = "airflow"
 """Key of the metadata that holds that name: jobs of another Airflow are left alone."""
 
 
+Place = tuple[str, str, str, int]
+"""Dag, run, task and map index: a task instance, whatever its generation."""
+
+
 @dataclass(frozen=True)
 class JobOwner:
     """A task instance, and its generation: `max_tries` grows with each clear."""
@@ -25,6 +29,14 @@ class JobOwner:
     task_id: str
     map_index: int
     max_tries: int
+
+    @property
+    def place(self) -> Place:
+        """Whose job it is, whatever the generation."""
+        return self.dag_id, self.run_id, self.task_id, self.map_index
+
+    def __str__(self) -> str:
+        return f"{self.dag_id}/{self.run_id}/{self.task_id}" + (f"[{self.map_index}]" if self.map_index >= 0 else "")
 
     @classmethod
     def of(cls, ti: Any) -> Self:

@@ -2,9 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-from dags.operators.job_owner import JobOwner
+from dags.operators.job_owner import JobOwner, Place
 from dags.operators.ray_connection import RayAddress, read_address
 from dags.operators.ray_jobs_api import RayJob, RayJobsApi, RayJobsError
 
@@ -21,41 +21,54 @@ def stop_orphaned_jobs(
     is_alive: Callable[[JobOwner], bool],
     say: Callable[[str], object],
     grace_s: float = 120.0,
+    *,
+    tell_only: bool = False,
 ) -> list[str]:
     """Stops the jobs that run, or wait to, although their owner is not alive; returns the submission ids of those that were stopped.
 
+    A task that was cleared is not alive as the generation that it was once its successor has a job, whatever came of that.
     Jobs of another Airflow, or of none, are left alone, and so are those that were submitted less than `grace_s` ago: their task
     may be about to tell of them. Raises RayJobsError when Ray does not answer or refuses.
 
     Args:
         connection_id: Airflow connection of Ray's job API, as of RayJobOperator.
-        is_alive: whether a task instance of that generation may still need its job. An older generation than the current one does not.
+        is_alive: whether a task instance, whatever its generation, may still need its job.
         say: told one sentence about each job that is stopped, and about waits.
         grace_s: seconds.
+        tell_only: the jobs are told of, and none is stopped.
     """
-    return asyncio.run(_stop_orphaned_jobs(read_address(connection_id) or RayAddress(), is_alive, say, grace_s))
+    return asyncio.run(_stop_orphaned_jobs(read_address(connection_id) or RayAddress(), is_alive, say, grace_s, tell_only=tell_only))
 
 
-async def _stop_orphaned_jobs(address: RayAddress, is_alive: Callable[[JobOwner], bool], say: Callable[[str], object], grace_s: float) -> list[str]:
+async def _stop_orphaned_jobs(
+    address: RayAddress, is_alive: Callable[[JobOwner], bool], say: Callable[[str], object], grace_s: float, *, tell_only: bool
+) -> list[str]:
     stopped = []
     async with RayJobsApi(address, PATIENCE_S, say) as api:
-        for job in await api.jobs():
-            owner = JobOwner.told_in(job.metadata)
-            if owner is None or job.is_over or _is_young(job, grace_s) or is_alive(owner):
+        owned = [(job, owner) for job in await api.jobs() if (owner := JobOwner.told_in(job.metadata))]
+        newest = _newest_generations(owner for _, owner in owned)
+        for job, owner in owned:
+            if job.is_over or _is_young(job, grace_s) or (owner.max_tries == newest[owner.place] and is_alive(owner)):
                 continue
-            if await _stop(api, job, owner, say):
+            say(f"{'Would stop' if tell_only else 'Stopping'} Ray job {job.submission_id}: its task {owner} is no longer alive.")
+            if not tell_only and await _stop(api, job, say):
                 stopped.append(job.submission_id)
     return stopped
+
+
+def _newest_generations(owners: Iterable[JobOwner]) -> dict[Place, int]:
+    newest: dict[Place, int] = {}
+    for owner in owners:
+        newest[owner.place] = max(owner.max_tries, newest.get(owner.place, 0))
+    return newest
 
 
 def _is_young(job: RayJob, grace_s: float) -> bool:
     return job.started_s is not None and time.time() - job.started_s < grace_s
 
 
-async def _stop(api: RayJobsApi, job: RayJob, owner: JobOwner, say: Callable[[str], object]) -> bool:
+async def _stop(api: RayJobsApi, job: RayJob, say: Callable[[str], object]) -> bool:
     """Whether the job has stopped. One that does not, or that cannot be stopped, is no reason to leave the others running."""
-    task = f"{owner.dag_id}/{owner.run_id}/{owner.task_id}" + (f"[{owner.map_index}]" if owner.map_index >= 0 else "")
-    say(f"Stopping Ray job {job.submission_id}: its task {task} is no longer alive.")
     try:
         async with asyncio.timeout(STOP_LIMIT_S):
             await api.stop_and_wait(job.submission_id)

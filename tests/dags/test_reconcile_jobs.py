@@ -36,8 +36,10 @@ class Cluster:
     graces_s: list[float] = field(default_factory=list)
     is_away: bool = False
 
-    def stop_orphaned_jobs(self, connection_id: str, is_alive: Callable[[JobOwner], bool], say: Callable[[str], object], grace_s: float = 120.0) -> list[str]:
-        assert connection_id == "ray_default"
+    def stop_orphaned_jobs(
+        self, connection_id: str, is_alive: Callable[[JobOwner], bool], say: Callable[[str], object], grace_s: float = 120.0, *, tell_only: bool = False
+    ) -> list[str]:
+        assert (connection_id, tell_only) == ("ray_default", False)
         if self.is_away:
             raise RayJobsError("Ray did not answer for 600 s.")
         self.graces_s.append(grace_s)
@@ -90,7 +92,9 @@ def line(run_id: str, repository: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     return Line(dag, cluster, run_id)
 
 
-def test_jobs_at_ray_are_stopped_when_nobody_waits_for_them(run_id: str, repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_jobs_at_ray_are_stopped_when_nobody_waits_for_them(
+    run_id: str, repository: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
     line = Line(DagBag(str(repository / "dags" / "reconcile_jobs.py")).dags["reconcile_jobs"], Cluster(), run_id)
     with RayStandIn() as ray:
         monkeypatch.setenv("AIRFLOW_CONN_RAY_DEFAULT", ray.url)
@@ -98,6 +102,9 @@ def test_jobs_at_ray_are_stopped_when_nobody_waits_for_them(run_id: str, reposit
             ray.jobs[f"job.{state}"] = StandInJob("python", ["RUNNING"], metadata=line.owner(state).metadata(), began=time.time() - 200)
         ray.jobs["young"] = StandInJob("python", ["RUNNING"], metadata=line.owner("failed").metadata())
         ray.jobs["of nobody"] = StandInJob("python", ["RUNNING"], began=time.time() - 200)
+        assert line.reconcile(tell_only=True)[0] == "success"
+        assert f"Would stop Ray job job.failed: its task {line.owner('failed')} is no longer alive." in "".join(capfd.readouterr()) + caplog.text
+        assert ray.stopped == []
         assert line.reconcile()[0] == "success"
         assert ray.stopped == ["job.failed"]
 
@@ -120,14 +127,6 @@ def test_jobs_of_runs_tasks_and_places_that_are_not_there_are_stopped(line: Line
     assert line.reconcile() == ("success", ["alive"])
 
 
-def test_an_older_generation_is_stopped_once_its_successor_has_a_job(line: Line) -> None:
-    line.cluster.jobs = {"old": line.owner("deferred", GENERATION - 1)}
-    assert line.reconcile()[1] == ["old"], "Airflow does not tell which generation is alive"
-    line.cluster.jobs["new"] = line.owner("deferred")
-    line.cluster.jobs["other"] = line.owner("running", GENERATION - 1)
-    assert line.reconcile()[1] == ["new", "other"]
-
-
 @pytest.mark.parametrize("state", ["failed", "success"])
 def test_a_run_that_is_over_has_no_living_tasks(line: Line, state: str) -> None:
     line.cluster.jobs = {"running": line.owner("running")}
@@ -138,13 +137,6 @@ def test_a_run_that_is_over_has_no_living_tasks(line: Line, state: str) -> None:
     finally:
         with create_session() as session:
             session.query(DagRun).filter_by(run_id=line.run_id, dag_id="ingest_corpus").update({"state": "running"})
-
-
-def test_it_can_tell_what_it_would_stop(line: Line, capfd: pytest.CaptureFixture[str]) -> None:
-    line.cluster.jobs = {"failed": line.owner("failed")}
-    assert line.reconcile(tell_only=True, grace_s=5) == ("success", ["failed"])
-    assert f"The task ingest of run {line.run_id} of ingest_corpus is not alive any more." in "".join(capfd.readouterr())
-    assert line.cluster.graces_s[-1] == 5.0
 
 
 def test_a_ray_that_is_away_fails_the_run_and_tells_nobody(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:

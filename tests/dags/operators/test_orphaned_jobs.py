@@ -30,9 +30,9 @@ def add(ray: RayStandIn, name: str, owner: JobOwner | None = OWNER, *, status: s
     return job
 
 
-def stop(is_alive: Callable[[JobOwner], bool] = lambda _: False, grace_s: float = 120.0) -> tuple[list[str], list[str]]:
+def stop(is_alive: Callable[[JobOwner], bool] = lambda _: False, grace_s: float = 120.0, *, tell_only: bool = False) -> tuple[list[str], list[str]]:
     said: list[str] = []
-    return stop_orphaned_jobs("ray_default", is_alive, said.append, grace_s), said
+    return stop_orphaned_jobs("ray_default", is_alive, said.append, grace_s, tell_only=tell_only), said
 
 
 def test_a_job_whose_task_is_not_alive_is_stopped_with_one_sentence(ray: RayStandIn) -> None:
@@ -50,6 +50,21 @@ def test_who_is_alive_is_decided_by_whole_owners_with_their_generation(ray: RayS
     add(ray, "of-another-map-index", replace(OWNER, map_index=4))
     stopped, _ = stop(lambda owner: owner == OWNER)
     assert stopped == ["of-before-a-clear", "of-another-map-index"]
+
+
+@pytest.mark.parametrize("successor", ["RUNNING", "PENDING", "SUCCEEDED"])
+def test_an_older_generation_is_stopped_once_its_successor_has_a_job(ray: RayStandIn, successor: str) -> None:
+    add(ray, "old", replace(OWNER, max_tries=1))
+    assert stop(lambda _: True)[0] == [], "nobody tells which generation is alive before"
+    add(ray, "new", status=successor, age_s=1.0)
+    add(ray, "other", replace(OWNER, map_index=4, max_tries=1))
+    assert stop(lambda _: True)[0] == ["old"]
+
+
+def test_it_can_tell_what_it_would_stop(ray: RayStandIn) -> None:
+    add(ray, "orphan")
+    assert stop(tell_only=True) == ([], ["Would stop Ray job orphan: its task ingest_corpus/manual__1/ingest[3] is no longer alive."])
+    assert not ray.stopped
 
 
 @pytest.mark.parametrize("status", ["SUCCEEDED", "FAILED", "STOPPED"])
