@@ -29,6 +29,7 @@ from schemas.settings import (
     LandmarkGeneratorTraining,
     PublishSettings,
     RendererTraining,
+    ReviewSettings,
     Settings,
     SnapshotSettings,
     check_settings,
@@ -70,7 +71,7 @@ Store = Annotated[str, typer.Argument(help="Folder or s3:// prefix of the corpus
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would go, and delete nothing.")]
 
 
-NAMED_OTHERWISE = {"start_from": "--from", "sources": "sources", "videos": "videos", "run": "run", "jobs": "jobs"}
+NAMED_OTHERWISE = {"start_from": "--from", "sources": "sources", "videos": "videos", "run": "run", "jobs": "jobs", "dub_settings": "dub_settings"}
 """What the command line calls settings that are no option of their own name: the last ones are arguments."""
 MOST_SHOWN = 20
 """Names of a list that are printed for people."""
@@ -98,6 +99,7 @@ class SettingsOf(StrEnum):
     DUB = "dub"
     BULK_DUB = "bulk-dub"
     EVALUATE = "evaluate"
+    REVIEW = "review"
 
 
 class ExchangeFormat(StrEnum):
@@ -655,6 +657,23 @@ def bulk_dub(
     print(summary.model_dump_json() if json else "\n".join(bulk_lines(summary)))
 
 
+@app.command(epilog="Example: dubmill review bulk.yaml --review review/")
+def review(
+    dub_settings: Annotated[str | None, typer.Argument(help="The settings file of the bulk run.  [required, unless in --settings]")] = None,
+    review: Annotated[str | None, _option(ReviewSettings, "review", "Folder or s3:// prefix of review material, where the review room looks.")] = None,
+    jobs: Annotated[str | None, typer.Option(help="The run's job list, where the settings file names another, or none.")] = None,
+    out: Annotated[str | None, typer.Option(help="The run's folder of outputs and results, likewise.")] = None,
+    batch: Annotated[str | None, typer.Option(help="What the batch is called; default: as the job list's file.")] = None,
+    settings: SettingsFile = None,
+    ray: Ray = "none",
+    json: Json = False,
+) -> None:
+    """Lays out the dubs of a bulk run in the review room, each with its source, curves, figures, and what the gate says."""
+    options: dict[str, object] = {"dub_settings": dub_settings, "review": review, "jobs": jobs, "out": out, "batch": batch}
+    wanted = _settings(ReviewSettings, settings, **options)
+    _say(_run("review_dubs", "tasks.review.batch:review_here", wanted, ray, "review"), json)
+
+
 @app.command(epilog="Example: dubmill evaluate dubs/ originals/ --out evaluation/")
 def evaluate(
     generated: Annotated[str | None, typer.Argument(help="A generated video, or a folder or s3:// prefix of them.")] = None,
@@ -764,6 +783,7 @@ SETTINGS: dict[SettingsOf, type[Settings]] = {
     SettingsOf.DUB: DubSettings,
     SettingsOf.BULK_DUB: BulkDubSettings,
     SettingsOf.EVALUATE: EvaluateSettings,
+    SettingsOf.REVIEW: ReviewSettings,
 }
 
 

@@ -10,3 +10,5 @@ RENDERER = Asset("renderer")
 """The published renderer; updated by `train_renderer` when a better one is published."""
 EVALUATION = Asset("evaluation")
 """What the published networks were measured to be; updated by `evaluate_models`."""
+DUBS = Asset("dubs")
+"""Dubbed videos; each event carries the counts of one run of `bulk_dubbing`, which also remembers here which lists were done."""

@@ -12,9 +12,10 @@ from typing import Any
 
 import fsspec
 from airflow.providers.standard.operators.empty import EmptyOperator
-from airflow.sdk import DAG, Asset, Param, task
+from airflow.sdk import DAG, Param, task
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
+from dags.assets import DUBS
 from dags.defaults import MOST_MAPPED, POOL_GPU, RESULTS_FOLDER, START_DATE, TASK_DEFAULTS, THIS_RUN, deadline_of, settings_param
 from dags.operators.ray_job import RayJobOperator
 from schemas.errors import SettingsError
@@ -23,8 +24,6 @@ from schemas.settings import BulkDubSettings, check_settings, read_settings
 
 log = logging.getLogger(__name__)
 
-DUBS = Asset("dubs")
-"""Dubbed videos; each event carries the counts of one run. It also remembers which lists were done."""
 LIST_KINDS = frozenset({".csv", ".jsonl", ".parquet"})
 CONCURRENT_LISTS = 4
 """Job lists dubbed at a time; Ray shares its machines out among them."""
@@ -195,7 +194,8 @@ def summed(summaries: list[dict[str, Any]]) -> dict[str, Any]:
     counts = {name: sum(summary[name] for summary in summaries) for name in COUNTS}
     models = {name: sorted({summary["models"][name] for summary in summaries if name in summary.get("models", {})}) for name in NETWORKS}
     results = [summary["results"] for summary in summaries]
-    return {"lists": len(summaries), **counts, "failed": dict(sorted(failed.items())), "results": results, "models": models}
+    dubbed = [{"jobs": summary["job_list"], "out": summary["out"]} for summary in summaries]
+    return {"lists": len(summaries), **counts, "failed": dict(sorted(failed.items())), "results": results, "dubbed": dubbed, "models": models}
 
 
 with DAG(

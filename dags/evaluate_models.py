@@ -85,7 +85,7 @@ def _read_figures(out: str) -> dict[str, Any]:
 
 def figures_of(summary: dict[str, Any]) -> dict[str, Any]:
     """What an event carries: the folder, counts, versions, and each metric of the generated and of the real video."""
-    told = ("out", "pairs", "compared", "models", "snapshot", "absent")
+    told = ("out", "pairs", "compared", "models", "snapshot", "absent", "gate")
     metrics = {figure["name"]: {side: figure[side]["value"] if figure[side] else None for side in ("generated", "real")} for figure in summary["metrics"]}
     return {**{name: summary[name] for name in told}, "metrics": metrics}
 

@@ -2,25 +2,18 @@
 
 import logging
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
 from random import Random
-
-import ray
-from ray.exceptions import RayTaskError
 
 from ray_jobs.cluster import connect
 from ray_jobs.job import job_main
-from schemas.errors import DubmillError, StoreError
+from ray_jobs.spread import over_cluster
+from schemas.errors import StoreError
 from schemas.jobs import CollectedCounts, MaintainSummary, VerifiedCounts
 from schemas.settings import MaintainSettings
 from tasks.corpus.collect import DAY_S, collect_garbage
 from tasks.corpus.store import CorpusStore
-from tasks.corpus.verify import BatchTask, VerifiedBatch, unfinished_batches, verify_store
+from tasks.corpus.verify import unfinished_batches, verify_store
 from tasks.progress import Progress
-
-AHEAD_OF_EACH_CORE = 2
-"""Batches that wait for each core: so many that none is idle, so few that a store of a million batches fits into memory."""
 
 log = logging.getLogger(__name__)
 
@@ -58,29 +51,6 @@ def verified_counts(settings: MaintainSettings, progress: Progress) -> VerifiedC
 def sample(batches: list[str], most: int | None, day: int) -> set[str]:
     """At most so many batches, drawn anew each day and by the day alone: a retry goes on with the same ones."""
     return set(batches if most is None or most >= len(batches) else Random(day).sample(batches, most))
-
-
-def over_cluster(verify: Callable[[BatchTask], VerifiedBatch], tasks: Iterable[BatchTask]) -> Iterator[VerifiedBatch]:
-    """What the function makes of each task, in their order, made on the cores of a cluster."""
-    remote = ray.remote(num_cpus=1)(verify)
-    most = AHEAD_OF_EACH_CORE * int(ray.cluster_resources().get("CPU", 1))
-    begun: deque[ray.ObjectRef] = deque()
-    for task in tasks:
-        begun.append(remote.remote(task))
-        if len(begun) == most:
-            yield _outcome(begun.popleft())
-    while begun:
-        yield _outcome(begun.popleft())
-
-
-def _outcome(begun: ray.ObjectRef) -> VerifiedBatch:
-    try:
-        verified: VerifiedBatch = ray.get(begun)
-    except RayTaskError as error:
-        if isinstance(error.cause, DubmillError):  # Ray's own error would wrap the sentence in traces of both sides
-            raise error.cause from error
-        raise
-    return verified
 
 
 if __name__ == "__main__":

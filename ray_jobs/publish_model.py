@@ -1,11 +1,10 @@
 """The job that publishes a trained network if it does better than the one in use."""
 
 import ray
-from ray.exceptions import RayTaskError
 
 from ray_jobs.cluster import connect
 from ray_jobs.job import job_main
-from schemas.errors import DubmillError
+from ray_jobs.spread import unwrapped
 from schemas.jobs import PublishSummary
 from schemas.settings import PublishSettings
 from tasks.progress import Progress
@@ -23,12 +22,7 @@ def run(settings: PublishSettings, progress: Progress) -> PublishSummary:
 def _on_a_gpu(settings: PublishSettings) -> PublishSummary:
     """The head that runs this process seldom has a GPU of its own."""
     publish = ray.remote(num_gpus=1)(publish_model)
-    try:
-        summary: PublishSummary = ray.get(publish.remote(settings.with_absolute_locations()))
-    except RayTaskError as error:
-        if isinstance(error.cause, DubmillError):  # Ray's own error would wrap the sentence in traces of both sides
-            raise error.cause from error
-        raise
+    summary: PublishSummary = unwrapped(publish.remote(settings.with_absolute_locations()))
     return summary
 
 

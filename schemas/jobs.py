@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field, JsonValue
 
+from schemas.gate import Gate
 from schemas.settings import CropSettings, CuttingSettings, FormatSettings, MetricName, Settings, SnapshotSettings
 
 Split = Literal["train", "val", "test"]
@@ -260,6 +261,7 @@ class BulkDubSummary(Settings):
     results: str = Field(description="folder or prefix of the result tables")
     models: dict[str, str] = Field(default_factory=dict, description="SHA-256 of the weights file by network; the first digits are its version")
     snapshots: dict[str, str] = Field(default_factory=dict, description="that each network was trained on, where its header names one")
+    job_list: str = Field(default="", description="the list, as the settings name it")
 
 
 class CutClip(Settings):
@@ -336,6 +338,7 @@ class EvaluationSummary(Settings):
     metrics: tuple[MetricFigure, ...]
     groups: tuple[GroupFigure, ...] = ()
     absent: dict[str, str] = Field(default_factory=dict, description="metrics that were not measured, and why")
+    gate: Gate = Field(default=Gate(), description="whether the generated video's figures are past the settings' thresholds")
     pictures: int = Field(default=0, description="pairs of pictures that FID is of; 0: it was not measured")
     crop: CropSettings
     models: dict[str, str] = Field(default_factory=dict, description="versions of the networks that dubbed: first 16 hex digits of the files' SHA-256")
@@ -343,6 +346,19 @@ class EvaluationSummary(Settings):
     seed: int
     resamples: int
     dubmill: str = Field(default="", description="version of dubmill")
+
+
+class ReviewSummary(Settings):
+    """What making a batch for the review room came to."""
+
+    batch: str
+    location: str = Field(description="folder or prefix of the batch")
+    dubs: int = Field(description="dubs that the room shows")
+    made: int = Field(description="dubs whose material was made now; that of the others was there")
+    held: int = Field(description="dubs that the gate holds")
+    not_shown: dict[str, str] = Field(default_factory=dict, description="dubs that cannot be shown, and why, by job_id")
+    failed_jobs: int = Field(default=0, description="jobs of the run that made no dub")
+    gate: Gate = Field(description="of the run as a whole")
 
 
 class ReleaseSummary(Settings):

@@ -10,11 +10,13 @@ one room with its messages and verdicts, wherever the material lies.
 
 import hashlib
 import re
+from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, JsonValue, model_validator
 
 from schemas.errors import SettingsError
+from schemas.gate import Gate
 from schemas.jobs import DubJob
 from schemas.settings import FACE_WORDS, DubSettings, Settings, check_settings
 
@@ -61,21 +63,14 @@ def item_key(job_id: str) -> str:
 
 
 def _require_video(location: str) -> str:
-    if not location.endswith(VIDEO_SUFFIX) or "\0" in location or ".." in location.split("/"):
-        raise ValueError("is no name of an MP4")
+    if not location.lower().endswith((VIDEO_SUFFIX, ".m4v", ".mov")) or "\0" in location or ".." in location.split("/"):
+        raise ValueError("is no name of an MP4, M4V or MOV")
     return location
 
 
 VideoLocation = Annotated[str, AfterValidator(_require_video)]
-"""An MP4: a path or URI, or a name relative to the batch's folder."""
+"""A video: a path or URI, or a name relative to the batch's folder."""
 Share = Annotated[float, Field(ge=0, le=1)]
-
-
-class Gate(Settings):
-    """Whether a dub passed the thresholds that the run's settings set, and why."""
-
-    status: Literal["passed", "held"]
-    sentence: str = Field(description="what was compared with what; shown as it is")
 
 
 class ReviewMoment(Settings):
@@ -141,6 +136,7 @@ class ReviewBatch(Settings):
 
     title: str = Field(default="", description="for people; empty: the batch's name")
     note: str = Field(default="", description="what they should know, in a sentence or two")
+    gate: Gate = Field(default=Gate(), description="of the run as a whole: held, none of its dubs can be approved")
     rows: tuple[ReviewRow, ...]
 
     @model_validator(mode="after")
@@ -228,7 +224,7 @@ class VerdictSubject(Settings):
     def name(self) -> str:
         """What a released dub is called below its batch's folder: as in the job list, or after its job where that names a place of its own."""
         out = self.job.out
-        return f"{item_key(self.job.job_id)}{VIDEO_SUFFIX}" if leads_away(out) else out
+        return f"{item_key(self.job.job_id)}{PurePosixPath(self.dub).suffix}" if leads_away(out) else out
 
 
 def leads_away(name: str) -> bool:

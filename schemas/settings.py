@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self, TypeVar
 
 import fsspec
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
@@ -330,6 +330,24 @@ class MaintainSettings(Settings):
     )
 
 
+class Limit(Settings):
+    """What a figure must be: at least so much, at most so much, or both."""
+
+    at_least: float | None = Field(default=None, allow_inf_nan=False)
+    at_most: float | None = Field(default=None, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _bounds_something(self) -> Self:
+        if self.at_least is None and self.at_most is None:
+            raise ValueError("a threshold says at_least, at_most, or both")
+        if self.at_least is not None and self.at_most is not None and self.at_least > self.at_most:
+            raise ValueError("at_least is larger than at_most, so that nothing passes")
+        return self
+
+
+THRESHOLDS_SAY = "{name: {at_least: 0.1}}, at_most likewise, or both; what was not measured does not pass"
+
+
 class ModelsSettings(Settings):
     """Where models are published, and what it takes: the same for both networks."""
 
@@ -342,6 +360,9 @@ class ModelsSettings(Settings):
     )
     """The scores of three seeds of one recipe lay up to 1.7 % (landmark generator) and 3.3 % (renderer) apart, after few steps. The default is 0
     all the same: late in a training real gains are smaller than that, and a network that is equally good does no harm."""
+    thresholds: dict[str, Limit] = Field(
+        default_factory=dict, description=f"what a network's measures on the validation split must be before it is published: {THRESHOLDS_SAY}"
+    )
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
 
@@ -515,10 +536,51 @@ class EvaluateSettings(Settings):
     fid_weights: str | None = Field(default=None, description="Inception weights of pytorch-fid, for FID", json_schema_extra=LOCATION)
     identity_weights: str | None = Field(default=None, description="face embedding (.onnx, 112 pixels), for CSIM", json_schema_extra=LOCATION)
     sync_weights: str | None = Field(default=None, description="SyncNet's weights (syncnet_v2.model), for LSE-C and LSE-D", json_schema_extra=LOCATION)
+    thresholds: dict[MetricName, Limit] = Field(
+        default_factory=dict, description=f"what the generated video's figures must be for the evaluation to be passed: {THRESHOLDS_SAY}"
+    )
     resamples: int = Field(default=1000, ge=1, description="of the bootstrap over clips, for the intervals of 95 %")
     seed: int = Field(default=0, description="of the bootstrap")
     workers: int | None = Field(default=None, ge=1, description="actors; default: one a GPU for a store, one a core for videos")
     device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+DubMetricName = Literal[
+    "confidence",
+    "least_confidence",
+    "source_shown_share",
+    "leak",
+    "silence_motion",
+    "silence_opening",
+    "jitter",
+    "seam",
+    "sync_confidence",
+    "sync_distance",
+    "sync_offset",
+    "lip_speech_correlation",
+]
+"""What is known of a dub of which there is no real video: from its result row, and measured beside its source."""
+
+
+class ReviewSettings(Settings):
+    """`dubmill review`: what a review room shows of a bulk run."""
+
+    dub_settings: str = Field(description="settings file of the bulk run", json_schema_extra=LOCATION)
+    jobs: str | None = Field(default=None, description="the run's job list, where the settings file names another or a folder", json_schema_extra=LOCATION)
+    out: str | None = Field(default=None, description="the run's folder of outputs and results, likewise", json_schema_extra=LOCATION)
+    review: str = Field(description="folder or s3:// prefix of review material: one of those that the review room looks at", json_schema_extra=LOCATION)
+    batch: str | None = Field(default=None, description="what the batch is called; default: as the job list's file")
+    title: str = Field(default="", description="for people; default: the batch's name")
+    thresholds: dict[DubMetricName, Limit] = Field(
+        default_factory=dict, description=f"what a dub's figures must be before it can be approved: {THRESHOLDS_SAY}"
+    )
+    min_passed_share: float = Field(
+        default=0.0, ge=0, le=1, description="share of all jobs of the run whose dubs must pass before any can be approved; failed jobs do not"
+    )
+    longest_s: float = Field(default=600.0, gt=0, description="seconds of each dub that are measured, from its beginning; all of it is shown")
+    preview_height: int = Field(default=540, ge=144, le=2160, description="videos that are higher are shown, and measured, at this height")
+    preview_crf: int = Field(default=23, ge=0, le=51, description="x264 quality of previews: lower is better and larger")
+    sync_weights: str | None = Field(default=None, description="SyncNet's weights (syncnet_v2.model), for how lips and sound agree", json_schema_extra=LOCATION)
 
 
 class ReleaseSettings(Settings):

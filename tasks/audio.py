@@ -39,15 +39,17 @@ Waveform = npt.NDArray[np.float32]
 """(n,) float32 in -1..1, 16 kHz, mono."""
 
 
-def read_waveform(path: str | Path, start_s: float | None = None) -> Waveform:
+def read_waveform(path: str | Path, start_s: float | None = None, most_samples: int | None = None) -> Waveform:
     """The sound of a file or of a video's sound track as (n,) float32, 16 kHz mono (contract: Audio).
 
     16-bit PCM at its own rate, mean of the channels, soxr HQ. With `start_s` the waveform begins at that time of the
     file's clock and stays with it: earlier sound is cut, a sound track that begins later is padded with zeros, gaps are
     zeros and overlaps are cut; None: begins with its first sample, one sample after the other as the original does.
+    `most_samples`: no more of it is read than that takes.
     Raises MediaError: MISSING, UNREADABLE, NOT_MEDIA, DAMAGED, NO_AUDIO (no sound track, or not a sample in it).
     """
-    return _joined(waveform_blocks(path, start_s))
+    blocks = waveform_blocks(path, start_s)
+    return _joined(blocks if most_samples is None else _until(blocks, most_samples))
 
 
 def waveform_blocks(path: str | Path, start_s: float | None = None) -> Iterator[Waveform]:
@@ -155,7 +157,7 @@ def _joined(blocks: Iterable[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32
     return np.frombuffer(joined, dtype=np.float32)
 
 
-def _until(blocks: Iterator[Block], samples: int) -> Iterator[Block]:
+def _until(blocks: Iterator[npt.NDArray[np.float32]], samples: int) -> Iterator[npt.NDArray[np.float32]]:
     """The first samples of a sound; what follows is not decoded."""
     while samples > 0 and (block := next(blocks, None)) is not None:
         yield block[:samples]

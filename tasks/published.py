@@ -26,6 +26,11 @@ class Current(Settings):
     weights: str = Field(description="relative to the folder of this file, which may be moved as a whole")
 
 
+def decision_location(run: str) -> str:
+    """The file in a training run's folder that says whether its network was published when that was last tried, and why (PublishSummary)."""
+    return places.join(run, "publishing.json")
+
+
 def current_location(models: str, kind: Kind) -> str:
     """The file that says which version of a kind is in use."""
     return places.join(models, kind, CURRENT)

@@ -18,11 +18,12 @@ from dags.review_room.list_view import PAGE_ROWS, batch_summaries, row_views
 from dags.review_room.material import FoundBatch
 from dags.review_room.messages import Message, NewMessage, NotYoursError, TooFastError, messages_before
 from dags.review_room.pages import language_of, page, static_file
-from dags.review_room.room import MissingDubError, Rooms
+from dags.review_room.room import NotApprovableError, Rooms
 from dags.review_room.stream import events, last_seen
 from dags.review_room.verdicts import GivenVerdict, NewVerdict, latest_verdicts, verdicts_of
 from dags.review_room.video import video_response
 from schemas.errors import DubmillError, SettingsError, StoreError
+from schemas.gate import Gate
 from schemas.review import ReviewItem, check_redo
 
 SHOWN_AT_FIRST = 200
@@ -114,7 +115,8 @@ def _add_pages(app: FastAPI) -> None:
 def _add_items(app: FastAPI) -> None:
     @app.get("/batches/{batch}/items/{key}")
     def give_item(request: Request, batch: Batch, item: Item, rooms: AllRooms) -> dict[str, Any]:
-        return item_view(item, verdicts_of(rooms.database, batch.name, item.job_id), language_of(request))
+        gate = batch.content.gate if batch.content else Gate()
+        return item_view(item, verdicts_of(rooms.database, batch.name, item.job_id), language_of(request), gate)
 
     @app.get("/batches/{batch}/items/{key}/{which}.mp4")
     def give_video(request: Request, which: str, batch: Batch, item: Item, rooms: AllRooms) -> Response:
@@ -136,8 +138,8 @@ def _add_items(app: FastAPI) -> None:
             raise HTTPException(422, "A redo says what to change, and nothing else does.")
         try:
             return await rooms.give(batch, item, new.model_copy(update={"settings": check_redo(new.settings)}), author)
-        except MissingDubError as error:
-            raise HTTPException(409, "The dub is not there any more, so it cannot be approved.") from error
+        except NotApprovableError as error:
+            raise HTTPException(409, str(error)) from error
 
 
 def _add_room(app: FastAPI) -> None:

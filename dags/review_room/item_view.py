@@ -5,6 +5,7 @@ from typing import Any
 from dags.review_room.redo_form import redo_form
 from dags.review_room.verdicts import GivenVerdict
 from dags.review_room.words import Language, metric_meaning, reason_words
+from schemas.gate import Gate
 from schemas.locations import without_secrets
 from schemas.review import ReviewItem
 
@@ -19,8 +20,8 @@ def video_location(item: ReviewItem, which: str) -> str | None:
     return item.source if which == "source" else item.dub_preview or item.dub
 
 
-def item_view(item: ReviewItem, given: list[GivenVerdict], language: Language) -> dict[str, Any]:
-    """An item in the words of a language: moments the worst first, metrics with what they mean, verdicts the newest first."""
+def item_view(item: ReviewItem, given: list[GivenVerdict], language: Language, run: Gate) -> dict[str, Any]:
+    """An item in the words of a language: moments the worst first, metrics with what they mean, verdicts the newest first. run: the gate of the whole batch."""
     view = item.model_dump(mode="json", exclude={"job", "dub_preview", "source", "moments", "passed_through", "metrics"})
     view["dub"] = without_secrets(item.dub)
     view["key"] = item.key
@@ -29,6 +30,7 @@ def item_view(item: ReviewItem, given: list[GivenVerdict], language: Language) -
     view["metrics"] = [
         {"name": name, **metric.model_dump(), "meaning": metric_meaning(name, language) or metric.meaning} for name, metric in sorted(item.metrics.items())
     ]
+    view["approvable"] = item.gate.is_open and run.is_open
     view["settings"] = {name: value for name, value in item.settings.items() if value is not None}
     view["verdicts"] = [verdict.model_dump() for verdict in given]
     view["redo"] = [field.model_dump() for field in redo_form(item.settings, language)]

@@ -8,7 +8,7 @@ from dags.review_room.material import FoundBatch
 from dags.review_room.messages import message_counts
 from dags.review_room.room import Rooms
 from dags.review_room.verdicts import GivenVerdict, latest_verdicts
-from schemas.review import Gate
+from schemas.gate import Gate
 
 PAGE_ROWS = 200
 """Dubs listed on a page: more are slow to draw, and the riskiest come first anyway."""
@@ -39,6 +39,7 @@ class BatchSummary(BaseModel):
     decided: int = 0
     verdicts: dict[str, int] = {}
     held: int = 0
+    gate: Gate = Gate()
     risk: float = 0.0
     messages: int = 0
 
@@ -74,6 +75,7 @@ def _summary(batch: FoundBatch, rooms: Rooms, messages: int) -> BatchSummary:
         decided=verdicts.total(),
         verdicts=dict(verdicts),
         held=sum(row.gate.status == "held" for row in rows),
+        gate=batch.content.gate,
         risk=max((row.risk for row in rows if row.verdict is None), default=0.0),
         messages=messages,
     )

@@ -6,15 +6,15 @@ from anyio import to_thread
 
 from dags.review_room.configuration import Configuration, read_configuration
 from dags.review_room.database import Database
-from dags.review_room.material import FoundBatch, Material
+from dags.review_room.material import FoundBatch, Material, Video
 from dags.review_room.messages import Message, NewMessage, post_message
 from dags.review_room.verdicts import GivenVerdict, NewVerdict, give_verdict
 from dags.review_room.watch import Watch
 from schemas.review import ReviewItem, VerdictSubject
 
 
-class MissingDubError(Exception):
-    """A dub that is to be approved is not there."""
+class NotApprovableError(Exception):
+    """A dub that is to be approved is not there, or a gate holds it. One sentence."""
 
 
 class Rooms:
@@ -44,11 +44,22 @@ class Rooms:
         return message
 
     async def give(self, batch: FoundBatch, item: ReviewItem, new: NewVerdict, author: str) -> GivenVerdict:
-        """Writes a verdict, likewise, with what following it takes. Raises MissingDubError: what is not there cannot be approved."""
+        """Writes a verdict, likewise, with what following it takes. Raises NotApprovableError for what is not there or held."""
         video = await to_thread.run_sync(self.material.video, batch, item.dub)
-        if video is None and new.verdict == "approve":
-            raise MissingDubError
+        if new.verdict == "approve" and (why := why_not(batch, item, video)):
+            raise NotApprovableError(why)
         subject = VerdictSubject(dub=self.material.place(batch, item.dub), version=video.version if video else "", job=item.job)
         given = await to_thread.run_sync(lambda: give_verdict(self.database, batch.name, item.job_id, new, subject, author))
         self.watch.wrote(batch.name, verdict=given.number)
         return given
+
+
+def why_not(batch: FoundBatch, item: ReviewItem, video: Video | None) -> str:
+    """Why a dub cannot be approved, in a sentence; empty: it can."""
+    if video is None:
+        return "The dub is not there any more, so it cannot be approved."
+    if not item.gate.is_open:
+        return f"The gate holds this dub: {item.gate.sentence}"
+    if batch.content is not None and not batch.content.gate.is_open:
+        return f"The gate holds the whole run: {batch.content.gate.sentence}"
+    return ""

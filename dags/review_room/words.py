@@ -60,6 +60,8 @@ PAGE = {
     "cancel": ("Cancel", "取消"),
     "gate_passed": ("Gate passed", "门限通过"),
     "gate_held": ("Held by the gate", "被门限拦下"),
+    "not_approvable": ("The gate holds it: it can be rejected or redone.", "已被门限拦下：只能拒绝或重做。"),
+    "run_held": ("The gate holds the whole run", "整个批次被门限拦下"),
     "settled": ("done", "已执行"),
     "given": ("{verdict} by {author}", "{author}：{verdict}"),
     "write": ("Write to the room", "写给大家"),
@@ -133,6 +135,9 @@ SETTINGS = {
 }
 
 METRICS = {
+    "confidence": (("how sure the dub is to look right, mean of its seconds; higher is better"), ("配音可信度，各秒的平均值，越高越好")),
+    "least_confidence": (("the same of its least sure second; higher is better"), ("最不可信的一秒的可信度，越高越好")),
+    "source_shown_share": (("share of the time in which the source is shown undubbed; lower is better"), ("直接显示原片的时间占比，越低越好")),
     "psnr": (("likeness of pixels in dB; higher is better"), ("像素相似度（dB），越高越好")),
     "ssim": (("likeness of structure, up to 1; higher is better"), ("结构相似度，最大为 1，越高越好")),
     "lpips": (("distance as people would judge it; lower is better"), ("感知距离，越低越好")),

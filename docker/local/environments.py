@@ -56,10 +56,13 @@ def ray_environment() -> dict[str, str]:
     }
 
 
-def airflow_environment(home: Path, settings_folder: Path | str, ray_url: str, port: int = AIRFLOW_PORT, database: str = "") -> dict[str, str]:
+def airflow_environment(
+    home: Path, settings_folder: Path | str, ray_url: str, port: int = AIRFLOW_PORT, database: str = "", review: Path | str = ""
+) -> dict[str, str]:
     """The environment of Airflow's components: LocalExecutor, the DAGs of this repository, everything of theirs in `home`.
 
     settings_folder: folder or s3:// prefix of the settings files. database: URL of a Postgres database; none: SQLite in `home`.
+    review: where the review room finds its material, one or several folders or prefixes.
     """
     url = f"http://{LOOPBACK}:{port}"
     return (
@@ -67,6 +70,7 @@ def airflow_environment(home: Path, settings_folder: Path | str, ray_url: str, p
         | {
             "AIRFLOW_HOME": str(home),
             "AIRFLOW__CORE__DAGS_FOLDER": str(REPOSITORY / "dags"),
+            "AIRFLOW__CORE__PLUGINS_FOLDER": str(REPOSITORY / "dags" / "plugins"),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
             "AIRFLOW__CORE__PARALLELISM": "4",  # as many worker processes are forked in advance
@@ -81,6 +85,8 @@ def airflow_environment(home: Path, settings_folder: Path | str, ray_url: str, p
             "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
             "AIRFLOW_CONN_RAY_DEFAULT": json.dumps({"conn_type": "http", "host": LOOPBACK, "port": int(ray_url.rsplit(":", 1)[1])}),
             "DUBMILL_SETTINGS": str(settings_folder),
+            "DUBMILL_REVIEW": str(review),
+            "DUBMILL_REVIEW_DATABASE_URL": database,  # none: the room has a SQLite file of its own in `home`
             DEPLOYMENT_VARIABLE: deployment(home),
             CLUSTER_PYTHON_VARIABLE: str(DATA_PYTHON),
         }

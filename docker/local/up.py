@@ -26,7 +26,9 @@ from schemas.settings import (
     LandmarkGeneratorTraining,
     MaintainSettings,
     ModelsSettings,
+    ReleaseSettings,
     RendererTraining,
+    ReviewSettings,
     Settings,
     write_settings,
 )
@@ -75,7 +77,7 @@ def _bring_up(started: Services, folder: Path, cpus: int, database: str) -> None
     ray_url = started.start_ray(cpus)
     print("Starting Airflow …", flush=True)
     port, names = services.free_port(AIRFLOW_PORT), pool_names()
-    started.start_airflow(airflow_environment(home, folder / "settings", ray_url, port, database) | names)
+    started.start_airflow(airflow_environment(home, folder / "settings", ray_url, port, database, folder / "review") | names)
     slots = {names[variable]: count for variable, count in slots_of_this_machine(cpus).items()}
     make_pools(f"http://{LOOPBACK}:{port}", password, slots)
     listeners = started.listeners()
@@ -83,9 +85,10 @@ def _bring_up(started: Services, folder: Path, cpus: int, database: str) -> None
     print(
         f"""
 Airflow    http://{LOOPBACK}:{port}    user {ADMIN}, password {password}
+Review     http://{LOOPBACK}:{port}/review-room/    also in Airflow's menu; shows what the DAG review_dubs has laid out
 Ray        {ray_url}
 Database   {"Postgres, as the environment says" if database else home / "airflow.db"}
-Settings   {folder / "settings"}    one file a DAG; put footage into {folder / "footage"}
+Settings   {folder / "settings"}    one file a DAG; put footage into {folder / "footage"}, job lists into {folder / "lists"}
 Logs       {started.logs}
 
 {sockets_table(listeners)}
@@ -136,8 +139,8 @@ def sockets_table(listeners: Sequence[Listener]) -> str:
 
 def write_first_settings(folder: Path) -> None:
     """Writes the settings files that are not there yet, one a DAG and one on publishing: small networks, this folder's corpus and models."""
-    store, models, data = folder / "corpus", folder / "models", folder / "footage"
-    for needed in (data, folder / "settings"):
+    store, models, data, lists = (folder / name for name in ("corpus", "models", "footage", "lists"))
+    for needed in (data, lists, folder / "settings"):
         needed.mkdir(parents=True, exist_ok=True)
     runs = folder / "runs"
     landmark_generator, renderer = (str(models / kind / "current.json") for kind in ("landmark-generator", "renderer"))
@@ -149,13 +152,15 @@ def write_first_settings(folder: Path) -> None:
         "train_renderer": RendererTraining(store=str(store), out=str(runs / "renderer"), preset="small", steps=SMALL_STEPS, batch_size=SMALL_BATCH),
         "publish": ModelsSettings(models=str(models)),
         "bulk_dubbing": BulkDubSettings(
-            jobs=str(folder / "jobs.csv"),
+            jobs=str(lists),
             out=str(folder / "dubs"),
             landmark_generator=landmark_generator,
             renderer=renderer,
         ),
         "evaluate_models": EvaluateSettings(store=str(store), out=str(folder / "evaluations"), landmark_generator=landmark_generator, renderer=renderer),
         "maintain_store": MaintainSettings(store=str(store)),
+        "review_dubs": ReviewSettings(dub_settings=str(folder / "settings" / "bulk_dubbing.yaml"), review=str(folder / "review")),
+        "release_dubs": ReleaseSettings(release=str(folder / "released"), lists=str(lists)),
     }
     for dag_id, settings in first.items():
         location = folder / "settings" / f"{dag_id}.yaml"

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from schemas.errors import CheckpointError, DubmillError, MediaError
+from schemas.gate import Gate
 from schemas.jobs import Estimate, EvaluationPair, EvaluationSummary, MetricFigure, NotCompared
 from schemas.locations import without_secrets
 from schemas.settings import DubSettings, EvaluateSettings, MetricName
@@ -27,6 +28,7 @@ from tasks.evaluation.pairs import Pairs, find_pairs, snapshot_of
 from tasks.evaluation.pooling import estimate, group_figures
 from tasks.evaluation.self_reenactment import Dub, dub_settings, dubbed, dubbing_with
 from tasks.file_hash import file_hash
+from tasks.gate import judge
 from tasks.progress import Progress
 from tasks.version import code_version
 
@@ -157,6 +159,7 @@ def summarize(plan: EvaluationPlan, rows: Sequence[Row], measured: Measured) -> 
     settings, wanted = plan.settings, [name for name in METRICS if name in wanted_metrics(plan.settings)]
     fid = _fid(measured.sums)
     figures = [_figure(name, plan, rows, fid) for name in wanted]
+    absent: dict[str, str] = {figure.name: _why_absent(figure.name, settings, measured.absent) for figure in figures if figure.generated is None}
     bad = [row for row in rows if row["side"] == "generated" and row["status"] != "compared"]
     return EvaluationSummary(
         out=settings.out,
@@ -166,7 +169,8 @@ def summarize(plan: EvaluationPlan, rows: Sequence[Row], measured: Measured) -> 
         unpaired=plan.pairs.unpaired,
         metrics=tuple(figure for figure in figures if figure.generated is not None),
         groups=tuple(group_figures(rows, wanted)),
-        absent={figure.name: _why_absent(figure.name, settings, measured.absent) for figure in figures if figure.generated is None},
+        absent=absent,
+        gate=_gate(figures, settings, absent),
         pictures=measured.sums["generated"].count if fid is not None else 0,
         crop=settings.crop,
         models=plan.models,
@@ -175,6 +179,12 @@ def summarize(plan: EvaluationPlan, rows: Sequence[Row], measured: Measured) -> 
         resamples=settings.resamples,
         dubmill=code_version(),
     )
+
+
+def _gate(figures: Sequence[MetricFigure], settings: EvaluateSettings, absent: dict[str, str]) -> Gate:
+    """Whether the generated video's figures are past the settings' thresholds."""
+    values: dict[str, float] = {figure.name: figure.generated.value for figure in figures if figure.generated is not None}
+    return judge(values, {str(name): limit for name, limit in settings.thresholds.items()}, absent)
 
 
 def _fid(sums: Sums) -> float | None:

@@ -9,14 +9,14 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from models.syncnet import SyncNet, load_syncnet
 from schemas.errors import MediaError
 from schemas.jobs import EvaluationPair
 from schemas.reasons import Reason
-from schemas.settings import EvaluateSettings
+from schemas.settings import EvaluateSettings, MetricName
 from tasks.dubbing.covered import usual_look, visibility
+from tasks.dubbing.generate import pick_device
 from tasks.dubbing.inputs import fetched
 from tasks.evaluation import lips
 from tasks.evaluation.alignment import Alignment, align, box_of, say_the_same
@@ -55,8 +55,8 @@ class Instruments:
     def __init__(self, settings: EvaluateSettings) -> None:
         self.settings = settings
         self.wanted = wanted_metrics(settings)
-        weights = {name: getattr(settings, setting) if metric in self.wanted else None for metric, name, setting in _WEIGHTS}
-        self.faces = FaceMeasures(_device(settings.device), **weights, finds_mouths=False)
+        weights = {setting: getattr(settings, setting) if metric in self.wanted else None for metric, setting in _WEIGHTS.items()}
+        self.faces = FaceMeasures(pick_device(settings.device), **weights, finds_mouths=False)
         self.syncnet: SyncNet | None = load_syncnet(settings.sync_weights) if settings.sync_weights and self._wants_sync else None
         self.sums: Sums = {}
         """Of Inception's features, over all pairs that were compared."""
@@ -87,11 +87,8 @@ class Instruments:
             self._mesh.close()
 
 
-_WEIGHTS = (("lpips", "lpips_weights", "lpips_weights"), ("fid", "fid_weights", "fid_weights"), ("csim", "identity_weights", "identity_weights"))
-
-
-def _device(name: str) -> torch.device:
-    return torch.device("cuda" if name == "cuda" or (name == "auto" and torch.cuda.is_available()) else "cpu")
+_WEIGHTS: dict[MetricName, str] = {"lpips": "lpips_weights", "fid": "fid_weights", "csim": "identity_weights"}
+"""The settings that name what faces are measured with, by metric."""
 
 
 def evaluate_pair(pair: EvaluationPair, instruments: Instruments) -> list[Row]:
@@ -99,7 +96,7 @@ def evaluate_pair(pair: EvaluationPair, instruments: Instruments) -> list[Row]:
     try:
         with ExitStack() as stack:
             paths = [fetched(stack, location) for location in (pair.generated, pair.real) if location]
-            return _compared(pair, *map(instruments.see, paths), instruments=instruments)
+            return compare_seen(pair, *map(instruments.see, paths), instruments=instruments)
     except MediaError as error:
         return failed_rows(pair, str(error))
 
@@ -113,7 +110,8 @@ def _named(pair: EvaluationPair, side: str) -> Row:
     return {"name": pair.name, "side": side, "location": getattr(pair, side), "speaker": pair.speaker, "language": pair.language}
 
 
-def _compared(pair: EvaluationPair, generated: SeenVideo, real: SeenVideo, *, instruments: Instruments) -> list[Row]:
+def compare_seen(pair: EvaluationPair, generated: SeenVideo, real: SeenVideo, *, instruments: Instruments) -> list[Row]:
+    """Two rows, of the generated and of the real video, which were looked at already."""
     settings = instruments.settings
     alignment = align(generated, real, settings.length_difference_frames)
     frames = min(len(generated.points), len(real.points))

@@ -91,7 +91,7 @@ def _heard(path: Path, frames: int) -> Waveform:
     if not info.has_audio:
         return np.empty(0, np.float32)
     try:
-        return read_waveform(path, info.start_s)[: samples_of(frames)]
+        return read_waveform(path, info.start_s, samples_of(frames))
     except MediaError as error:
         if error.reason is Reason.NO_AUDIO:
             return np.empty(0, np.float32)

@@ -77,5 +77,5 @@ def waveform_of(clip: CutClip, frames: int) -> Waveform:
     samples = frames * SAMPLE_RATE // VIDEO_FPS
     with places.local_copy(clip.source) as path:
         begin_s = probe(path).start_s + (clip.start_frame + clip.sound_shift_frames) / VIDEO_FPS
-        heard = read_waveform(path, begin_s)[:samples]
+        heard = read_waveform(path, begin_s, samples)
     return np.pad(heard, (0, samples - len(heard)))

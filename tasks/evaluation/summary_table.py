@@ -17,6 +17,7 @@ def summary_lines(summary: EvaluationSummary) -> list[str]:
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEAD))]
     lines = ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     lines += [f"{summary.compared} of {summary.pairs} pairs were compared; the rows are in {summary.out}."]
+    lines += [f"gate {summary.gate.status}: {summary.gate.sentence}"]
     lines += [f"{each.status}: {each.name}: {each.detail}" for each in summary.not_compared]
     lines += [f"left out, as it has no partner: {name}" for name in summary.unpaired]
     lines += [f"not measured: {name}: {why}" for name, why in summary.absent.items()]

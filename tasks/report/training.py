@@ -13,9 +13,10 @@ from pydantic import ValidationError
 
 from schemas.checkpoints import CheckpointHeader
 from schemas.errors import CheckpointError, MediaError, StoreError
-from schemas.jobs import TrainingSummary
+from schemas.jobs import PublishSummary, TrainingSummary
 from tasks import places
 from tasks.evaluation.metric_meanings import NO_MEASURES, meaning
+from tasks.published import decision_location
 from tasks.report.charts import Series, line_chart
 from tasks.report.page import picture_uri, write_page
 from tasks.report.video import PageVideo, page_video
@@ -99,6 +100,8 @@ class TrainingFacts:
     pictures: list[SamplePicture]
     previews: list[ShownPreview]
     preview_says: str
+    publishing: PublishSummary | None
+    """What was decided when it was last to be published; None: nobody tried."""
 
     def held_out_row(self, name: str) -> HeldOutRow | None:
         """The held-out measure of that name, if it was measured twice."""
@@ -132,6 +135,7 @@ def training_facts(out: str) -> TrainingFacts:
         pictures=_sample_pictures(out),
         previews=_previews(out),
         preview_says=PREVIEW_SAYS.get(kind, ""),
+        publishing=_read_publishing(out),
     )
 
 
@@ -176,6 +180,16 @@ def _read_summary(out: str) -> TrainingSummary | None:
         return TrainingSummary.model_validate_json(places.read_bytes(location))
     except ValidationError as error:
         raise StoreError(f"The summary {location} is damaged.") from error
+
+
+def _read_publishing(out: str) -> PublishSummary | None:
+    location = decision_location(out)
+    if not places.exists(location):
+        return None
+    try:
+        return PublishSummary.model_validate_json(places.read_bytes(location))
+    except ValidationError as error:
+        raise StoreError(f"The decision {location} is damaged.") from error
 
 
 def _measure_names(rows: list[dict[str, Any]]) -> list[str]:

@@ -20,8 +20,9 @@ from schemas.settings import PublishSettings
 from tasks import places
 from tasks.corpus.store import CorpusStore
 from tasks.file_hash import file_hash
+from tasks.gate import judge
 from tasks.progress import Progress, silent
-from tasks.published import Current, current_location, read_current, replace_current, version_location
+from tasks.published import Current, current_location, decision_location, read_current, replace_current, version_location
 from tasks.training.curves import curves_svg
 from tasks.training.data_sources import read_licences, training_data
 from tasks.training.measuring import Measure, Measured, measure_on_validation_split, training_settings
@@ -99,7 +100,9 @@ def publish_model(settings: PublishSettings, progress: Progress = silent, measur
         raise CheckpointError(f"There is no {settings.kind}.safetensors to publish in {without_secrets(settings.run)}.")
     with places.local_copy(location) as weights:
         trained = read_trained(settings, weights)
-        return Publishing(settings, licences, trained, measure or measure_on_validation_split(settings, trained.run), progress).decide()
+        summary = Publishing(settings, licences, trained, measure or measure_on_validation_split(settings, trained.run), progress).decide()
+    places.write_bytes(decision_location(settings.run), summary.model_dump_json(indent=1).encode())
+    return summary
 
 
 def read_trained(settings: PublishSettings, weights: Path) -> Trained:
@@ -150,6 +153,9 @@ class Publishing:
         found = Comparison(self._new, self._score(self._new))
         if not math.isfinite(found.score):
             return found._replace(refused=f"The {self.trained.name} is not published: its score is no number.")
+        gate = judge(self._new.metrics, self.settings.thresholds, self._new.absent)
+        if not gate.is_open:
+            return found._replace(refused=f"The {self.trained.name} is not published: {gate.sentence}")
         header = self._header_in_use(current)
         if current is None or header is None:
             return found

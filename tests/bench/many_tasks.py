@@ -23,9 +23,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import httpx
 import psutil
 
+from tests.airflow_api import AirflowApi
 from tests.dags.operators.ray_stand_in import RayStandIn, StandInJob
 
 REPOSITORY = Path(__file__).parents[2]
@@ -34,6 +34,7 @@ environments = importlib.import_module("environments")
 services = importlib.import_module("services")  # plain scripts: the folder `docker` is no package
 
 DAG_ID = "many_tasks"
+TASK_ID = "follow_job"
 DAG = """
 from datetime import datetime
 
@@ -43,7 +44,7 @@ from dags.operators.ray_job import RayJobOperator
 from schemas.settings import IngestSettings
 
 with DAG({dag_id!r}, schedule=None, start_date=datetime(2025, 1, 1), catchup=False, max_active_tasks={tasks}) as dag:
-    RayJobOperator.partial(task_id="work", job="ingest", settings_class=IngestSettings, results={results!r}, retries=0, pool={pool!r}).expand(
+    RayJobOperator.partial(task_id={task_id!r}, job="ingest", settings_class=IngestSettings, results={results!r}, retries=0, pool={pool!r}).expand(
         overrides=[{{"store": "/store", "sources": [f"/footage/{{number}}"]}} for number in range({tasks})]
     )
 """
@@ -98,20 +99,21 @@ def measured(tasks: int, job_seconds: float, parallelism: int, *, slots: int | N
             environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = stack.enter_context(_postgres())
         password = environments.admin_password(folder / "airflow")
         started.start_airflow(environment)
-        api = stack.enter_context(_api(environment["AIRFLOW__API__BASE_URL"], password))
+        api = stack.enter_context(AirflowApi(environment["AIRFLOW__API__BASE_URL"], environments.ADMIN, password))
         if slots:
-            api.post("/pools", json={"name": POOL, "slots": slots, "include_deferred": True}).raise_for_status()
+            api.client.post("/pools", json={"name": POOL, "slots": slots, "include_deferred": True}).raise_for_status()
         return _run(started, api, ray, job_seconds)
 
 
-def _run(started: Any, api: httpx.Client, ray: RayStandIn, job_seconds: float) -> Figures:
-    _until(lambda: api.patch(f"/dags/{DAG_ID}", json={"is_paused": False}).is_success, PARSE_LIMIT_S)
+def _run(started: Any, api: AirflowApi, ray: RayStandIn, job_seconds: float) -> Figures:
+    _until(lambda: DAG_ID in api.dags(), PARSE_LIMIT_S)
+    api.unpause(DAG_ID)
     before = _cpu_s(started)
     time.sleep(IDLE_S)
     idle = {name: (after - before[name]) / IDLE_S for name, after in _cpu_s(started).items()}
     before, began = _cpu_s(started), time.time()
-    run = api.post(f"/dags/{DAG_ID}/dagRuns", json={"logical_date": None}).raise_for_status().json()["dag_run_id"]
-    _until(lambda: _state(api, run) in OVER, RUN_LIMIT_S)
+    run = str(api.begin(DAG_ID))
+    _until(lambda: api.run_state(DAG_ID, run) in OVER, RUN_LIMIT_S)
     cpu = {name: after - before[name] for name, after in _cpu_s(started).items()}
     instances = _instances(api, run)
     followed = _first_looks(ray)
@@ -132,7 +134,7 @@ def _run(started: Any, api: httpx.Client, ray: RayStandIn, job_seconds: float) -
 def _write_dag(folder: Path, tasks: int, pool: str) -> None:
     for name in ("dags", "results", "settings"):
         (folder / name).mkdir()
-    (folder / "dags" / "many_tasks.py").write_text(DAG.format(dag_id=DAG_ID, tasks=tasks, results=str(folder / "results"), pool=pool))
+    (folder / "dags" / "many_tasks.py").write_text(DAG.format(dag_id=DAG_ID, task_id=TASK_ID, tasks=tasks, results=str(folder / "results"), pool=pool))
 
 
 def _work(job: StandInJob) -> None:
@@ -161,14 +163,6 @@ def _postgres() -> Iterator[str]:
         yield server.url
 
 
-@contextmanager
-def _api(url: str, password: str) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=f"{url}/api/v2", timeout=60.0, trust_env=False) as api:
-        answer = api.post(f"{url}/auth/token", json={"username": environments.ADMIN, "password": password}).raise_for_status()
-        api.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
-        yield api
-
-
 def _until(is_so: Callable[[], bool], limit_s: float) -> None:
     deadline = time.monotonic() + limit_s
     while not is_so():
@@ -177,23 +171,19 @@ def _until(is_so: Callable[[], bool], limit_s: float) -> None:
         time.sleep(1.0)
 
 
-def _state(api: httpx.Client, run: str) -> str:
-    return str(api.get(f"/dags/{DAG_ID}/dagRuns/{run}").raise_for_status().json()["state"])
-
-
-def _instances(api: httpx.Client, run: str) -> list[dict[str, Any]]:
+def _instances(api: AirflowApi, run: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     while True:
-        page = api.get(f"/dags/{DAG_ID}/dagRuns/{run}/taskInstances", params={"limit": 50, "offset": len(found)}).raise_for_status().json()
+        page = api.client.get(f"/dags/{DAG_ID}/dagRuns/{run}/taskInstances", params={"limit": 50, "offset": len(found)}).raise_for_status().json()
         found += page["task_instances"]
         if len(found) >= page["total_entries"] or not page["task_instances"]:
             return found
 
 
-def _noted(api: httpx.Client, run: str) -> int:
+def _noted(api: AirflowApi, run: str) -> int:
     """How many tasks show their progress in Airflow."""
     query: Mapping[str, str | int] = {"xcom_key": "ray_job", "limit": 1}
-    return int(api.get(f"/dags/{DAG_ID}/dagRuns/{run}/taskInstances/work/xcomEntries", params=query).raise_for_status().json()["total_entries"])
+    return int(api.client.get(f"/dags/{DAG_ID}/dagRuns/{run}/taskInstances/{TASK_ID}/xcomEntries", params=query).raise_for_status().json()["total_entries"])
 
 
 def _first_looks(ray: RayStandIn) -> dict[str, float]:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from tests.chaos.airflow_api import ENDED, TaskState
+from tests.airflow_api import ENDED, TaskState
 from tests.chaos.job_watch import JobWatch
 from tests.chaos.stage import Stage, StageError, wait_until
 from tests.chaos.work import Material, Work, batches_there, dubs_there
@@ -44,7 +44,7 @@ class Case:
         """Begins a run of each DAG, both when none is named; those that Airflow does not refuse."""
         begun = []
         for dag_id in dag_ids or JOB_TASKS:
-            run_id = self.stage.airflow.begin(dag_id, self.work.settings[dag_id], interval)
+            run_id = self.stage.airflow.begin(dag_id, interval, settings=self.work.settings[dag_id])
             if run_id is not None:
                 begun.append(Run(dag_id, run_id, time.monotonic()))
         self.runs += begun

@@ -24,7 +24,7 @@ from urllib.parse import unquote
 import httpx
 import pytest
 
-from tests.chaos.airflow_api import AirflowApi
+from tests.airflow_api import AirflowApi
 from tests.chaos.processes import kill_session
 from tests.postgres_server import postgres_server
 from tests.s3_server import Request, s3_bucket, troubled_s3
@@ -269,7 +269,7 @@ def _started_airflow(components: Mapping[str, Component], environment: Mapping[s
     wait_until(lambda: _answers(lambda: _is_well(url)), UP_LIMIT_S, "Airflow is well", look, 0.3)
     api = AirflowApi(url, environments.ADMIN, password)
     for dag_id in DAGS:
-        wait_until(lambda dag_id=dag_id: api.knows(dag_id), UP_LIMIT_S, f"Airflow knows the DAG {dag_id}", look, 0.3)
+        wait_until(lambda dag_id=dag_id: dag_id in api.dags(), UP_LIMIT_S, f"Airflow knows the DAG {dag_id}", look, 0.3)
         api.unpause(dag_id)
     return api
 

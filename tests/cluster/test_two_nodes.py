@@ -19,7 +19,7 @@ import pytest
 from tasks import places
 from tasks.corpus.store import CorpusStore
 from tasks.media.probe import probe
-from tests.cluster.airflow_api import AirflowApi
+from tests.airflow_api import AirflowApi
 from tests.cluster.machines import Network, network
 from tests.cluster.production import BUCKET, CREDENTIALS, airflow_environment, object_store, put_footage, write_settings_files
 from tests.cluster.ray_nodes import RayCluster, log_tail, wait_until
@@ -78,7 +78,7 @@ def production(tmp_path: Path) -> Iterator[Production]:
         password = environments.admin_password(home)
         airflow.start_airflow(environment)
         print(f"and Airflow: {time.monotonic() - began:.0f} s", flush=True)
-        yield Production(joined, cluster, AirflowApi(f"http://127.0.0.1:{port}", password), environment, tmp_path)
+        yield Production(joined, cluster, AirflowApi(f"http://127.0.0.1:{port}", "admin", password), environment, tmp_path)
 
 
 def test_footage_becomes_dubs_across_two_nodes_and_a_lost_one_is_replaced(production: Production) -> None:
@@ -91,10 +91,10 @@ def test_footage_becomes_dubs_across_two_nodes_and_a_lost_one_is_replaced(produc
     wait_until("all DAGs", lambda: airflow.dags() >= DAGS, 120)
     assert airflow.import_errors() == []
     for dag_id in DAGS:
-        airflow.switch_on(dag_id)
+        airflow.unpause(dag_id)
 
     with production.stage("ingest_corpus"):
-        airflow.start("ingest_corpus")
+        airflow.begin("ingest_corpus")
         airflow.run_to_its_end("ingest_corpus", 400)
     assert CorpusStore.open(f"{BUCKET}/corpus").clips().num_rows == CLIPS
     assert nodes_of(cluster, "BatchActor") == set(cluster.nodes())
@@ -110,7 +110,7 @@ def test_footage_becomes_dubs_across_two_nodes_and_a_lost_one_is_replaced(produc
     with production.stage("bulk_dubbing"):
         rows = [f"job{number},{clip},{BUCKET}/speech.wav,job{number}.mp4" for number, clip in enumerate(clips[:DUBS])]
         places.write_bytes(f"{BUCKET}/jobs.csv", "\n".join(["job_id,video,speech,out", *rows]).encode())
-        airflow.start("bulk_dubbing")
+        airflow.begin("bulk_dubbing")
         airflow.run_to_its_end("bulk_dubbing", 700, lost_and_found.look)
     assert lost_and_found.happened
     assert len(nodes_of(cluster, "DubActor")) >= 2

@@ -34,7 +34,15 @@ class Cluster:
         settings = yaml.safe_load(Path(words[words.index("--settings") + 1]).read_text())
         self.told.append(settings)
         job.statuses = ["FAILED" if Path(settings["jobs"]).name in self.fails else "SUCCEEDED"]
-        summary = {"out": settings["out"], "jobs": 3, "already_done": 1, "done": 1, "failed": {"no-face": 1}, "results": f"{settings['out']}/results"}
+        summary = {
+            "out": settings["out"],
+            "jobs": 3,
+            "already_done": 1,
+            "done": 1,
+            "failed": {"no-face": 1},
+            "results": f"{settings['out']}/results",
+            "job_list": settings["jobs"],
+        }
         Path(words[words.index("--result") + 1]).write_text(json.dumps(summary))
 
     def lists(self) -> list[str]:
@@ -236,10 +244,20 @@ def test_lists_are_found_in_a_folder_and_nothing_where_there_is_none(tmp_path: P
 
 def test_counts_are_added_up() -> None:
     models = {"landmark_generator": "1" * 64, "renderer": "2" * 64}
-    one = {"out": "/a", "jobs": 5, "already_done": 1, "done": 2, "failed": {"missing": 2}, "results": "/a/results", "models": models}
+    one = {"out": "/a", "jobs": 5, "already_done": 1, "done": 2, "failed": {"missing": 2}, "results": "/a/results", "models": models} | {"job_list": "/a.csv"}
     newer = models | {"renderer": "0" * 64}
-    other = {"out": "/b", "jobs": 4, "already_done": 0, "done": 2, "failed": {"missing": 1, "no-face": 1}, "results": "/b/results", "models": newer}
+    other = {
+        "out": "/b",
+        "jobs": 4,
+        "already_done": 0,
+        "done": 2,
+        "failed": {"missing": 1, "no-face": 1},
+        "results": "/b/results",
+        "models": newer,
+        "job_list": "/b.csv",
+    }
     assert summed([one, other]) == {
         "lists": 2, "jobs": 9, "already_done": 1, "done": 4, "failed": {"missing": 3, "no-face": 1}, "results": ["/a/results", "/b/results"],
+        "dubbed": [{"jobs": "/a.csv", "out": "/a"}, {"jobs": "/b.csv", "out": "/b"}],
         "models": {"landmark_generator": ["1" * 64], "renderer": ["0" * 64, "2" * 64]},
     }  # fmt: skip

@@ -21,6 +21,9 @@ from tests.dags.operators.ray_stand_in import RayStandIn, StandInJob
 KINDS = ("landmark-generator", "renderer")
 
 
+HELD = {"status": "held", "sentence": "psnr is 30, under 31."}
+
+
 @dataclass
 class Line:
     """The DAG, its settings file, the folder of published networks, and what the jobs were told."""
@@ -45,7 +48,7 @@ class Line:
         self.told.append(settings)
         job.statuses = ["FAILED" if self.fails else "SUCCEEDED"]
         psnr = {"name": "psnr", "generated": {"value": 30.0, "low": 29.0}, "real": {"value": 100.0, "exact": True}}
-        counts = {"out": settings["out"], "pairs": 4, "compared": 3, "models": {"renderer": "ab"}, "snapshot": "first", "absent": {"fid": "why"}}
+        counts = {"out": settings["out"], "pairs": 4, "compared": 3, "models": {"renderer": "ab"}, "snapshot": "first", "absent": {"fid": "why"}, "gate": HELD}
         summary = {**counts, "metrics": [psnr, {"name": "leak", "generated": {"value": 0.1}, "real": None}], "groups": []}
         Path(words[words.index("--result") + 1]).write_text(json.dumps(summary))
         if not self.fails:
@@ -94,6 +97,7 @@ def test_published_networks_are_measured_into_a_folder_of_the_run_and_the_figure
     assert re.fullmatch(rf"{line.folder}/evaluations/manual__[0-9T.-]+", told["out"])
     assert told["landmark_generator"] == f"{line.folder}/landmark-generator/current.json"
     (event,) = events()
+    assert event["gate"] == HELD
     assert event["metrics"] == {"psnr": {"generated": 30.0, "real": 100.0}, "leak": {"generated": 0.1, "real": None}}
     assert (event["compared"], event["out"], event["models"]) == (3, told["out"], {"renderer": "ab"})
 

@@ -13,6 +13,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.airflow_api import AirflowApi
+
 LOCAL = Path(__file__).parents[2] / "docker" / "local"
 sys.path.insert(0, str(LOCAL))
 services = importlib.import_module("services")  # plain scripts: the folder `docker` is no package
@@ -84,9 +86,8 @@ def is_well(screen: re.Match[str]) -> bool:
 
 def pools(screen: re.Match[str]) -> dict[str, tuple[int, bool]]:
     """Slots of Airflow's pools but its own, and whether deferred tasks count."""
-    with httpx.Client(base_url=screen["airflow"], trust_env=False, timeout=30) as client:
-        token = client.post("/auth/token", json={"username": "admin", "password": screen["password"]}).json()["access_token"]
-        found = client.get("/api/v2/pools", headers={"Authorization": f"Bearer {token}"}).json()["pools"]
+    with AirflowApi(screen["airflow"], "admin", screen["password"]) as api:
+        found = api.client.get("/pools").raise_for_status().json()["pools"]
     return {pool["name"]: (pool["slots"], pool["include_deferred"]) for pool in found if pool["name"] != "default_pool"}
 
 

@@ -48,6 +48,11 @@ export class ItemView {
     byId("item-facts").textContent = `${say("risk")} ${percent(item.risk)} · ${clockText(item.duration_s)} · ${Number(item.fps.toFixed(2))} fps`;
     byId("item-gate").dataset.status = item.gate.status;
     byId("item-gate").replaceChildren(element("strong", {}, say(`gate_${item.gate.status}`)), " ", item.gate.sentence);
+    const approve = document.querySelector(".verdict button[data-verdict=approve]");
+    if (approve) {
+      approve.disabled = !item.approvable;
+      approve.title = item.approvable ? "" : say("not_approvable");
+    }
     this.player.load({ dub: `${url}/dub.mp4`, source: `${url}/source.mp4`, fps: item.fps, durationS: item.duration_s });
     this.timeline.load(item);
     this.showMoments(item);
@@ -127,7 +132,8 @@ export class ItemView {
 
   decide(verdict) {
     if (!this.item || !page.writes) return;
-    if (verdict === "redo") this.openRedo();
+    if (verdict === "approve" && !this.item.approvable) toast(say("not_approvable"));
+    else if (verdict === "redo") this.openRedo();
     else this.give(verdict, {}).catch((refusal) => toast(say("not_saved", { reason: refusal.message })));
   }
 

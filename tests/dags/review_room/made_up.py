@@ -4,13 +4,13 @@ import math
 import subprocess
 from pathlib import Path
 
+from schemas.gate import Gate
 from schemas.jobs import DubJob
 from schemas.review import (
     BATCH_FILE,
     ITEMS_FOLDER,
     OPENINGS_PER_S,
     PEAKS_PER_S,
-    Gate,
     ReviewBatch,
     ReviewItem,
     ReviewMetric,
@@ -22,6 +22,8 @@ REPOSITORY = Path(__file__).parents[3]
 DATA_PYTHON = REPOSITORY / ".venv" / "bin" / "python"
 SECONDS = 6.0
 RISKS = {"anna-003": 0.83, "ben-012": 0.61, "carla-007": 0.42, "名前-001": 0.4, "dora-021": 0.12, "emil-002": 0.05}
+HELD = "carla-007"
+"""The dub that the gate holds."""
 WHY = ("the head is turned away", "the new mouth does what this person's never does", "something is before the mouth")
 
 
@@ -44,13 +46,13 @@ def draw_videos(folder: Path) -> None:
 
 
 def made_up_item(job_id: str, risk: float, fingerprint: str = "0123456789abcdef") -> ReviewItem:
-    """The riskier, the more moments it has; above one half the gate holds it."""
+    """The riskier, the more moments it has."""
     moments = tuple(
         ReviewMoment(start_s=0.8 + 1.7 * number, end_s=1.4 + 1.7 * number, reason=why, confidence=max(0.05, 0.75 - risk + 0.12 * number))
         for number, why in enumerate(WHY[: round(3 * risk + 0.3)])
     )
-    held = risk > 0.5
-    sentence = "Its least certain second has 0.21, and 0.30 is asked for." if held else "Every second is surer than the 0.30 that is asked for."
+    held = job_id == HELD
+    sentence = "jitter is 0.051, over 0.03." if held else "jitter is 0.013 (at most 0.03)."
     return ReviewItem(
         job_id=job_id,
         fingerprint=fingerprint,

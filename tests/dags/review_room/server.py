@@ -5,12 +5,14 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
+
+from tests.airflow_api import token_of
 
 REPOSITORY = Path(__file__).parents[3]
 sys.path.insert(0, str(REPOSITORY / "docker" / "local"))
@@ -62,11 +64,9 @@ class Servers:
         while time.monotonic() < deadline:
             if self.running[port].process.poll() is not None:
                 break
-            try:
+            with suppress(httpx.TransportError):
                 if httpx.get(f"{url}/api/v2/version", trust_env=False).is_success:
                     return
-            except httpx.TransportError:
-                pass
             time.sleep(0.2)
         raise AssertionError((self.started.logs / f"api-server-{port}.log").read_text()[-4000:])
 
@@ -99,16 +99,9 @@ def airflow_servers(folder: Path, prefixes: str, database: str = "", airflow_dat
         yield Servers(started, environment)
 
 
-def token_of(url: str, name: str) -> str:
-    """A user's login."""
-    answer = httpx.post(f"{url}/auth/token", json={"username": name, "password": name * 2}, trust_env=False, timeout=30)
-    assert answer.is_success, answer.text
-    return str(answer.json()["access_token"])
-
-
 def client_of(url: str, name: str) -> httpx.Client:
     """An HTTP client that is logged in as a user."""
-    return httpx.Client(base_url=f"{url}{ROOM}", headers={"Authorization": f"Bearer {token_of(url, name)}"}, trust_env=False, timeout=60)
+    return httpx.Client(base_url=f"{url}{ROOM}", headers={"Authorization": f"Bearer {token_of(url, name, name * 2)}"}, trust_env=False, timeout=60)
 
 
 def message(number: int, text: str) -> dict[str, Any]:

@@ -10,9 +10,10 @@ from dags.review_room import messages
 from dags.review_room.guard import LARGEST_BODY
 from dags.review_room.list_view import PAGE_ROWS
 from dags.review_room.words import PAGE
+from schemas.gate import Gate
 from schemas.review import ReviewBatch
 from tests.dags.review_room.conftest import BATCH, ClientOf, new_message, new_verdict
-from tests.dags.review_room.made_up import RISKS, made_up_item, write_batch
+from tests.dags.review_room.made_up import HELD, RISKS, made_up_item, write_batch
 
 ROOM = f"/batches/{BATCH}"
 READS = ("/", ROOM, f"{ROOM}/verdicts", f"{ROOM}/messages", f"{ROOM}/items/anna-003", f"{ROOM}/items/anna-003/dub.mp4")
@@ -234,6 +235,26 @@ def test_what_is_not_there_cannot_be_approved(client_of: ClientOf, prefix: Path)
     url = f"{ROOM}/items/anna-003/verdicts"
     assert client_of("ann").post(url, json=new_verdict(1)).status_code == 409
     assert client_of("ann").post(url, json=new_verdict(2, "reject")).status_code == 200
+
+
+def test_what_the_gate_holds_cannot_be_approved_and_the_reason_is_told(client_of: ClientOf) -> None:
+    url, ann = f"{ROOM}/items/{HELD}", client_of("ann")
+    answer = ann.post(f"{url}/verdicts", json=new_verdict(1))
+    assert (answer.status_code, answer.json()["detail"]) == (409, "The gate holds this dub: jitter is 0.051, over 0.03.")
+    assert ann.get(url).json()["approvable"] is False
+    assert ann.post(f"{url}/verdicts", json=new_verdict(2, "redo", settings={"smoothing": "none"})).status_code == 200
+    assert ann.get(f"{ROOM}/items/anna-003").json()["approvable"] is True
+
+
+def test_a_run_that_the_gate_holds_lets_none_of_its_dubs_out(client_of: ClientOf, prefix: Path) -> None:
+    file = prefix / BATCH / "batch.json"
+    whole = ReviewBatch.model_validate_json(file.read_bytes())
+    file.write_text(whole.model_copy(update={"gate": Gate(status="held", sentence="2 of 9 jobs made a dub that passed.")}).model_dump_json())
+    ann = client_of("ann")
+    answer = ann.post(f"{ROOM}/items/anna-003/verdicts", json=new_verdict(1))
+    assert (answer.status_code, answer.json()["detail"]) == (409, "The gate holds the whole run: 2 of 9 jobs made a dub that passed.")
+    assert ann.get(f"{ROOM}/items/anna-003").json()["approvable"] is False
+    assert "2 of 9 jobs made a dub that passed." in ann.get(ROOM, headers={"Accept": "text/html"}).text
 
 
 def test_a_dub_that_was_made_anew_is_open_again(client_of: ClientOf, prefix: Path) -> None:

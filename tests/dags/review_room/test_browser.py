@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
+from tests.airflow_api import token_of
 from tests.dags.review_room.made_up import DATA_PYTHON, SECONDS, write_batch
-from tests.dags.review_room.server import ROOM, Servers, airflow_servers, client_of, services, token_of
+from tests.dags.review_room.server import ROOM, Servers, airflow_servers, client_of, services
 from tests.postgres_server import postgres_server
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -46,7 +47,7 @@ class House:
         url = self.urls[server]
         context = self.browser.new_context(**options)
         context.set_default_timeout(PATIENCE_MS)
-        context.add_cookies([{"name": "_token", "value": token_of(url, name), "url": url}])
+        context.add_cookies([{"name": "_token", "value": token_of(url, name, name * 2), "url": url}])
         page = context.new_page()
         page.goto(f"{url}{ROOM}{path}")
         return page

@@ -8,8 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from schemas.errors import CheckpointError, DubmillError
+from schemas.gate import Gate
 from schemas.jobs import EvaluationPair
-from schemas.settings import EvaluateSettings, IngestSettings, SnapshotSettings
+from schemas.settings import EvaluateSettings, IngestSettings, Limit, SnapshotSettings
 from schemas.tables import EVALUATED_CLIPS
 from tasks.corpus.ingest import ingest_here
 from tasks.corpus.snapshot import freeze_snapshot
@@ -115,7 +116,10 @@ def test_what_is_written_says_all_of_it(footage: Path, tmp_path: Path) -> None:
     (tmp_path / "real" / "short.mp4").write_bytes((footage / "long.mp4").read_bytes())
     (tmp_path / "made" / "broken.mp4").write_text("no video")
     (tmp_path / "real" / "broken.mp4").write_bytes((footage / "real.mp4").read_bytes())
-    settings = EvaluateSettings(generated=f"{tmp_path}/made", real=f"{tmp_path}/real", out=f"{tmp_path}/out", metrics=("psnr", "seam", "fid"), pictures=2)
+    thresholds = {"psnr": Limit(at_least=40), "fid": Limit(at_most=30)}
+    settings = EvaluateSettings(
+        generated=f"{tmp_path}/made", real=f"{tmp_path}/real", out=f"{tmp_path}/out", metrics=("psnr", "seam", "fid"), pictures=2, thresholds=thresholds
+    )
     summary = evaluate_here(settings, silent)
     assert json.loads((tmp_path / "out" / SUMMARY).read_text()) == json.loads(summary.model_dump_json())
     table = pq.read_table(tmp_path / "out" / CLIPS_TABLE)
@@ -127,7 +131,9 @@ def test_what_is_written_says_all_of_it(footage: Path, tmp_path: Path) -> None:
     assert (psnr.name, psnr.generated.value, psnr.real.exact) == ("psnr", 100.0, True)  # type: ignore[union-attr]
     assert (seam.name, seam.real.exact) == ("seam", False)  # type: ignore[union-attr]
     assert summary.absent == {"fid": "The setting fid_weights names no weights to measure it with."}
+    assert summary.gate == Gate(status="held", sentence="fid was not measured: The setting fid_weights names no weights to measure it with.")
     lines = "\n".join(summary_lines(summary))
+    assert "gate held: fid was not measured" in lines
     assert "100 (exact)" in lines
     assert "1 of 3 pairs were compared" in lines
     assert "failed: broken:" in lines

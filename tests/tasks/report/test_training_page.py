@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from schemas.errors import StoreError
+from schemas.jobs import PublishSummary
 from tasks.evaluation.metric_meanings import LANDMARK_GENERATOR, RENDERER, meaning
 from tasks.report import training_report
 from tasks.training.curves import COLOURS, WIDTHS
@@ -41,6 +42,18 @@ def test_measures_with_what_they_mean(tmp_path: Path) -> None:
     assert "closure_f1 0 0.8 0.6 –" in page.text
     assert "how large a step of training is" in page.text
     assert page.count("svg") == 6
+
+
+def test_whether_it_was_published_and_why_not(tmp_path: Path) -> None:
+    run = landmark_run(tmp_path / "run")
+    assert "Not in use" not in page_of(run, tmp_path).text, "nobody has tried yet"
+    sentence = "The landmark generator 0123 is not published: leak is 0.41, over 0.1."
+    decision = PublishSummary(kind="landmark-generator", published=False, version="0123", location="", score=-0.1, metrics={}, sentence=sentence)
+    (run / "publishing.json").write_text(decision.model_dump_json())
+    assert f"Not in use. {sentence}" in page_of(run, tmp_path).text
+    (run / "publishing.json").write_text("{")
+    with pytest.raises(StoreError, match="is damaged"):
+        page_of(run, tmp_path)
 
 
 def test_a_constant_learning_rate_is_a_number_and_no_curve(tmp_path: Path) -> None:

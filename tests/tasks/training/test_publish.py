@@ -12,11 +12,11 @@ from models.checkpoint import load_landmark_generator, read_header, save_checkpo
 from schemas.checkpoints import LandmarkGeneratorSize
 from schemas.errors import CheckpointError, SettingsError, StoreError
 from schemas.jobs import PublishSummary
-from schemas.settings import CropSettings, DubSettings, LandmarkGeneratorTraining, PublishSettings, RendererTraining
+from schemas.settings import CropSettings, DubSettings, LandmarkGeneratorTraining, Limit, PublishSettings, RendererTraining
 from tasks import places
 from tasks.corpus.store import CorpusStore
 from tasks.file_hash import file_hash
-from tasks.published import CURRENT, weights_in_use, with_weights_in_use
+from tasks.published import CURRENT, decision_location, weights_in_use, with_weights_in_use
 from tasks.training import landmark_generator
 from tasks.training.landmark_generator import train_landmark_generator
 from tasks.training.measuring import Measured
@@ -120,6 +120,18 @@ def test_a_better_network_takes_the_place_of_the_one_in_use_which_stays_on_the_s
     assert (summary.score, summary.former_score) == (-0.02, -0.03)
     assert f"better by 0.01 than that of version {former.version}" in summary.sentence
     assert shelf.names(former.version) == FILES
+
+
+def test_a_network_within_its_thresholds_is_published_and_one_beyond_them_is_not_and_why_stands_in_its_run(shelf: Shelf, runs: Runs) -> None:
+    thresholds = {"leak": Limit(at_most=0.3), "l1": Limit(at_most=0.025)}
+    refused = shelf.publish(runs(1), 0.03, thresholds=thresholds)
+    assert (refused.published, refused.location) == (False, "")
+    assert refused.sentence == f"The landmark generator {version_of(runs(1))} is not published: l1 is 0.03, over 0.025."
+    assert PublishSummary.model_validate_json(places.read_bytes(decision_location(runs(1)))) == refused
+    assert shelf.publish(runs(2), 0.02, thresholds=thresholds).published
+    assert shelf.in_use() == version_of(runs(2))
+    unmeasured = shelf.publish(runs(1), 0.01, thresholds={"closure_f1": Limit(at_least=0.5)})
+    assert unmeasured.sentence.endswith("is not published: closure_f1 was not measured: Nobody closes the lips.")
 
 
 def test_a_worse_network_changes_nothing_and_is_told_by_how_much_it_lost(shelf: Shelf, runs: Runs) -> None:
