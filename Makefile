@@ -48,7 +48,7 @@ test: setup
 	@echo "test: all of tests/ but tests/dags, in the data environment (.venv)"
 	$(DATA) -m pytest tests --ignore=tests/dags $(PARALLEL)
 	@echo "test: tests/dags, in the control environment (.venv-airflow)"
-	$(CONTROL) -m pytest tests/dags
+	$(CONTROL) -m pytest tests/dags $(PARALLEL)
 
 soak: setup
 	$(DATA) -m pytest tests --ignore=tests/dags -m soak --timeout=0

@@ -180,7 +180,7 @@ def _written(settings: IngestSettings, batches: list[PlannedBatch], cluster: Exi
         while waiting and pool.idle:
             pool.begin(waiting.popleft(), frozenset(deaths.lost), frozenset(deaths.hung))
         for row, written in pool.finished():
-            if written is None:
+            if isinstance(written, Death):
                 metrics.worker_lost("ingest")
                 deaths.count(row)
                 waiting.append(row)
@@ -215,8 +215,8 @@ class _Pool:
         actor = self.idle.pop()
         self.busy[actor.write.remote(row, lost, hung)] = (actor, row)
 
-    def finished(self) -> Iterator[tuple[Row, Row | None]]:
-        """Waits until an actor starts or ends a batch; gives what was begun with what came of it, None: its actor died."""
+    def finished(self) -> Iterator[tuple[Row, Row | Death]]:
+        """Waits until an actor starts or ends a batch; gives what was begun with what came of it."""
         import ray
 
         [reference], _ = ray.wait([*self.busy, *self._starting])
@@ -226,7 +226,6 @@ class _Pool:
         actor, row = self.busy.pop(reference)
         written = outcome(reference)
         if isinstance(written, Death):
-            written = None
             ray.kill(actor)  # of one that is only out of reach nobody waits for an answer any more
             self._start()
         else:

@@ -28,6 +28,7 @@ from schemas.locations import is_remote, local_path, without_secrets
 __all__ = [
     "PlacedFile",
     "exists",
+    "followed",
     "is_remote",
     "join",
     "list_names",
@@ -88,6 +89,11 @@ class _CutOffError(OSError):
 def join(location: str, *names: str) -> str:
     """A location below another."""
     return "/".join((location.rstrip("/"), *names))
+
+
+def followed(location: str) -> str:
+    """A location as a corpus store names its sources: of a path the absolute one, links followed; a URI as it is."""
+    return location if is_remote(location) else str(local_path(location).resolve())
 
 
 def name_of(location: str) -> str:

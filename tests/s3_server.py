@@ -2,6 +2,7 @@
 
 import http.client
 import logging
+import sys
 import threading
 import time
 from collections import Counter
@@ -98,6 +99,11 @@ class _TroubledServer(ThreadingHTTPServer):
     def __init__(self, origin: str, trouble: Trouble, seen: Troubled) -> None:
         super().__init__(("127.0.0.1", 0), _TroubledHandler)
         self.origin, self._trouble, self._seen, self._lock = origin, trouble, seen, threading.Lock()
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that was killed has no more to say; anything else is told."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
 
     def take(self, method: str, path: str) -> str:
         """Counts a request; gives the trouble that it meets with."""

@@ -102,7 +102,7 @@ class RayJobsApi:
     async def submit(self, job: NewJob) -> None:
         """Starts a job, unless one of that id is there: what counts is that Ray has it, however often it was asked."""
 
-        async def try_once() -> None:
+        async def _try_once() -> None:
             response = await self._once("POST", "/api/jobs/", json=job.as_request())
             # Ray answers 500 to an id that it has, to a head that is still starting and to real faults: look the id up.
             if response.is_success or (await self._once("GET", _path(job.submission_id))).is_success:
@@ -111,7 +111,7 @@ class RayJobsApi:
                 raise _RayAwayError(_first_line(response))
             self._checked(response)
 
-        await self._patiently(try_once)
+        await self._patiently(_try_once)
 
     async def find(self, submission_id: str) -> RayJob | None:
         """The job of that id; None when Ray knows none."""
@@ -150,7 +150,7 @@ class RayJobsApi:
     async def _about_job(self, method: str, submission_id: str, action: str = "") -> httpx.Response | None:
         """Ray's answer about one job; None when it knows no such job."""
 
-        async def try_once() -> httpx.Response | None:
+        async def _try_once() -> httpx.Response | None:
             response = await self._answered(method, _path(submission_id) + action)
             if response.status_code != httpx.codes.NOT_FOUND:
                 return self._checked(response)
@@ -158,7 +158,7 @@ class RayJobsApi:
                 return None
             raise _RayAwayError(_first_line(response))  # of a proxy that does not find Ray itself
 
-        return await self._patiently(try_once)
+        return await self._patiently(_try_once)
 
     async def _once(self, method: str, path: str, json: object = None, params: Mapping[str, str | int] | None = None) -> httpx.Response:
         try:

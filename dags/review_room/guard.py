@@ -52,7 +52,7 @@ async def _refuse(send: Any, status: int, sentence: str) -> None:
 
 
 def _with_headers(send: Any) -> Any:
-    async def with_headers(message: Any) -> None:
+    async def _send(message: Any) -> None:
         if message["type"] == "http.response.start":
             given = {name.lower() for name, _ in message["headers"]}
             added = {**HEADERS, "cache-control": "no-store"}
@@ -60,4 +60,4 @@ def _with_headers(send: Any) -> Any:
             message = {**message, "headers": [*message["headers"], *headers]}
         await send(message)
 
-    return with_headers
+    return _send

@@ -41,10 +41,15 @@ def processes_of(folder: Path, sessions: Collection[int] = (), component: str = 
     in one of `sessions` or in the session of one that carries the mark.
     """
     marks = {f"{MARK}={folder}".encode()} | ({f"{COMPONENT}={component}".encode()} if component else set())
-    session_of = {process: session for process in _all_processes() if (session := session_of_running(process)) is not None}
+    session_of = {process: session for process in all_processes() if (session := session_of_running(process)) is not None}
     marked = {process for process in session_of if _carries(process, marks)}
     ours = {*sessions, *(session_of[process] for process in marked)} - {os.getsid(0)}
     return sorted(process for process, session in session_of.items() if (process in marked or session in ours) and process != os.getpid())
+
+
+def all_processes() -> list[int]:
+    """Ids of all processes of this machine."""
+    return [int(entry.name) for entry in Path("/proc").glob("[0-9]*")]
 
 
 def session_of_running(process: int) -> int | None:
@@ -95,21 +100,21 @@ def is_loopback(address: str) -> bool:
     return (getattr(parsed, "ipv4_mapped", None) or parsed).is_loopback
 
 
+def command_of(process: int) -> list[str]:
+    """The words of a process's command, or what it has named itself; an empty one when it has ended."""
+    try:
+        return Path(f"/proc/{process}/cmdline").read_bytes().decode(errors="replace").rstrip("\0").split("\0")
+    except OSError:
+        return [""]
+
+
 def program_of(process: int) -> str:
     """What a process runs, in a word: its program, or the script or module that an interpreter was given; empty when it has ended."""
-    try:
-        words = Path(f"/proc/{process}/cmdline").read_bytes().decode(errors="replace").split("\0")
-    except OSError:
-        return ""
-    program, *arguments = words
+    program, *arguments = command_of(process)
     if not Path(program).name.startswith("python"):
         return Path(program.split(" ")[0]).name
     script = next((word for word in arguments if word and not word.startswith("-")), "python")
     return script if "-m" in arguments[:2] else Path(script).name
-
-
-def _all_processes() -> list[int]:
-    return [int(entry.name) for entry in Path("/proc").glob("[0-9]*")]
 
 
 def _carries(process: int, marks: set[bytes]) -> bool:

@@ -117,11 +117,20 @@ class Services:
 
     def start_again(self, service: Service) -> Service | None:
         """Starts a component that has ended; what it left running is ended first. None: something else still listens on one of its ports."""
-        kill_all(lambda: self._processes_of(service))
+        kill_all(lambda: self.processes_of(service))
         if service.taken_ports:
             return None
         self._started.remove(service)
         return self.start(service.name, service.command, service.environment, ports=service.ports, with_group=service.with_group)
+
+    def kill(self, service: Service) -> None:
+        """SIGKILL to all processes of a component, as a power cut does; it can be started again as it was."""
+        kill_all(lambda: self.processes_of(service))
+        service.process.wait()
+
+    def forget(self, service: Service) -> None:
+        """Nobody asks any more for a component that has ended."""
+        self._started.remove(service)
 
     def marked(self, environment: Mapping[str, str]) -> dict[str, str]:
         """The environment with the mark by which `stop` finds a process and all its descendants again."""
@@ -147,6 +156,11 @@ class Services:
     def start_airflow(self, environment: Mapping[str, str]) -> None:
         """Prepares Airflow's database, starts its four components and waits until all of them are well."""
         migrate_airflow(self, environment)
+        self.begin_airflow(environment)
+        self.wait_for("Airflow", lambda: airflow_is_well(environment["AIRFLOW__API__PORT"]))
+
+    def begin_airflow(self, environment: Mapping[str, str]) -> None:
+        """Starts Airflow's four components over a database that is prepared, without waiting."""
         port = environment["AIRFLOW__API__PORT"]
         api_server: list[str | Path] = [AIRFLOW, "api-server", "--host", LOOPBACK, "--port", port, "--workers", "1", "--worker-timeout", "5"]
         self.start("api-server", api_server, environment, ports=[int(port)])
@@ -154,7 +168,6 @@ class Services:
         self.start("scheduler", [AIRFLOW, "scheduler", "--skip-serve-logs"], environment)
         self.start("triggerer", [AIRFLOW, "triggerer", "--skip-serve-logs"], environment)
         self.start("dag-processor", [AIRFLOW, "dag-processor"], environment)
-        self.wait_for("Airflow", lambda: _airflow_is_well(port))
 
     def wait_for(self, name: str, is_ready: Callable[[], bool]) -> None:
         """Waits until a component answers. Raises ServiceError when one ends first, or after START_LIMIT_S."""
@@ -175,7 +188,7 @@ class Services:
 
     def listeners(self) -> list[Listener]:
         """Every TCP socket on which one of these processes listens, by component."""
-        return sorted(listener for service in self._started for listener in listeners_of(service.name, self._processes_of(service)))
+        return sorted(listener for service in self._started for listener in listeners_of(service.name, self.processes_of(service)))
 
     def stop(self) -> None:
         """Ends everything that was started, and whatever its processes have started in turn."""
@@ -197,7 +210,8 @@ class Services:
     def _processes(self) -> list[int]:
         return processes_of(self.folder, [service.process.pid for service in self._started])
 
-    def _processes_of(self, service: Service) -> list[int]:
+    def processes_of(self, service: Service) -> list[int]:
+        """The processes of a component, with all that it has started."""
         return processes_of(self.folder, [service.process.pid], service.name)
 
     def _put_ray_away(self) -> None:
@@ -296,7 +310,8 @@ def _answers(is_ready: Callable[[], bool]) -> bool:
         return False  # it does not listen yet
 
 
-def _airflow_is_well(port: str) -> bool:
+def airflow_is_well(port: str) -> bool:
+    """Whether the Airflow at that port counts its database and all of its components as well."""
     response = httpx.get(f"http://{LOOPBACK}:{port}/api/v2/monitor/health", trust_env=False)
     if not response.is_success:
         return False

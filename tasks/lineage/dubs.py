@@ -76,7 +76,7 @@ class Dubs:
 def _followed(locations: pa.ChunkedArray) -> pa.Array:
     """Locations as a store names its sources, links followed; each distinct one is looked at once, since many dubs share a video."""
     encoded = _array(locations).dictionary_encode()
-    followed = [where if places.is_remote(where) else str(places.local_path(where).resolve()) for where in encoded.dictionary.to_pylist()]
+    followed = [places.followed(where) for where in encoded.dictionary.to_pylist()]
     return pa.array(followed, pa.string()).take(encoded.indices)
 
 

@@ -102,22 +102,17 @@ def _of_corpus(searched: Searched, corpus: Corpus, what: str) -> Iterator[Lineag
 
 def _rows_of_source(corpus: Corpus, location: str) -> pa.Table:
     """Clips of a source by its location; of a file here that the store knows under another name, by its content."""
-    name = _source_name(location)
+    name = places.followed(location)
     rows = corpus.having("source", [name])
     if len(rows) or places.is_remote(location) or not Path(name).is_file():
         return rows
     return corpus.of_contents([file_hash(Path(name))[:CONTENT_DIGITS]])
 
 
-def _source_name(location: str) -> str:
-    """As a store names its sources: links followed."""
-    return location if places.is_remote(location) else str(places.local_path(location).resolve())
-
-
 def _turned_away(searched: Searched, location: str) -> Iterator[Lineage]:
     """A source of which a store has no clip, and why."""
     for corpus in searched.corpora.given if "/" in location else ():
-        for why in corpus.turned_away(_source_name(location)):
+        for why in corpus.turned_away(places.followed(location)):
             yield _lineage(Node(kind="source", name=without_secrets(location), facts={"store": corpus.place}, unknown=(f"It was turned away: {why}.",)), ())
 
 

@@ -23,10 +23,5 @@ def holding_models(folders: Iterable[str], snapshots: Collection[str]) -> list[s
 def holding_dubs(folders: Iterable[str], sources: Collection[str], contents: Collection[str]) -> list[str]:
     """Outputs under the folders whose video or speech is one of those sources (URIs, links followed), or of one of those contents."""
     dubs = find_dubs(folders)
-    wanted = {followed(source) for source in sources}
+    wanted = {places.followed(source) for source in sources}
     return sorted({str(row["output"]) for row in dubs.of_footage(wanted, frozenset(contents)).to_pylist()})
-
-
-def followed(location: str) -> str:
-    """A location as a store names its sources: links followed."""
-    return location if places.is_remote(location) else str(places.local_path(location).resolve())

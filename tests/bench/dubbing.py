@@ -94,9 +94,7 @@ def one(minutes: float, height: int) -> None:
         make = f"from pathlib import Path; from tests.bench.dubbing import footage; footage(Path({name!r}), {minutes * 60}, {height})"
         subprocess.run([sys.executable, "-c", make], check=True, capture_output=True)
         video, speech = folder / f"{minutes * 60:g}-{height}.mp4", folder / f"{minutes * 60:g}.wav"
-        dub_video(
-            str(video), str(speech), str(folder / "dub.mp4"), write_random_networks(folder).replaced(encoder_preset="veryfast", references=3, precision="bf16")
-        )
+        dub_video(str(video), str(speech), str(folder / "dub.mp4"), write_random_networks(folder).replaced(encoder_preset="veryfast", references=3))
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MEGABYTE)
 
 

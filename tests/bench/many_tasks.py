@@ -205,7 +205,7 @@ def _task(instance: Mapping[str, Any], ray: RayStandIn, followed: Mapping[str, f
 
 def _cpu_s(started: Any) -> dict[str, float]:
     """CPU seconds so far of each component, with what it has started; a child that has ended counts in its parent."""
-    return {service.name: _tree_cpu_s(service.process.pid) for service in started._started}
+    return {service.name: _tree_cpu_s(service.process.pid) for service in started.started}
 
 
 def _tree_cpu_s(pid: int) -> float:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tests.chaos.case import JOB_TASKS, Case, Run
-from tests.chaos.processes import kill, named, send
+from tests.chaos.processes import named, send
 from tests.chaos.stage import StageError
 
 STORE_FAILS_S = 60.0
@@ -59,7 +59,7 @@ def ray_head_restarted(case: Case) -> None:
     """The Ray head is killed with all jobs and their history, and started again as soon as its port is free."""
     case.begin()
     case.wait_until_under_way()
-    case.stage.components["ray"].kill()
+    case.stage.kill("ray")
     case.stage.restart_ray()
     case.wait_for_end()
 
@@ -70,9 +70,9 @@ def raylet_killed(case: Case) -> None:
     try:
         case.begin()
         case.wait_until_under_way()
-        lost = [name.removeprefix("ray::") for name in ACTORS.values() if named(node.leader, lambda line, name=name: line.startswith(name))]
-        for raylet in named(node.leader, lambda line: line.partition(" ")[0].endswith("/raylet")):
-            kill(raylet)
+        lost = [name.removeprefix("ray::") for name in ACTORS.values() if named(case.stage.processes_of(node), lambda line, name=name: line.startswith(name))]
+        for raylet in named(case.stage.processes_of(node), lambda line: line.partition(" ")[0].endswith("/raylet")):
+            send(raylet, signal.SIGKILL)
         case.notes.append(f"it had {' and '.join(lost) or 'no worker'}")
     finally:
         case.stage.remove(node)
@@ -86,9 +86,9 @@ def worker_killed(case: Case) -> None:
     case.begin()
     case.wait_until_under_way()
     for name in ACTORS.values():
-        workers = named(case.stage.components["ray"].leader, lambda line, name=name: line.startswith(name))
+        workers = named(case.stage.processes_of("ray"), lambda line, name=name: line.startswith(name))
         for process in workers[:1]:
-            kill(process)
+            send(process, signal.SIGKILL)
         if not workers:
             case.notes.append(f"no {name} was left to be killed")
     case.wait_for_end()
@@ -155,8 +155,8 @@ SCENARIOS = (
 def _killed_and_started(case: Case, component: str) -> None:
     case.begin()
     case.wait_until_under_way()
-    case.stage.components[component].kill()
-    case.stage.components[component].start()
+    case.stage.kill(component)
+    case.stage.start_again(component)
     case.wait_for_end()
 
 
@@ -183,4 +183,4 @@ def _send_all(processes: list[int], number: signal.Signals) -> None:
 def _task_processes(case: Case, run: Run) -> list[int]:
     """The processes that run a run's job task; they name themselves by its id."""
     tasks = case.job_tasks(run)
-    return named(case.stage.components["scheduler"].leader, lambda line: any(line == f"airflow worker -- {task.id}" for task in tasks))
+    return named(case.stage.processes_of("scheduler"), lambda line: any(line == f"airflow worker -- {task.id}" for task in tasks))

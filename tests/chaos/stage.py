@@ -8,15 +8,13 @@ import importlib
 import json
 import os
 import secrets
-import shutil
-import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -25,7 +23,6 @@ import httpx
 import pytest
 
 from tests.airflow_api import AirflowApi
-from tests.chaos.processes import kill_session
 from tests.postgres_server import postgres_server
 from tests.s3_server import Request, s3_bucket, troubled_s3
 
@@ -41,61 +38,12 @@ HEAD_CPUS = 3
 SECOND_CPUS = 2
 NEVER_READ_AGAIN_S = "600"
 """The DAG files do not change here, and to read them again and again costs a core that the jobs want."""
-RAY_PATIENCE = {"RAY_DASHBOARD_STARTUP_TIMEOUT_S": "180"}
-"""A head whose dashboard is not there within a minute gives up, which is too soon with every core at work."""
 DIRECT = httpx.Client(trust_env=False, timeout=10.0)
 """For what is asked again and again: to make a client costs as much as many requests."""
 
 
 class StageError(Exception):
     """The set-up does not come up or does not do what it must. One sentence."""
-
-
-@dataclass
-class Component:
-    """A command that runs until it is killed, and can be started again as it was."""
-
-    name: str
-    command: Sequence[str | Path]
-    environment: Mapping[str, str]
-    folder: Path
-    process: "subprocess.Popen[bytes] | None" = None
-
-    @property
-    def log(self) -> Path:
-        """Where its output goes, that of all its lives."""
-        return self.folder / "logs" / f"{self.name}.log"
-
-    @property
-    def leader(self) -> int:
-        """The id of its session."""
-        if self.process is None:
-            raise StageError(f"{self.name} was never started.")
-        return self.process.pid
-
-    def start(self) -> None:
-        """Starts it in a session of its own."""
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [str(part) for part in self.command],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=dict(self.environment),
-                cwd=self.folder,
-                start_new_session=True,
-            )
-
-    def kill(self) -> None:
-        """SIGKILL to all its processes: what a power cut or a lost container does."""
-        if self.process is not None:
-            kill_session(self.leader)
-            self.process.wait()
-
-    def require_running(self) -> None:
-        """Raises StageError when it has ended by itself."""
-        if self.process is not None and (code := self.process.poll()) is not None:
-            raise StageError(f"{self.name} ended by itself with exit code {code}; see {self.log}.")
 
 
 class BadDays:
@@ -122,42 +70,53 @@ class BadDays:
 class Stage:
     """What is set up. place: the bucket."""
 
-    folder: Path
+    begun: Any
+    """Its components, as `services.Services`."""
     place: str
     database: str
     ray_url: str
     bad_days: BadDays
-    components: dict[str, Component]
     airflow: AirflowApi
 
-    def restart_ray(self) -> None:
-        """Starts the Ray head again where it was, once its ports are free, and waits until it answers."""
-        head = self.components["ray"]
-        port = int(_option(head.command, "--port"))
-        wait_until(lambda: services.free_port(port) == port, PORT_LIMIT_S, "the port of the Ray head is free")
-        head.start()
-        _wait_for_ray(head, self.ray_url)
+    @property
+    def folder(self) -> Path:
+        """Where the components keep what is theirs."""
+        return Path(self.begun.folder)
 
-    def start_second_node(self) -> Component:
-        """Starts a second raylet on this machine as a node of its own, and waits until Ray counts it."""
-        nodes = self.nodes()
-        head = self.components["ray"]
+    def processes_of(self, name: str) -> list[int]:
+        """The processes of a component."""
+        return list(self.begun.processes_of(self._component(name)))
+
+    def kill(self, name: str) -> None:
+        """SIGKILL to all of a component."""
+        self.begun.kill(self._component(name))
+
+    def start_again(self, name: str) -> None:
+        """Starts a component that was killed, once its ports are free."""
+        wait_until(lambda: self.begun.start_again(self._component(name)) is not None, PORT_LIMIT_S, f"{name} finds its ports free")
+
+    def restart_ray(self) -> None:
+        """Starts the Ray head again where it was, and waits until it answers."""
+        self.start_again(services.RAY)
+        _wait_for_ray(self.begun, self.ray_url)
+
+    def start_second_node(self) -> str:
+        """Starts a second raylet on this machine as a node of its own, and waits until Ray counts it. Gives its name."""
+        before, head, name = _ray_nodes(self.ray_url), self._component(services.RAY), f"ray-node-{secrets.token_hex(2)}"
         # What keeps a head on loopback forbids a second node, which goes where it is told to find the head: on loopback, too.
         environment = {name: value for name, value in head.environment.items() if name != "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"}
-        node = Component(f"ray-node-{secrets.token_hex(2)}", _node_command(head.command), environment, self.folder)
-        self.components[node.name] = node
-        node.start()
-        wait_until(lambda: self.nodes() > nodes, UP_LIMIT_S, "the second Ray node is there", node.require_running)
-        return node
+        self.begun.start(name, _node_command(head.command), environment, with_group=False)
+        wait_until(lambda: bool(_ray_nodes(self.ray_url) - before), UP_LIMIT_S, "the second Ray node is there", self.begun.require_running)
+        return name
 
-    def nodes(self) -> int:
-        """How many nodes Ray holds for alive."""
-        return _ray_nodes(self.ray_url)
-
-    def remove(self, component: Component) -> None:
+    def remove(self, name: str) -> None:
         """Ends a component for good."""
-        component.kill()
-        del self.components[component.name]
+        component = self._component(name)
+        self.begun.kill(component)
+        self.begun.forget(component)
+
+    def _component(self, name: str) -> Any:
+        return next(component for component in self.begun.started if component.name == name)
 
 
 @contextmanager
@@ -167,19 +126,14 @@ def stage(folder: Path) -> Iterator[Stage]:
         place = ending.enter_context(s3_bucket(f"chaos-{secrets.token_hex(4)}"))
         bad_days = BadDays()
         ending.enter_context(troubled_s3(os.environ["AWS_ENDPOINT_URL"], bad_days))
-        begun = ending.enter_context(services.Services(folder))
         url, database = _database(ending)
-        ray = _ray(begun, ending)
-        ray_url = f"http://{services.LOOPBACK}:{_option(ray.command, '--dashboard-port')}"
+        begun = ending.enter_context(services.Services(folder))
+        ray_url = begun.begin_ray(HEAD_CPUS)
         environment = _airflow_environment(begun, place, ray_url, url)
-        components = {component.name: component for component in [ray, *_airflow(begun, environment)]}
-        ending.callback(lambda: [component.kill() for component in components.values()])
-        ray.start()
         services.migrate_airflow(begun, environment)  # while Ray comes up, which gives up when Airflow does so beside it on a busy machine
-        _wait_for_ray(ray, ray_url)
-        airflow = _started_airflow(components, environment)
-        ending.callback(airflow.close)
-        yield Stage(begun.folder, place, database, ray_url, bad_days, components, airflow)
+        _wait_for_ray(begun, ray_url)
+        airflow = ending.enter_context(_started_airflow(begun, environment))
+        yield Stage(begun, place, database, ray_url, bad_days, airflow)
 
 
 def wait_until(is_so: Callable[[], bool], limit_s: float, what: str, look: Callable[[], object] = lambda: None, pause_s: float = 0.1) -> float:
@@ -202,36 +156,38 @@ def _database(ending: ExitStack) -> tuple[str, str]:
     return server.url, f"Postgres {server.programs.parent.name}"
 
 
-def _ray(begun: Any, ending: ExitStack) -> Component:
-    temp = Path(tempfile.mkdtemp(prefix="dubmill-", dir="/tmp"))
-    ending.callback(shutil.rmtree, temp, ignore_errors=True)
-    command = services.ray_command(temp, services.free_ports(4), HEAD_CPUS)
-    return Component("ray", command, begun.marked(services.ray_environment() | RAY_PATIENCE), begun.folder)
-
-
-def _wait_for_ray(head: Component, url: str) -> None:
+def _wait_for_ray(begun: Any, url: str) -> None:
     """Waits until Ray's job API answers and the head counts itself. One that gives up, as it does where all is slow, is started again."""
 
-    def look() -> None:
-        if head.process is not None and head.process.poll() is not None:
-            kill_session(head.leader)
-            head.start()
+    def _look() -> None:
+        for component in begun.started:
+            if component.name == services.RAY and component.process.poll() is not None:
+                begun.start_again(component)
 
-    wait_until(lambda: _ray_nodes(url) > 0 and _answers(lambda: DIRECT.get(f"{url}/api/jobs/").is_success), UP_LIMIT_S, "the Ray head answers", look)
+    wait_until(lambda: bool(_ray_nodes(url)) and _answers(lambda: DIRECT.get(f"{url}/api/jobs/").is_success), UP_LIMIT_S, "the Ray head answers", _look)
 
 
-def _ray_nodes(url: str) -> int:
-    """How many nodes Ray holds for alive; none while it is away."""
+def _ray_nodes(url: str) -> set[str]:
+    """The ids of the nodes that Ray holds for alive; none while it is away."""
     try:
         told = DIRECT.get(f"{url}/nodes", params={"view": "summary"}).raise_for_status().json()
     except (httpx.HTTPError, json.JSONDecodeError):
-        return 0
-    return sum(node["raylet"].get("state") == "ALIVE" for node in told["data"]["summary"])
+        return set()
+    return {str(node["raylet"]["nodeId"]) for node in told["data"]["summary"] if node["raylet"].get("state") == "ALIVE"}
 
 
 def _node_command(head: Sequence[str | Path]) -> list[str | Path]:
     return [
-        *(head[0], "start", "--address", f"{services.LOOPBACK}:{_option(head, '--port')}", "--block", "--disable-usage-stats"),
+        *(
+            sys.executable,
+            "-m",
+            "tests.chaos.loopback_node",
+            "start",
+            "--address",
+            f"{services.LOOPBACK}:{_option(head, '--port')}",
+            "--block",
+            "--disable-usage-stats",
+        ),
         *("--num-cpus", str(SECOND_CPUS), "--object-store-memory", _option(head, "--object-store-memory")),
         *("--dashboard-agent-listen-port", str(services.free_port()), "--min-worker-port", "0", "--max-worker-port", "0"),
     ]
@@ -243,40 +199,16 @@ def _airflow_environment(begun: Any, place: str, ray_url: str, database: str) ->
     return dict(begun.marked(made)) | quiet | ({"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database} if database else {})
 
 
-def _airflow(begun: Any, environment: Mapping[str, str]) -> list[Component]:
-    """Airflow's four components, as `Services` starts them."""
-    port = environment["AIRFLOW__API__PORT"]
-    arguments = {
-        "api-server": ["--host", services.LOOPBACK, "--port", port, "--workers", "1", "--worker-timeout", "5"],
-        "scheduler": ["--skip-serve-logs"],
-        "triggerer": ["--skip-serve-logs"],
-        "dag-processor": [],
-    }
-    return [Component(name, [services.AIRFLOW, name, *given], environment, begun.folder) for name, given in arguments.items()]
-
-
-def _started_airflow(components: Mapping[str, Component], environment: Mapping[str, str]) -> AirflowApi:
+def _started_airflow(begun: Any, environment: Mapping[str, str]) -> AirflowApi:
     password = environments.admin_password(Path(environment["AIRFLOW_HOME"]))
-    own = [components[name] for name in ("api-server", "scheduler", "triggerer", "dag-processor")]
-    for component in own:
-        component.start()
-
-    def look() -> None:
-        for component in own:
-            component.require_running()
-
-    url = environment["AIRFLOW__API__BASE_URL"]
-    wait_until(lambda: _answers(lambda: _is_well(url)), UP_LIMIT_S, "Airflow is well", look, 0.3)
-    api = AirflowApi(url, environments.ADMIN, password)
+    begun.begin_airflow(environment)
+    is_well = partial(services.airflow_is_well, environment["AIRFLOW__API__PORT"])
+    wait_until(lambda: _answers(is_well), UP_LIMIT_S, "Airflow is well", begun.require_running, 0.3)
+    api = AirflowApi(environment["AIRFLOW__API__BASE_URL"], environments.ADMIN, password)
     for dag_id in DAGS:
-        wait_until(lambda dag_id=dag_id: dag_id in api.dags(), UP_LIMIT_S, f"Airflow knows the DAG {dag_id}", look, 0.3)
+        wait_until(lambda dag_id=dag_id: dag_id in api.dags(), UP_LIMIT_S, f"Airflow knows the DAG {dag_id}", begun.require_running, 0.3)
         api.unpause(dag_id)
     return api
-
-
-def _is_well(url: str) -> bool:
-    parts = DIRECT.get(f"{url}/api/v2/monitor/health").raise_for_status().json()
-    return all((parts.get(name) or {}).get("status") == "healthy" for name in ("metadatabase", "scheduler", "triggerer", "dag_processor"))
 
 
 def _answers(ask: Callable[[], bool]) -> bool:

@@ -83,8 +83,8 @@ def test_a_component_that_ends_is_started_again_when_what_it_left_is_ended(tmp_p
         supervisor = supervision.Supervisor(started, told.append)
         first = started.start("scheduler", ["sh", "-c", "setsid /bin/sleep 120 & /bin/sleep 120 & wait"], os.environ)
         other = started.start("triggerer", ["sleep", "120"], os.environ)
-        _wait_until(lambda: len(started._processes_of(first)) >= 3)
-        left = started._processes_of(first)
+        _wait_until(lambda: len(started.processes_of(first)) >= 3)
+        left = started.processes_of(first)
         first.process.kill()
         _wait_until(lambda: (supervisor.look(), started.started[-1].process is not other.process)[1])
         again = started.started[-1]

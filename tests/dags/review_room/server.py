@@ -46,9 +46,8 @@ class Servers:
     def kill(self, port: int) -> None:
         """As when the machine loses it: no goodbye to anybody."""
         service = self.running.pop(port)
-        os.killpg(service.process.pid, 9)
-        service.process.wait()
-        self.started._started.remove(service)
+        self.started.kill(service)
+        self.started.forget(service)
 
     def stop(self, port: int) -> float:
         """SIGTERM, as an upgrade does; gives the seconds until it has ended."""
@@ -56,7 +55,7 @@ class Servers:
         began_s = time.monotonic()
         service.ask_to_end()
         service.process.wait(60)
-        self.started._started.remove(service)
+        self.started.forget(service)
         return time.monotonic() - began_s
 
     def _wait(self, port: int, url: str) -> None:

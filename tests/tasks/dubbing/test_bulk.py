@@ -379,7 +379,12 @@ def wait_for_half_written(folder: Path, process: subprocess.Popen[str], at_least
 
 @pytest.mark.parametrize(
     ("ray", "sent", "half_written_bytes"),
-    [("none", signal.SIGTERM, 2_000), ("none", signal.SIGINT, 0), ("local", signal.SIGTERM, 0), pytest.param("job", signal.SIGTERM, 0, marks=pytest.mark.soak)],
+    [
+        ("none", signal.SIGTERM, 2_000),
+        pytest.param("none", signal.SIGINT, 0, marks=pytest.mark.soak),
+        ("local", signal.SIGTERM, 0),
+        pytest.param("job", signal.SIGTERM, 0, marks=pytest.mark.soak),
+    ],
 )
 def test_a_run_that_is_stopped_in_a_job_keeps_its_rows_and_goes_on_later(
     bulk: BulkDubSettings, tmp_path: Path, clip: Path, speech: Path, ray: str, sent: signal.Signals, half_written_bytes: int

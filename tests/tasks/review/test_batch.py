@@ -14,7 +14,7 @@ from tasks.media.probe import probe
 from tasks.progress import silent
 from tasks.review import batch as batch_module
 from tasks.review.batch import review_here
-from tests.tasks.review.conftest import SPEECH_S
+from tests.reviewed_run import SPEECH_S
 
 BATCH = "monday.jsonl"
 HIGH = {"least_confidence": Limit(at_least=1.01)}

@@ -111,7 +111,7 @@ def test_a_run_that_is_killed_and_resumed_is_the_same_run(corpus: CorpusStore, t
     kill_and_resume("landmark-generator", 1, corpus, tmp_path, undisturbed("landmark-generator"))
 
 
-@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "exit_code"), [pytest.param(signal.SIGINT, 130, marks=pytest.mark.soak), (signal.SIGTERM, 143)])
 def test_a_run_that_is_stopped_says_how_to_go_on(number: signal.Signals, exit_code: int, corpus: CorpusStore, tmp_path: Path) -> None:
     settings = settings_for("landmark-generator", corpus, tmp_path).replaced(steps=100_000, schedule="constant")
     process = start("landmark-generator", settings, tmp_path)
