@@ -756,11 +756,15 @@ def report_training(location: Annotated[str, typer.Argument(help="The --out fold
 
 
 @report.command("evaluation", epilog="Example: dubmill report evaluation evaluation/ --html evaluation.html")
-def report_evaluation(location: Annotated[str, typer.Argument(help="The --out of an evaluation.")], html: Html) -> None:
+def report_evaluation(
+    location: Annotated[str, typer.Argument(help="The --out of an evaluation.")],
+    html: Html,
+    before: Annotated[list[str] | None, typer.Option(help="The --out of an earlier one, for curves over versions; several times, oldest first.")] = None,
+) -> None:
     """What was measured beside the real video, the best and worst clips, speakers and conditions, and what each number means."""
     from tasks.report import evaluation_report
 
-    evaluation_report(location, html)
+    evaluation_report(location, html, before or ())
     print(f"page: {html}")
 
 

@@ -2,7 +2,7 @@
 
 import itertools
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
+from markupsafe import Markup
 from pydantic import ValidationError
 
 from schemas.errors import MediaError, StoreError
@@ -24,7 +25,9 @@ from tasks.media.decode import read_frames
 from tasks.media.encode import Sound, VideoWriter
 from tasks.media.probe import probe
 from tasks.mel_windows import VIDEO_FPS
-from tasks.report.page import data_uri, write_page
+from tasks.report.charts import Series, line_chart
+from tasks.report.page import data_uri, picture_uri, write_page
+from tasks.report.sketched_faces import differing_faces
 from tasks.report.video import PageVideo
 
 Picture = npt.NDArray[np.uint8]
@@ -68,6 +71,8 @@ class ShownClip:
     name: str
     caption: str
     video: PageVideo | None
+    sketches: str | None = None
+    """Address of a picture: real and generated face with their landmarks, where the mouths differ most."""
     fault: str = ""
 
 
@@ -82,6 +87,15 @@ class GroupTable:
 
 
 @dataclass(frozen=True)
+class VersionChart:
+    """A metric over several evaluations, generated and real."""
+
+    name: str
+    explanation: str
+    chart: Markup
+
+
+@dataclass(frozen=True)
 class EvaluationFacts:
     """What the page says."""
 
@@ -92,16 +106,23 @@ class EvaluationFacts:
     ranked_by: str
     tables: list[GroupTable]
     definitions: list[MetricFigure]
+    versions: list[tuple[int, str, str]]
+    """Of each evaluation that the charts are of, in their order: its number, its networks, its folder. None but where there are several."""
+    charts: list[VersionChart]
 
 
-def evaluation_report(location: str | Path, html: str | Path) -> None:
-    """Writes the page of an evaluation's folder. Raises StoreError when it holds none or the page cannot be written."""
-    write_page("evaluation.html.j2", html, title="Evaluation", evaluation=evaluation_facts(str(location)))
+def evaluation_report(location: str | Path, html: str | Path, before: Sequence[str | Path] = ()) -> None:
+    """Writes the page of an evaluation's folder, with curves over those before it, the oldest first.
+
+    Raises StoreError when a folder holds none or the page cannot be written.
+    """
+    write_page("evaluation.html.j2", html, title="Evaluation", evaluation=evaluation_facts(str(location), tuple(map(str, before))))
 
 
-def evaluation_facts(out: str) -> EvaluationFacts:
+def evaluation_facts(out: str, before: Sequence[str] = ()) -> EvaluationFacts:
     """Reads what the page says. Raises StoreError when there is no evaluation."""
     summary, rows = _read_summary(out), read_clips(out)
+    history = [*map(_read_summary, before), summary]
     ranked_by, ranked = _ranked(rows)
     shown = min(SHOWN_EACH, len(ranked) // 2) if len(ranked) > 1 else len(ranked)
     return EvaluationFacts(
@@ -112,7 +133,28 @@ def evaluation_facts(out: str) -> EvaluationFacts:
         ranked_by=ranked_by,
         tables=_tables(summary),
         definitions=list(summary.metrics),
+        versions=[(number, _networks(one), one.out) for number, one in enumerate(history, start=1)] if before else [],
+        charts=_charts(history) if before else [],
     )
+
+
+def _networks(summary: EvaluationSummary) -> str:
+    return ", ".join(f"{network.replace('_', ' ')} {version}" for network, version in summary.models.items()) or "videos"
+
+
+def _charts(history: list[EvaluationSummary]) -> list[VersionChart]:
+    """A chart for each metric of the newest evaluation that another one has too."""
+    return [chart for figure in history[-1].metrics if (chart := _chart(figure, history)) is not None]
+
+
+def _chart(figure: MetricFigure, history: list[EvaluationSummary]) -> VersionChart | None:
+    found = [(number, other) for number, summary in enumerate(history, start=1) for other in summary.metrics if other.name == figure.name]
+    if len(found) < 2:
+        return None
+    sides = {"generated": "val", "real": "train"}
+    curves = {side: [(number, getattr(other, side).value) for number, other in found if getattr(other, side) is not None] for side in sides}
+    series = [Series(side, look, [x for x, _ in curves[side]], [y for _, y in curves[side]]) for side, look in sides.items()]
+    return VersionChart(figure.name.replace("_", " "), figure.better, line_chart(series, "evaluation"))
 
 
 def _read_summary(out: str) -> EvaluationSummary:
@@ -162,9 +204,11 @@ def _clip(row: Row, rows: list[Row], out: str, ranked_by: str) -> ShownClip:
     real = next(other for other in rows if other["name"] == row["name"] and other["side"] == "real")
     caption = f"{ranked_by.replace('_', ' ')} {_digits(row[ranked_by])}" + (f", {row['speaker']}" if row["speaker"] else "")
     try:
-        return ShownClip(row["name"], caption, side_by_side(_found(real["location"], out), _found(row["location"], out)))
+        with places.local_copy(_found(real["location"], out)) as true, places.local_copy(_found(row["location"], out)) as made:
+            faces = differing_faces(true, made, LONGEST_SHOWN_S)
+            return ShownClip(row["name"], caption, side_by_side(true, made), None if faces is None else picture_uri(faces))
     except (MediaError, OSError, StoreError) as error:
-        return ShownClip(row["name"], caption, None, without_secrets(str(error)))
+        return ShownClip(row["name"], caption, None, fault=without_secrets(str(error)))
 
 
 def _found(location: str | None, out: str) -> str:
@@ -175,9 +219,9 @@ def _found(location: str | None, out: str) -> str:
     return below if not places.exists(location) and places.exists(below) else location
 
 
-def side_by_side(real: str, generated: str) -> PageVideo:
+def side_by_side(true: Path, made: Path) -> PageVideo:
     """The first seconds of both, real left and generated right, small, with the generated one's sound. MediaError when one cannot be read."""
-    with places.local_copy(real) as true, places.local_copy(generated) as made, tempfile.TemporaryDirectory(prefix="dubmill-") as folder:
+    with tempfile.TemporaryDirectory(prefix="dubmill-") as folder:
         frames = _joined(true, made)
         first = next(frames)
         copy = Path(folder) / "pair.mp4"

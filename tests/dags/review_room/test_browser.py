@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.airflow_api import token_of
-from tests.dags.review_room.made_up import DATA_PYTHON, SECONDS, write_batch
+from tests.dags.review_room.made_up import DATA_PYTHON, HELD, SECONDS, write_batch
 from tests.dags.review_room.server import ROOM, Servers, airflow_servers, client_of, services
 from tests.postgres_server import postgres_server
 
@@ -227,6 +227,19 @@ def test_a_batch_is_worked_through_by_keyboard_and_others_see_it(one: House) -> 
     assert a.locator("#item-name").inner_text() == "anna-003"
     assert faults == []
     close(a, b)
+
+
+def test_what_the_gate_holds_cannot_be_approved_and_the_page_says_why(one: House) -> None:
+    page = one.window("ann", f"/batches/{BATCH}?item={HELD}")
+    page.wait_for_function(f"document.getElementById('item-name').textContent === '{HELD}'")
+    assert "Held by the gate jitter is 0.051, over 0.03." in " ".join(page.locator("#item-gate").inner_text().split())
+    assert page.locator("button[data-verdict=approve]").is_disabled()
+    page.keyboard.press("a")
+    page.wait_for_function("document.getElementById('toast').textContent.includes('The gate holds it')")
+    page.keyboard.press("k")
+    page.wait_for_function(f"document.getElementById('item-name').textContent !== '{HELD}'")
+    assert page.locator("button[data-verdict=approve]").is_enabled()
+    close(page)
 
 
 FRAME = """video => {
