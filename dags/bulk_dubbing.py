@@ -182,7 +182,8 @@ def note(
     counts = summed(summaries)
     if not counts["done"] and not counts["failed"]:
         raise AirflowSkipException(f"All {counts['jobs']} jobs were done before.")
-    outlet_events[DUBS].extra = counts
+    dubbed = [overrides for overrides in begun if overrides["out"] in outs]
+    outlet_events[DUBS].extra = {**counts, "dubbed": dubbed}
     return counts
 
 
@@ -194,8 +195,7 @@ def summed(summaries: list[dict[str, Any]]) -> dict[str, Any]:
     counts = {name: sum(summary[name] for summary in summaries) for name in COUNTS}
     models = {name: sorted({summary["models"][name] for summary in summaries if name in summary.get("models", {})}) for name in NETWORKS}
     results = [summary["results"] for summary in summaries]
-    dubbed = [{"jobs": summary["job_list"], "out": summary["out"]} for summary in summaries]
-    return {"lists": len(summaries), **counts, "failed": dict(sorted(failed.items())), "results": results, "dubbed": dubbed, "models": models}
+    return {"lists": len(summaries), **counts, "failed": dict(sorted(failed.items())), "results": results, "models": models}
 
 
 with DAG(

@@ -13,10 +13,10 @@ from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOpe
 from airflow.sdk import DAG, task
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
-from dags.defaults import POOL_CPU, RESULTS_FOLDER, START_DATE, TASK_DEFAULTS, deadline_of, settings_param
+from dags.defaults import POOL_CPU, RESULTS_FOLDER, SETTINGS_FOLDER, START_DATE, TASK_DEFAULTS, deadline_of, settings_param
 from dags.operators.ray_job import RayJobOperator
 from schemas.errors import SettingsError
-from schemas.locations import reachable
+from schemas.locations import reachable, without_secrets
 from schemas.review import ApprovedDub, ReleaseOutcome
 from schemas.settings import ReleaseSettings, check_settings, read_settings
 
@@ -38,11 +38,13 @@ DOCUMENTATION = f"""
 4. **`settle`** notes what was done. A dub that could not be copied is said in its log, stays open and is tried again by the next run.
 
 * **Schedule:** none unless the environment variable `DUBMILL_RELEASE_SCHEDULE` gives one, for example `*/10 * * * *`.
-* **Parameter `settings`:** a YAML file with `release` (where approved dubs go) and `lists` (what `jobs` names for `bulk_dubbing`: a folder).
+* **Parameter `settings`:** a YAML file with `release` (where approved dubs go) and `lists` (what `jobs` names in `bulk_dubbing.yaml`: a folder;
+  where that names another, redos fail here).
 * **Running it again** is safe: a claim keeps its name until it is settled, so the same lists are written under the same names, and a dub
   that is recorded as released is not copied again. A verdict that is changed after it was followed is followed anew, as the new one; what was
   released before a rejection stays released until somebody takes it away. A redo whose `out` is an s3:// URI replaces what is there.
-* **What was approved is what goes out:** a file that was changed since somebody looked at it is not released, and said in `settle`'s log.
+* **What was approved is what goes out:** a file that was changed since somebody looked at it is not released, nor one that the gate holds by
+  now; both are said in `settle`'s log.
 * **The room's database** is that of `DUBMILL_REVIEW_DATABASE_URL`, the same for Airflow's API servers and its workers.
 * **Pool:** `release` takes a slot of `{POOL_CPU}`.
 * **When it fails:** the log of `release` ends with the sentence of its job and that job's last lines. Each task is tried again
@@ -65,6 +67,8 @@ def claim_verdicts(settings: str, *, dag_run: Any = None) -> dict[str, Any]:
         raise AirflowSkipException("No verdict waits to be followed.")
     approved = [one for one in claimed if one.given.verdict == "approve"]
     redone = [one for one in claimed if one.given.verdict == "redo"]
+    if redone:
+        _require_that_lists_are_read(checked.lists)
     lists = [_write_list(checked.lists, batch, claim_id, rows) for (batch, claim_id), rows in _grouped(redone).items()]
     log.info("%d approved, %d to redo in %d lists, %d rejected.", len(approved), len(redone), len(lists), len(claimed) - len(approved) - len(redone))
     return {
@@ -72,6 +76,21 @@ def claim_verdicts(settings: str, *, dag_run: Any = None) -> dict[str, Any]:
         "redo": [f"redo__{_short(dag_run.run_id)}"] if lists else [],
         "followed": [[one.batch, one.given.number] for one in claimed if one.given.verdict != "approve"],
     }
+
+
+def _require_that_lists_are_read(lists: str) -> None:
+    """Fails where `bulk_dubbing` looks elsewhere: what was asked for would wait for ever. Not known where its settings are not at their place."""
+    settings = f"{SETTINGS_FOLDER}/bulk_dubbing.yaml"
+    try:
+        jobs = read_settings(settings).get("jobs")
+    except SettingsError as error:
+        log.warning("whether bulk_dubbing reads %s is not known: %s", lists, error)
+        return
+    if str(jobs).rstrip("/") != lists.rstrip("/"):
+        raise AirflowFailException(
+            f"Dubs are to be made again, and their lists go to {without_secrets(lists)}, but {settings} names {without_secrets(str(jobs))} as `jobs`: "
+            "make both the same folder or prefix, then clear this task."
+        )
 
 
 def job_row(claimed: "ClaimedVerdict") -> dict[str, Any]:
@@ -100,6 +119,7 @@ def _write_approved(run_id: str, approved: list["ClaimedVerdict"]) -> str:
             fingerprint=one.given.fingerprint,
             dub=one.subject.dub,
             version=one.subject.version,
+            folder=one.subject.folder,
             name=one.subject.name,
             approved_by=one.given.author,
             approved_at=datetime.fromtimestamp(one.given.given_at_s, UTC).isoformat(),

@@ -1,5 +1,6 @@
 """The DAG `review_dubs`: what was dubbed in bulk is laid out in the review room."""
 
+import logging
 from collections.abc import Iterable
 from typing import Any
 
@@ -9,7 +10,10 @@ from airflow.sdk.exceptions import AirflowSkipException
 from dags.assets import DUBS
 from dags.defaults import MOST_MAPPED, POOL_CPU, RESULTS_FOLDER, START_DATE, TASK_DEFAULTS, deadline_of, settings_param
 from dags.operators.ray_job import RayJobOperator
+from schemas.review import batch_name
 from schemas.settings import ReviewSettings
+
+log = logging.getLogger(__name__)
 
 DOCUMENTATION = f"""
 ### What was dubbed in bulk is laid out in the review room
@@ -36,13 +40,18 @@ def list_runs(*, triggering_asset_events: Any = None, inlet_events: Any = None) 
     runs = dubbed_lists(event.extra for event in events)
     if not runs:
         raise AirflowSkipException("Nothing was dubbed in bulk yet.")
+    if left_out := runs[:-MOST_MAPPED]:
+        log.error("A run lays out %d lists, the newest ones. Lay these out by `dubmill review`: %s", MOST_MAPPED, ", ".join(one["jobs"] for one in left_out))
     return runs[-MOST_MAPPED:]
 
 
 def dubbed_lists(extras: Iterable[dict[str, Any]]) -> list[dict[str, str]]:
-    """Each list once, however often it was dubbed; the newest last."""
-    found = {(one["jobs"], one["out"]): None for extra in extras for one in extra.get("dubbed", ())}
-    return [{"jobs": jobs, "out": out} for jobs, out in found]
+    """Each list once, however often it was dubbed, with a batch of its own; the one that was dubbed last comes last."""
+    found: dict[tuple[str, str], None] = {}
+    for one in (one for extra in extras for one in extra.get("dubbed", ())):
+        found.pop((one["jobs"], one["out"]), None)
+        found[one["jobs"], one["out"]] = None
+    return [{"jobs": jobs, "out": out, "batch": batch_name(jobs)} for jobs, out in found]
 
 
 with DAG(

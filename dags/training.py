@@ -54,7 +54,8 @@ DOCUMENTATION = """
 * **Runs** when the asset `corpus` was published, or by hand; one run at a time. Runs that come meanwhile wait, and what they would have
   learnt from adds up.
 * **Parameters:** `settings`, the YAML file of `dubmill train {kind} --settings`; `publish`, a YAML file that says where
-  models are published, which licences the sources have, and what gain is asked for (`models`, `licences`, `min_gain_share`, `device`);
+  models are published, which licences the sources have, and what is asked of a network (`models`, `licences`, `min_gain_share`,
+  `landmark_generator_thresholds`, `renderer_thresholds`, `device`);
   `selection`, a YAML file of `dubmill corpus snapshot --settings`, or nothing for the default selection; `min_new_clips`. For one run
   only: `hold_back`; `steps`, in place of those in the settings file.
 * **Pools:** `train` and `publish` take a slot of `{gpu}`, `freeze` one of `{cpu}`.

@@ -2,9 +2,11 @@
 
 import ray
 
+from ray_jobs.actors import Death
 from ray_jobs.cluster import connect
 from ray_jobs.job import job_main
 from ray_jobs.spread import unwrapped
+from schemas.errors import StoreError
 from schemas.jobs import PublishSummary
 from schemas.settings import PublishSettings
 from tasks.progress import Progress
@@ -22,8 +24,10 @@ def run(settings: PublishSettings, progress: Progress) -> PublishSummary:
 def _on_a_gpu(settings: PublishSettings) -> PublishSummary:
     """The head that runs this process seldom has a GPU of its own."""
     publish = ray.remote(num_gpus=1)(publish_model)
-    summary: PublishSummary = unwrapped(publish.remote(settings.with_absolute_locations()))
-    return summary
+    published: PublishSummary | Death = unwrapped(publish.remote(settings.with_absolute_locations()))
+    if isinstance(published, Death):
+        raise StoreError("The worker that measured the networks died, several times; look at the cluster's memory and its logs, then run again.")
+    return published
 
 
 if __name__ == "__main__":

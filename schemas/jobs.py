@@ -261,7 +261,6 @@ class BulkDubSummary(Settings):
     results: str = Field(description="folder or prefix of the result tables")
     models: dict[str, str] = Field(default_factory=dict, description="SHA-256 of the weights file by network; the first digits are its version")
     snapshots: dict[str, str] = Field(default_factory=dict, description="that each network was trained on, where its header names one")
-    job_list: str = Field(default="", description="the list, as the settings name it")
 
 
 class CutClip(Settings):
@@ -356,7 +355,8 @@ class ReviewSummary(Settings):
     dubs: int = Field(description="dubs that the room shows")
     made: int = Field(description="dubs whose material was made now; that of the others was there")
     held: int = Field(description="dubs that the gate holds")
-    not_shown: dict[str, str] = Field(default_factory=dict, description="dubs that cannot be shown, and why, by job_id")
+    not_shown: int = Field(default=0, description="dubs that cannot be shown")
+    first_not_shown: dict[str, str] = Field(default_factory=dict, description="why, by job_id, of the first few of them; the log names all")
     failed_jobs: int = Field(default=0, description="jobs of the run that made no dub")
     gate: Gate = Field(description="of the run as a whole")
 

@@ -54,6 +54,15 @@ REDO_SETTINGS = (
 """Settings of a single dub that a reviewer may change for another try: what changes how it looks, and nothing that names a place."""
 
 
+def batch_name(jobs: str) -> str:
+    """What the batch of a job list is called: as the list's file, with a hash where signs of that name are none of a batch's."""
+    name = PurePosixPath(jobs).name
+    if BATCH_NAME.fullmatch(name):
+        return name
+    plain = re.sub(r"[^A-Za-z0-9._ +=@-]", "_", name)[:80]
+    return f"_{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
 def item_key(job_id: str) -> str:
     """The name under which a job's item lies and is asked for: the job_id where that is a plain name, otherwise made of its hash.
 
@@ -156,6 +165,8 @@ class ReviewItem(Settings):
     job_id: str = Field(min_length=1)
     fingerprint: str = Field(min_length=1, max_length=64)
     dub: VideoLocation = Field(description="the output itself, which is what is released")
+    version: str = Field(default="", description="of that file (schemas.locations.version_of): what lies there later may be another dub")
+    recipe: str = Field(default="", description="of the settings that shape this item, beside the dub itself")
     source: VideoLocation = Field(description="H.264 preview of the source as the dub plays it: the same frames at the same times")
     dub_preview: VideoLocation | None = Field(default=None, description="H.264 to look at where the dub itself is too large to play; null: the dub")
     job: DubJob = Field(description="the row it was made of, with absolute locations: what a redo begins with")
@@ -218,6 +229,7 @@ class VerdictSubject(Settings):
 
     dub: str = Field(description="absolute path or URI of the output that was looked at")
     version: str = Field(description="of that file (schemas.locations.version_of): what lies there later may be another dub, which nobody has looked at")
+    folder: str = Field(default="", description="of its batch: where its gate is asked again before it goes out")
     job: DubJob
 
     @property
@@ -247,6 +259,7 @@ class ApprovedDub(Settings):
     fingerprint: str
     dub: str = Field(description="absolute path or URI")
     version: str = Field(description="of that file when it was approved")
+    folder: str = Field(default="", description="of its batch's material, whose gates hold it also when they were closed after it was approved")
     name: Annotated[str, AfterValidator(_require_below)] = Field(min_length=1, description="below the batch's folder of the release prefix")
     approved_by: str
     approved_at: str = Field(description="ISO 8601, UTC")

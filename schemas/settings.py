@@ -345,6 +345,22 @@ class Limit(Settings):
         return self
 
 
+LandmarkMeasure = Literal[
+    "l1",
+    "velocity",
+    "lip_opening",
+    "lmd_px",
+    "articulation",
+    "closure_f1",
+    "closure_precision",
+    "closure_recall",
+    "leak",
+    "silence_opening",
+    "silence_motion",
+]
+"""What validation measures of a landmark generator; `tasks.evaluation.metric_meanings` says what each is."""
+RendererMeasure = Literal["psnr", "mouth_lmd_px", "ssim", "mouth_sharpness", "faces_found", "lpips", "fid", "csim", "l1"]
+"""Likewise of a renderer."""
 THRESHOLDS_SAY = "{name: {at_least: 0.1}}, at_most likewise, or both; what was not measured does not pass"
 
 
@@ -360,9 +376,10 @@ class ModelsSettings(Settings):
     )
     """The scores of three seeds of one recipe lay up to 1.7 % (landmark generator) and 3.3 % (renderer) apart, after few steps. The default is 0
     all the same: late in a training real gains are smaller than that, and a network that is equally good does no harm."""
-    thresholds: dict[str, Limit] = Field(
-        default_factory=dict, description=f"what a network's measures on the validation split must be before it is published: {THRESHOLDS_SAY}"
+    landmark_generator_thresholds: dict[LandmarkMeasure, Limit] = Field(
+        default_factory=dict, description=f"what a landmark generator must measure on the validation split to be published: {THRESHOLDS_SAY}"
     )
+    renderer_thresholds: dict[RendererMeasure, Limit] = Field(default_factory=dict, description="likewise of a renderer")
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
 

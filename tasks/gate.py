@@ -26,9 +26,9 @@ def _fault(name: str, limit: Limit, figures: Mapping[str, float], absent: Mappin
         return f"{name} was not measured{why}"
     value = figures[name]
     if limit.at_least is not None and not value >= limit.at_least:  # a value that is no number is under every limit, and over it
-        return f"{name} is {_digits(value)}, under {_digits(limit.at_least)}"
+        return f"{name} is {_apart(value, limit.at_least)}, under {_digits(limit.at_least)}"
     if limit.at_most is not None and not value <= limit.at_most:
-        return f"{name} is {_digits(value)}, over {_digits(limit.at_most)}"
+        return f"{name} is {_apart(value, limit.at_most)}, over {_digits(limit.at_most)}"
     return ""
 
 
@@ -41,6 +41,11 @@ def _words(limit: Limit) -> Iterator[str]:
         yield f"at least {_digits(limit.at_least)}"
     if limit.at_most is not None:
         yield f"at most {_digits(limit.at_most)}"
+
+
+def _apart(value: float, limit: float) -> str:
+    """A value with as many digits as tell it from its limit."""
+    return _digits(value) if _digits(value) != _digits(limit) else repr(value)
 
 
 def _digits(value: float) -> str:

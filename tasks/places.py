@@ -44,6 +44,7 @@ __all__ = [
     "read_range",
     "remove",
     "total_bytes",
+    "version",
     "write_bytes",
     "write_once",
     "writing",
@@ -159,6 +160,13 @@ def exists(location: str) -> bool:
     filesystem, path = _filesystem(location)
     filesystem.invalidate_cache(path)
     return bool(_patiently(location, lambda: filesystem.exists(path)))
+
+
+def version(location: str) -> str:
+    """Of a file: changes with its content, as `schemas.locations.version_of` has it. FileNotFoundError, StoreError."""
+    filesystem, path = _filesystem(location)
+    filesystem.invalidate_cache()
+    return _patiently(location, lambda: locations.version_of(filesystem.info(path)))
 
 
 def read_bytes(location: str) -> bytes:

@@ -48,7 +48,7 @@ class Rooms:
         video = await to_thread.run_sync(self.material.video, batch, item.dub)
         if new.verdict == "approve" and (why := why_not(batch, item, video)):
             raise NotApprovableError(why)
-        subject = VerdictSubject(dub=self.material.place(batch, item.dub), version=video.version if video else "", job=item.job)
+        subject = VerdictSubject(dub=self.material.place(batch, item.dub), version=video.version if video else "", folder=batch.folder, job=item.job)
         given = await to_thread.run_sync(lambda: give_verdict(self.database, batch.name, item.job_id, new, subject, author))
         self.watch.wrote(batch.name, verdict=given.number)
         return given
@@ -58,6 +58,8 @@ def why_not(batch: FoundBatch, item: ReviewItem, video: Video | None) -> str:
     """Why a dub cannot be approved, in a sentence; empty: it can."""
     if video is None:
         return "The dub is not there any more, so it cannot be approved."
+    if item.version and item.version != video.version:
+        return "The dub was made anew since it was laid out here, and nobody has looked at the new one; let review_dubs run again."
     if not item.gate.is_open:
         return f"The gate holds this dub: {item.gate.sentence}"
     if batch.content is not None and not batch.content.gate.is_open:

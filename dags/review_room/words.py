@@ -142,8 +142,8 @@ METRICS = {
     "ssim": (("likeness of structure, up to 1; higher is better"), ("结构相似度，最大为 1，越高越好")),
     "lpips": (("distance as people would judge it; lower is better"), ("感知距离，越低越好")),
     "fid": (("distance of all faces from real ones; lower is better"), ("与真实人脸总体的距离，越低越好")),
-    "lmd_px": (("distance of face points in pixels; lower is better"), ("人脸关键点距离（像素），越低越好")),
-    "lip_lmd_px": (("distance of lip points in pixels; lower is better"), ("唇部关键点距离（像素），越低越好")),
+    "lmd": (("distance of face points in shares of the face; lower is better"), ("人脸关键点距离（占脸的比例），越低越好")),
+    "lip_lmd": (("distance of lip points in shares of the face; lower is better"), ("唇部关键点距离（占脸的比例），越低越好")),
     "csim": (("likeness of identity, up to 1; higher is better"), ("身份相似度，最大为 1，越高越好")),
     "articulation": (
         ("spread of the lip opening over the real one; 1 is best, below it the mouth mumbles"),
@@ -156,9 +156,10 @@ METRICS = {
     "jitter": (("restlessness of the mouth from frame to frame; lower is better"), ("嘴部逐帧抖动，越低越好")),
     "mouth_sharpness": (("detail inside the mouth over the real one's; 1 is best"), ("口腔细节与真实之比；1 最好")),
     "seam": (("gradient across the mask's edge over that inside; 1 is best"), ("遮罩边缘与内部梯度之比；1 最好")),
-    "lse_c": (("confidence of SyncNet that lips and speech belong together; higher is better"), ("SyncNet 的音画同步置信度，越高越好")),
-    "lse_d": (("SyncNet's distance of lips and speech; lower is better"), ("SyncNet 的音画距离，越低越好")),
-    "av_offset_frames": (("frames by which the sound comes after the picture; nearest to 0 is best"), ("声音落后画面的帧数，越接近 0 越好")),
+    "silence_opening": (("how far the lips stay apart where nobody speaks; lower is better"), ("无人说话时双唇张开的程度，越低越好")),
+    "sync_confidence": (("confidence of SyncNet that lips and speech belong together; higher is better"), ("SyncNet 的音画同步置信度，越高越好")),
+    "sync_distance": (("SyncNet's distance of lips and speech; lower is better"), ("SyncNet 的音画距离，越低越好")),
+    "sync_offset": (("frames by which the sound comes after the picture; nearest to 0 is best"), ("声音落后画面的帧数，越接近 0 越好")),
     "lip_speech_correlation": (("how far lip motion follows loudness of speech; compare with the real video"), ("唇动与语音响度的相关性，请与真实视频比较")),
 }
 

@@ -70,18 +70,19 @@ def verify_store(uri: str, progress: Progress, batches: Collection[str] | None =
     `retry_of` of a plan, and in the settings of a store that has no batch.
 
     batches: the finished ones that are read back; None: all. Plans that are not finished, and snapshots, are looked at in any case.
-    spread: gives what a function makes of each of several tasks, in their order, as `map` does; a cluster may share them out.
+    spread: gives what a function makes of each of several tasks, as `map` does, in any order; a cluster may share them out.
     """
     store = CorpusStore.open(uri)
     chosen = [batch for batch in store.batches() if batches is None or batch in batches]
     shards = _shards_by_batch(store)
     held: HeldClips = {}
-    faults = list(_unfinished_plan_faults(store, set(store.batches())))
+    faults, found = list(_unfinished_plan_faults(store, set(store.batches()))), dict[str, tuple[str, ...]]()
     for done, verified in enumerate(spread(verify_batch, [BatchTask(uri, batch, tuple(shards.get(batch, ()))) for batch in chosen])):
         progress(done, len(chosen), f"batch {verified.batch}")
-        faults += [f"Batch {verified.batch}: {fault}" for fault in verified.faults]
+        found[verified.batch] = verified.faults
         held[verified.batch] = verified.clip_ids
     progress(len(chosen), len(chosen), "batches")
+    faults += [f"Batch {batch}: {fault}" for batch in chosen for fault in found[batch]]
     return faults + [f"Snapshot {name}: {fault}" for name in _snapshot_names(store) for fault in _snapshot_faults(store, name, held)]
 
 

@@ -87,7 +87,7 @@ def run_bulk(settings: BulkDubSettings, plan: BulkPlan, work: Work, progress: Pr
     except KeyboardInterrupt as interruption:
         interruption.add_note(f"Stopped after {tally.rows} of {tally.jobs} jobs, whose rows are written")
         raise
-    return tally.summary(settings)
+    return tally.summary(settings.out)
 
 
 def _require_no_failed_canary(settings: BulkDubSettings, plan: BulkPlan) -> None:
@@ -151,19 +151,18 @@ class _Tally:
         known = self._plan.known.get(str(row["job_id"]))
         return known is None or any(row[name] != value for name, value in known.items())
 
-    def summary(self, settings: BulkDubSettings) -> BulkDubSummary:
+    def summary(self, out: str) -> BulkDubSummary:
         """What the run ended with."""
         return BulkDubSummary(
-            out=settings.out,
+            out=out,
             jobs=self._plan.listed,
             already_done=self._plan.already_done,
             done=self.rows - self.failed.total(),
             failed=dict(self.failed),
             first_failed=tuple(self._first_failed),
-            results=places.join(settings.out, FOLDER),
+            results=places.join(out, FOLDER),
             models=self._plan.hashes,
             snapshots=self._plan.snapshots,
-            job_list=settings.jobs,
         )
 
 

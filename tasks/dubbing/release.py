@@ -8,13 +8,12 @@ The originals stay: the room still plays them, and a bulk run that finds its out
 
 import logging
 
-import fsspec
 from pydantic import ValidationError
 
 from schemas.errors import StoreError
 from schemas.jobs import ReleaseSummary
-from schemas.locations import version_of, without_secrets
-from schemas.review import ApprovedDub, ReleaseOutcome, ReleaseRecord
+from schemas.locations import without_secrets
+from schemas.review import BATCH_FILE, ITEMS_FOLDER, ApprovedDub, ReleaseOutcome, ReleaseRecord, ReviewBatch, ReviewItem, item_key
 from schemas.settings import ReleaseSettings
 from tasks import places
 from tasks.progress import Progress
@@ -59,6 +58,7 @@ def _release(release: str, dub: ApprovedDub) -> bool:
     if _is_released(target, dub):
         return False
     _require_unchanged(dub)
+    _require_open_gates(dub)
     with places.local_copy(dub.dub) as path:
         size = path.stat().st_size
         places.put(path, target)
@@ -70,12 +70,22 @@ def _release(release: str, dub: ApprovedDub) -> bool:
 
 def _require_unchanged(dub: ApprovedDub) -> None:
     """StoreError for a file that is not the one that was looked at: nobody has approved it."""
-    with places.reachable(dub.dub):
-        filesystem, path = fsspec.core.url_to_fs(dub.dub)
-        filesystem.invalidate_cache()
-        version = version_of(filesystem.info(path))
-    if version != dub.version:
+    if places.version(dub.dub) != dub.version:
         raise StoreError(f"{without_secrets(dub.dub)} was changed since it was approved; it must be looked at again.")
+
+
+def _require_open_gates(dub: ApprovedDub) -> None:
+    """StoreError where a gate holds the dub or its run by now. Material that is gone holds nothing: the dub was approved while it was there."""
+    for kind, name in ((ReviewItem, f"{ITEMS_FOLDER}/{item_key(dub.job_id)}.json"), (ReviewBatch, BATCH_FILE)):
+        location = places.join(dub.folder, name)
+        if not (dub.folder and places.exists(location)):
+            continue
+        try:
+            gate = kind.model_validate_json(places.read_bytes(location)).gate
+        except ValidationError as error:
+            raise StoreError(f"{without_secrets(location)} is damaged, so it is not known what the gate says.") from error
+        if not gate.is_open:
+            raise StoreError(f"The gate holds it: {gate.sentence}")
 
 
 def _is_released(target: str, dub: ApprovedDub) -> bool:
@@ -84,4 +94,4 @@ def _is_released(target: str, dub: ApprovedDub) -> bool:
         record = ReleaseRecord.model_validate_json(places.read_bytes(f"{target}{RECORD_SUFFIX}"))
     except (FileNotFoundError, ValidationError):
         return False
-    return (record.fingerprint, record.dub) == (dub.fingerprint, dub.dub) and places.exists(target)
+    return (record.fingerprint, record.dub, record.version) == (dub.fingerprint, dub.dub, dub.version) and places.exists(target)

@@ -1,16 +1,18 @@
 """One dub as the review room shows it: its videos side by side, curves, moments to look at, figures, and whether the gate lets it pass."""
 
+import hashlib
 import json
+import logging
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from schemas.errors import MediaError
+from schemas.errors import DubmillError, MediaError
 from schemas.gate import Gate
 from schemas.jobs import DubJob, Moment, SourceShown
-from schemas.locations import absolute_location, without_secrets
+from schemas.locations import without_secrets
 from schemas.reasons import Reason
 from schemas.review import VIDEO_SUFFIX, ReviewItem, ReviewMetric, ReviewMoment, ReviewPassage
 from schemas.settings import AnySettings, DubSettings, ReviewSettings
@@ -26,15 +28,18 @@ from tasks.review.curves import openings, peaks
 from tasks.review.figures import instruments_for, measured_metrics, row_figures
 from tasks.review.previews import Look, write_dub_preview, write_source_preview
 
+log = logging.getLogger(__name__)
+
 PREVIEWS = "previews"
 
 
 @dataclass(frozen=True)
 class DubToShow:
-    """A dub that is done, the row of the list it was made of, and the settings that hold for it. folder: of the batch."""
+    """A dub that is done, the row of the list it was made of, and the settings that hold for it. output: absolute path or URI. folder: of the batch."""
 
     row: Row
     job: DubJob
+    output: str
     dub: DubSettings
     folder: str
     review: ReviewSettings
@@ -48,22 +53,38 @@ class DubToShow:
 def make_item(show: DubToShow) -> ReviewItem | str:
     """The item of a dub, whose previews are written, or a sentence on why it cannot be shown: the dub or its source is gone or damaged.
 
-    StoreError when the place of the material cannot be written, CheckpointError when weights that are named cannot be used.
+    One dub never keeps the others from being shown, whatever is wrong with it. StoreError when the place of the material cannot be
+    written, CheckpointError when weights that are named cannot be used: these are of all.
     """
     try:
         with instruments_for(show.review) as instruments, ExitStack() as stack:
-            paths = [fetched(stack, location) for location in (str(show.row["output"]), show.job.video)]
+            version = places.version(show.output)  # before anything is looked at: what comes later is not what was looked at
+            paths = [fetched(stack, location) for location in (show.output, show.job.video)]
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dubmill-")))
-            return _Making(show, paths[0], paths[1], folder, instruments).item()
+            return _Making(show, version, paths[0], paths[1], folder, instruments).item()
     except MediaError as error:
         return without_secrets(str(error))
+    except DubmillError:
+        raise
+    except FileNotFoundError:
+        return without_secrets(f"The dub {show.output} is not there.")
+    except Exception as error:
+        log.exception("the dub of job %s cannot be shown", show.job_id)
+        return without_secrets(f"{type(error).__name__}: {error}")
+
+
+def recipe_of(review: ReviewSettings) -> str:
+    """What shapes an item beside the dub itself: an item of another recipe is made anew."""
+    shaping = review.model_dump(mode="json", include={"longest_s", "preview_height", "preview_crf", "sync_weights"})
+    return hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
 class _Making:
-    """A dub on its way to an item. dub, source: files of this machine. folder: for previews before they are put into their place."""
+    """A dub on its way to an item. version: of the output. dub, source: files of this machine. folder: for previews before they are put into their place."""
 
     show: DubToShow
+    version: str
     dub: Path
     source: Path
     folder: Path
@@ -85,7 +106,9 @@ class _Making:
         return ReviewItem(
             job_id=show.job_id,
             fingerprint=str(show.row["fingerprint"]),
-            dub=absolute_location(str(show.row["output"])),
+            dub=show.output,
+            version=self.version,
+            recipe=recipe_of(show.review),
             source=self._put(source),
             dub_preview=self._put(shown) if shown else None,
             job=show.job,

@@ -1,6 +1,7 @@
 """Videos that a browser plays beside each other: the source as a dub plays it, and the dub where it is too large to be shown as it is."""
 
 import itertools
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -8,8 +9,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import soundfile
 
+from schemas.errors import MediaError
 from schemas.settings import DubSettings
+from tasks.audio import SAMPLE_RATE, read_waveform
 from tasks.dubbing.footage import Footage, Picture, footage_of
 from tasks.media.decode import read_frames
 from tasks.media.encode import VideoWriter
@@ -48,7 +52,20 @@ def write_source_preview(video: Path, settings: DubSettings, frames: int, look: 
     """
     info = probe(video)
     footage = footage_of(video, info, settings.fps)
-    _write(played_pictures(footage, frames, settings.loop), frames, footage.fps, look, video if info.has_audio else None, to)
+    with tempfile.TemporaryDirectory(prefix="dubmill-") as folder:
+        sound = _sound(video, info, float(frames / footage.fps), Path(folder) / "sound.wav")
+        _write(played_pictures(footage, frames, settings.loop), frames, footage.fps, look, sound, to)
+
+
+def _sound(video: Path, info: MediaInfo, longest_s: float, to: Path) -> Path | None:
+    """The source's own sound from its first picture on, as a file; None where there is none that can be heard: a dub needs none of its source."""
+    if not info.has_audio:
+        return None
+    try:
+        soundfile.write(to, read_waveform(video, info.start_s, round(longest_s * SAMPLE_RATE)), SAMPLE_RATE)
+    except MediaError:
+        return None
+    return to
 
 
 def write_dub_preview(dub: Path, info: MediaInfo, frames: int, look: Look, to: Path) -> None:

@@ -6,6 +6,7 @@ publishing that is killed leaves the former version in use. Nothing published is
 
 import functools
 import json
+import logging
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from schemas.checkpoints import CheckpointHeader, Kind
 from schemas.errors import CheckpointError, StoreError
 from schemas.jobs import PublishSummary
 from schemas.locations import without_secrets
-from schemas.settings import PublishSettings
+from schemas.settings import Limit, PublishSettings
 from tasks import places
 from tasks.corpus.store import CorpusStore
 from tasks.file_hash import file_hash
@@ -30,6 +31,8 @@ from tasks.training.model_card import ModelFacts, as_yaml, model_card
 from tasks.training.run import VERSION_LENGTH
 from tasks.training.state import MetricRows, SavedRun, read_run, weights_location
 from tasks.training.validation import score
+
+log = logging.getLogger(__name__)
 
 METRICS = "metrics.json"
 STAGES = 3
@@ -101,8 +104,16 @@ def publish_model(settings: PublishSettings, progress: Progress = silent, measur
     with places.local_copy(location) as weights:
         trained = read_trained(settings, weights)
         summary = Publishing(settings, licences, trained, measure or measure_on_validation_split(settings, trained.run), progress).decide()
-    places.write_bytes(decision_location(settings.run), summary.model_dump_json(indent=1).encode())
+    _keep_decision(settings.run, summary)
     return summary
+
+
+def _keep_decision(run: str, summary: PublishSummary) -> None:
+    """Leaves what was decided with the training run, for its page. It is decided all the same where that cannot be written."""
+    try:
+        places.write_bytes(decision_location(run), summary.model_dump_json(indent=1).encode())
+    except (OSError, StoreError) as error:
+        log.warning("the decision cannot be kept with the run: %s", error)
 
 
 def read_trained(settings: PublishSettings, weights: Path) -> Trained:
@@ -142,6 +153,12 @@ class Publishing:
     def _to_be_used(self) -> Current:
         return Current(version=self.trained.version, weights=f"{self.trained.version}/{self.trained.kind}.safetensors")
 
+    @property
+    def _thresholds(self) -> dict[str, Limit]:
+        """Of this kind of network: the two share the settings, and have few measures in common."""
+        of_kind = self.settings.renderer_thresholds if self.trained.kind == "renderer" else self.settings.landmark_generator_thresholds
+        return {str(name): limit for name, limit in of_kind.items()}
+
     @functools.cached_property
     def _new(self) -> Measured:
         measured = self.measure(str(self.trained.weights))
@@ -153,7 +170,7 @@ class Publishing:
         found = Comparison(self._new, self._score(self._new))
         if not math.isfinite(found.score):
             return found._replace(refused=f"The {self.trained.name} is not published: its score is no number.")
-        gate = judge(self._new.metrics, self.settings.thresholds, self._new.absent)
+        gate = judge(self._new.metrics, self._thresholds, self._new.absent)
         if not gate.is_open:
             return found._replace(refused=f"The {self.trained.name} is not published: {gate.sentence}")
         header = self._header_in_use(current)

@@ -106,7 +106,11 @@ class Stage:
         # What keeps a head on loopback forbids a second node, which goes where it is told to find the head: on loopback, too.
         environment = {name: value for name, value in head.environment.items() if name != "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"}
         self.begun.start(name, _node_command(head.command), environment, with_group=False)
-        wait_until(lambda: bool(_ray_nodes(self.ray_url) - before), UP_LIMIT_S, "the second Ray node is there", self.begun.require_running)
+        try:
+            wait_until(lambda: bool(_ray_nodes(self.ray_url) - before), UP_LIMIT_S, "the second Ray node is there", self.begun.require_running)
+        except (StageError, services.ServiceError) as error:
+            self.remove(name)
+            raise StageError(str(error)) from error
         return name
 
     def remove(self, name: str) -> None:

@@ -41,7 +41,6 @@ class Cluster:
             "done": 1,
             "failed": {"no-face": 1},
             "results": f"{settings['out']}/results",
-            "job_list": settings["jobs"],
         }
         Path(words[words.index("--result") + 1]).write_text(json.dumps(summary))
 
@@ -115,6 +114,7 @@ def test_new_lists_are_dubbed_each_into_its_own_folder_and_the_counts_are_noted(
         "done": 2,
         "failed": {"no-face": 2},
     }
+    assert [Path(one["jobs"]).name for one in event["dubbed"]] == [Path(one["out"]).name for one in event["dubbed"]] == ["monday.csv", "tuesday.jsonl"]
 
 
 def test_a_list_that_was_done_is_begun_again_only_when_it_changed_or_is_asked_for(line: Line) -> None:
@@ -244,7 +244,7 @@ def test_lists_are_found_in_a_folder_and_nothing_where_there_is_none(tmp_path: P
 
 def test_counts_are_added_up() -> None:
     models = {"landmark_generator": "1" * 64, "renderer": "2" * 64}
-    one = {"out": "/a", "jobs": 5, "already_done": 1, "done": 2, "failed": {"missing": 2}, "results": "/a/results", "models": models} | {"job_list": "/a.csv"}
+    one = {"out": "/a", "jobs": 5, "already_done": 1, "done": 2, "failed": {"missing": 2}, "results": "/a/results", "models": models}
     newer = models | {"renderer": "0" * 64}
     other = {
         "out": "/b",
@@ -254,10 +254,8 @@ def test_counts_are_added_up() -> None:
         "failed": {"missing": 1, "no-face": 1},
         "results": "/b/results",
         "models": newer,
-        "job_list": "/b.csv",
     }
     assert summed([one, other]) == {
         "lists": 2, "jobs": 9, "already_done": 1, "done": 4, "failed": {"missing": 3, "no-face": 1}, "results": ["/a/results", "/b/results"],
-        "dubbed": [{"jobs": "/a.csv", "out": "/a"}, {"jobs": "/b.csv", "out": "/b"}],
         "models": {"landmark_generator": ["1" * 64], "renderer": ["0" * 64, "2" * 64]},
     }  # fmt: skip

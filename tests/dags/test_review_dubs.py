@@ -18,6 +18,7 @@ from sqlalchemy import select
 
 from dags.assets import DUBS
 from dags.review_dubs import dubbed_lists
+from schemas.review import BATCH_NAME, batch_name
 from tests.dags.operators.ray_stand_in import RayStandIn, StandInJob
 
 MONDAY, TUESDAY = ({"jobs": f"/lists/{day}.csv", "out": f"/dubs/{day}.csv"} for day in ("monday", "tuesday"))
@@ -80,4 +81,12 @@ def test_while_nothing_was_dubbed_there_is_nothing_to_do(dag: Any, told: list[di
 
 
 def test_a_list_that_was_dubbed_several_times_is_laid_out_once() -> None:
-    assert dubbed_lists([{"dubbed": [MONDAY]}, {}, {"dubbed": [TUESDAY, MONDAY]}]) == [MONDAY, TUESDAY]
+    again = dubbed_lists([{"dubbed": [MONDAY]}, {}, {"dubbed": [TUESDAY, MONDAY]}, {"dubbed": [TUESDAY]}])
+    assert again == [MONDAY | {"batch": "monday.csv"}, TUESDAY | {"batch": "tuesday.csv"}]
+
+
+def test_a_list_of_any_name_has_a_batch_that_may_be_called_so() -> None:
+    names = [batch_name(f"s3://bucket/lists/{name}") for name in ("周一.csv", "周二.csv", "a b.csv", "x" * 200)]
+    assert all(BATCH_NAME.fullmatch(name) for name in names)
+    assert len(set(names)) == len(names)
+    assert names[2] == "a b.csv"

@@ -72,7 +72,7 @@ def test_256_pixels(small: Renderer) -> None:
     torch.testing.assert_close(rendered(FastRenderer.of(small), inputs)[0], generated, atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("width", [256, 64])
+@pytest.mark.parametrize("width", [pytest.param(256, marks=pytest.mark.soak), 64])  # a processor without bf16 takes long
 def test_bfloat16_is_within_45_db(width: int) -> None:
     network, inputs = like_a_trained(Renderer(RendererSize(width=width))), drawn_inputs(1, 3)
     with torch.no_grad():

@@ -1,10 +1,11 @@
 """A function spread over a local Ray."""
 
 import os
+import time
 from collections.abc import Iterator
 
 import pytest
-from ray.exceptions import WorkerCrashedError
+import ray
 
 from ray_jobs.cluster import connect
 from ray_jobs.spread import AHEAD_OF_EACH_CORE, over_cluster
@@ -17,6 +18,11 @@ def _ray() -> Iterator[None]:
         yield
 
 
+def slow_if_even(number: int) -> int:
+    time.sleep(0.0 if number % 2 else 5.0)
+    return number
+
+
 def work(number: int) -> int:
     if number == 13:
         os._exit(1)
@@ -25,18 +31,24 @@ def work(number: int) -> int:
     return number * number
 
 
-def test_what_is_made_comes_in_order_and_no_more_is_begun_than_keeps_the_cores_at_work() -> None:
+def test_all_is_made_once_and_no_more_is_begun_than_keeps_the_cores_at_work() -> None:
     begun: list[int] = []
+    most = AHEAD_OF_EACH_CORE * int(ray.cluster_resources()["CPU"])
+    pieces = range(100, 100 + 2 * most)
 
     def numbers() -> Iterator[int]:
-        for number in range(100, 112):
+        for number in pieces:
             begun.append(number)
             yield number
 
     made = over_cluster(work, numbers())
-    assert next(made) == 100 * 100
-    assert len(begun) <= AHEAD_OF_EACH_CORE * (os.cpu_count() or 1) + 1
-    assert list(made) == [number * number for number in range(101, 112)]
+    first = next(made)
+    assert len(begun) == most + 1
+    assert sorted([first, *made]) == [number * number for number in pieces]
+
+
+def test_one_that_takes_long_holds_up_no_other() -> None:
+    assert list(over_cluster(slow_if_even, [2, 1, 3]))[-1] == 2
 
 
 def test_an_error_of_ours_is_its_own_sentence() -> None:
@@ -45,6 +57,6 @@ def test_an_error_of_ours_is_its_own_sentence() -> None:
 
 
 def test_a_piece_that_kills_its_process_each_time_is_told_and_the_others_are_made() -> None:
-    assert list(over_cluster(work, [2, 13, 3], lost=lambda number: -number)) == [4, -13, 9]
-    with pytest.raises(WorkerCrashedError):
+    assert sorted(over_cluster(work, [2, 13, 3], lost=lambda number: -number)) == [-13, 4, 9]
+    with pytest.raises(StoreError, match="Workers die at one and the same piece"):
         list(over_cluster(work, [13]))

@@ -143,6 +143,7 @@ def cluster_with(gpus: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": 4.0}}])
 
 
+@pytest.mark.soak  # the landmark generator's test has all of the job but this network
 def test_the_renderer(corpus: CorpusStore, tmp_path: Path) -> None:
     out = str(tmp_path / "run")
     settings = RendererTraining(store=corpus.uri, out=out, preset="small", references=3, steps=1, batch_size=2, validation_samples=2, warm_up_epochs=0)

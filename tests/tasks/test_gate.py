@@ -27,6 +27,10 @@ def test_each_figure_beyond_its_limit_is_named_with_both_numbers() -> None:
     assert (gate.is_open, gate.sentence) == (False, "psnr is 21.34, under 25; leak is 0.34, over 0.1.")
 
 
+def test_a_figure_just_beyond_its_limit_is_told_with_the_digits_that_say_so() -> None:
+    assert judge({"psnr": 24.9999}, PSNR).sentence == "psnr is 24.9999, under 25."
+
+
 @pytest.mark.parametrize("limit", [Limit(at_least=0), Limit(at_most=0)])
 def test_what_is_no_number_does_not_pass(limit: Limit) -> None:
     assert not judge({"psnr": math.nan}, {"psnr": limit}).is_open

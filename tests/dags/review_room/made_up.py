@@ -72,7 +72,7 @@ def made_up_item(job_id: str, risk: float, fingerprint: str = "0123456789abcdef"
             "closure_recall": ReviewMetric(value=0.64, real_video=0.97),
             "leak": ReviewMetric(value=0.08, real_video=1.0),
             "jitter": ReviewMetric(value=0.013, real_video=0.011),
-            "lse_c": ReviewMetric(value=None, reason="no SyncNet checkpoint was given"),
+            "sync_confidence": ReviewMetric(value=None, reason="no SyncNet checkpoint was given"),
         },
         settings={"references": 25, "smoothing": "savitzky-golay", "sharpening": 0.0, "hold_to_head": True, "face": "largest", "fps": "source"},
         models={"landmark-generator": "9f3ab51c20d47e66", "renderer": "41c07be2aa90d1f3"},

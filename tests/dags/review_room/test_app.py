@@ -237,6 +237,14 @@ def test_what_is_not_there_cannot_be_approved(client_of: ClientOf, prefix: Path)
     assert client_of("ann").post(url, json=new_verdict(2, "reject")).status_code == 200
 
 
+def test_a_dub_that_was_made_anew_under_the_same_name_cannot_be_approved_unseen(client_of: ClientOf, prefix: Path) -> None:
+    file = prefix / BATCH / "items" / "anna-003.json"
+    item = made_up_item("anna-003", 0.83)
+    file.write_text(item.model_copy(update={"version": "of the former file"}).model_dump_json())
+    answer = client_of("ann").post(f"{ROOM}/items/anna-003/verdicts", json=new_verdict(1))
+    assert (answer.status_code, "was made anew since" in answer.json()["detail"]) == (409, True)
+
+
 def test_what_the_gate_holds_cannot_be_approved_and_the_reason_is_told(client_of: ClientOf) -> None:
     url, ann = f"{ROOM}/items/{HELD}", client_of("ann")
     answer = ann.post(f"{url}/verdicts", json=new_verdict(1))

@@ -1,6 +1,6 @@
 """The review room as people use it: real API servers of Airflow, a real browser, two windows.
 
-By `make soak` alone: real servers and a browser take minutes to start, and with the machine's other work these have not been seen to pass whole yet.
+By `make soak`: real servers and a browser take minutes to start.
 """
 
 import secrets

@@ -2,6 +2,7 @@
 
 import re
 from string import Formatter
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -10,8 +11,9 @@ from hypothesis import strategies as st
 from dags.review_room import words
 from dags.review_room.pages import FOLDER
 from dags.review_room.redo_form import redo_form
-from dags.review_room.words import LANGUAGES, preferred
+from dags.review_room.words import LANGUAGES, metric_meaning, preferred
 from schemas.review import REDO_SETTINGS, check_redo
+from schemas.settings import DubMetricName, MetricName
 
 SOURCES = "".join(file.read_text() for file in [*(FOLDER / "static").glob("*.js"), *(FOLDER / "templates").glob("*.j2"), FOLDER / "app.py"])
 
@@ -56,3 +58,9 @@ def test_the_form_shows_every_setting_of_a_redo_with_what_it_was(language: words
     assert check_redo(values) == values
     (references,) = (field for field in fields if field.name == "references")
     assert (references.kind, references.lowest, references.highest) == ("whole", 1, 100)
+
+
+def test_every_metric_of_a_dub_is_known_by_its_name_in_both_languages() -> None:
+    for name in {*get_args(DubMetricName), *get_args(MetricName)}:
+        assert metric_meaning(name, "en")
+        assert re.search(r"[\u4e00-\u9fff]", metric_meaning(name, "zh")), name

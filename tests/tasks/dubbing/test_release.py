@@ -9,8 +9,10 @@ import pytest
 
 from ray_jobs.release_dubs import run
 from schemas.errors import StoreError
+from schemas.gate import Gate
+from schemas.jobs import DubJob
 from schemas.locations import version_of
-from schemas.review import ApprovedDub, ReleaseOutcome
+from schemas.review import ApprovedDub, ReleaseOutcome, ReviewBatch, ReviewItem, ReviewRow
 from schemas.settings import ReleaseSettings
 from tasks import places
 from tasks.progress import silent
@@ -71,6 +73,31 @@ def test_a_file_that_was_changed_since_it_was_approved_stays_where_it_is(tmp_pat
     assert (summary.released, outcome.released) == (0, ())
     assert "changed since it was approved" in outcome.missing["monday.csv: a"]
     assert not (tmp_path / "release").exists()
+
+
+@pytest.mark.parametrize("where", ["item", "run", "gone"])
+def test_a_gate_that_was_closed_after_the_approval_holds_the_dub_back(tmp_path: Path, where: str) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"looked at")
+    held = Gate(status="held", sentence="jitter is 0.05, over 0.03.")
+    row = ReviewRow(job_id="a", fingerprint="f1", risk=0.1, gate=held if where == "item" else Gate(), duration_s=1.0)
+    batch = ReviewBatch(rows=(row,), gate=held if where == "run" else Gate())
+    material = tmp_path / "review" / "monday.csv"
+    if where != "gone":
+        (material / "items").mkdir(parents=True)
+        (material / "batch.json").write_text(batch.model_dump_json())
+        (material / "items" / "a.json").write_text(item_of(row, tmp_path).model_dump_json())
+    summary = run(settings(tmp_path, str(tmp_path / "release"), approved(tmp_path, "a", folder=str(material))), silent)
+    outcome = ReleaseOutcome.model_validate_json(Path(summary.outcome).read_bytes())
+    assert outcome.missing == ({} if where == "gone" else {"monday.csv: a": "The gate holds it: jitter is 0.05, over 0.03."})
+    assert (tmp_path / "release" / "monday.csv" / "deep" / "a.mp4").exists() is (where == "gone")
+
+
+def item_of(row: ReviewRow, folder: Path) -> ReviewItem:
+    job = DubJob(job_id=row.job_id, video="/v.mp4", speech="/s.wav", out="a.mp4")
+    return ReviewItem(
+        job_id=row.job_id, fingerprint=row.fingerprint, dub=str(folder / "a.mp4"), source="previews/a.mp4", job=job, fps=25, duration_s=1.0, peaks=(),
+        source_opening=(), dub_opening=(), confidence=(), risk=row.risk, gate=row.gate,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["/etc/x.mp4", "../x.mp4", "deep/../../x.mp4", "s3://other/x.mp4", "~/x.mp4"])

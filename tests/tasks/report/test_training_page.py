@@ -46,11 +46,11 @@ def test_measures_with_what_they_mean(tmp_path: Path) -> None:
 
 def test_whether_it_was_published_and_why_not(tmp_path: Path) -> None:
     run = landmark_run(tmp_path / "run")
-    assert "Not in use" not in page_of(run, tmp_path).text, "nobody has tried yet"
+    assert "last tried" not in page_of(run, tmp_path).text, "nobody has tried yet"
     sentence = "The landmark generator 0123 is not published: leak is 0.41, over 0.1."
     decision = PublishSummary(kind="landmark-generator", published=False, version="0123", location="", score=-0.1, metrics={}, sentence=sentence)
     (run / "publishing.json").write_text(decision.model_dump_json())
-    assert f"Not in use. {sentence}" in page_of(run, tmp_path).text
+    assert f"Not published , when that was last tried: {sentence}" in page_of(run, tmp_path).text
     (run / "publishing.json").write_text("{")
     with pytest.raises(StoreError, match="is damaged"):
         page_of(run, tmp_path)

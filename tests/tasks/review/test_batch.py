@@ -1,6 +1,7 @@
 """A bulk run becomes a batch of the review room."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,8 @@ from tasks.media.decode import read_frames
 from tasks.media.probe import probe
 from tasks.progress import silent
 from tasks.review import batch as batch_module
-from tasks.review.batch import review_here
+from tasks.review import item as item_module
+from tasks.review.batch import bulk_settings, review_here
 from tests.reviewed_run import SPEECH_S
 
 BATCH = "monday.jsonl"
@@ -40,10 +42,10 @@ def item_in(folder: Path, job_id: str = "anna") -> ReviewItem:
 
 
 def test_every_dub_of_the_run_is_shown_and_jobs_without_one_are_told(made: ReviewSummary, folder: Path) -> None:
-    assert (made.dubs, made.made, made.failed_jobs, made.not_shown) == (2, 2, 1, {})
+    assert (made.dubs, made.made, made.failed_jobs, made.not_shown) == (2, 2, 1, 0)
     batch = batch_in(folder)
     assert [row.job_id for row in batch.rows] == ["anna", "ben 1"]
-    assert batch.note == "1 jobs of the list have no dub."
+    assert (batch.title, batch.note) == (BATCH, "Jobs of the list without a dub: 1.")
     assert batch.gate.is_open
 
 
@@ -95,10 +97,41 @@ def test_a_dub_that_was_made_anew_and_an_item_that_is_damaged_are_made_again(run
     assert json.loads(anna.read_text())["fingerprint"] == whole["fingerprint"]
 
 
+def test_other_settings_of_the_material_and_previews_that_are_gone_have_items_made_again(run: ReviewSettings, folder: Path) -> None:
+    assert review_here(run.replaced(preview_crf=30), silent).made == 2
+    assert review_here(run, silent).made == 2
+    (folder / item_in(folder).source).unlink()
+    assert review_here(run, silent).made == 1
+
+
+def test_another_file_under_the_outputs_name_is_another_dub(run: ReviewSettings, folder: Path) -> None:
+    item = item_in(folder)
+    os.utime(item.dub, (1000, 1000))
+    assert review_here(run, silent).made == 1
+    assert item_in(folder).version != item.version
+
+
+def test_a_row_that_was_changed_since_is_not_shown_as_the_dub_of_the_former_one(run: ReviewSettings, made: ReviewSummary, tmp_path: Path) -> None:
+    rows = [json.loads(line) for line in Path(str(bulk_settings(run).jobs)).read_text().splitlines()]
+    (Path(bulk_settings(run).jobs).parent / "changed.jsonl").write_text("\n".join(json.dumps(row | {"fps": "25"}) for row in rows))
+    changed = run.replaced(jobs=bulk_settings(run).jobs.replace("monday", "changed"), review=str(tmp_path / "review"))
+    summary = review_here(changed, silent)
+    assert (summary.dubs, summary.not_shown, summary.failed_jobs) == (0, 2, 1)
+    assert all("have changed since it was dubbed" in why for why in summary.first_not_shown.values())
+
+
+def test_one_dub_that_nobody_expected_to_fail_hides_no_other(run: ReviewSettings, made: ReviewSummary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    passages = item_module.passages
+    monkeypatch.setattr(item_module, "passages", lambda row: passages(row) if row["job_id"] == "anna" else passages({"source_shown": "no JSON"}))
+    summary = review_here(run.replaced(review=str(tmp_path / "review")), silent)
+    assert (summary.dubs, summary.not_shown) == (1, 1)
+    assert summary.first_not_shown["ben 1"].startswith("JSONDecodeError")
+
+
 def test_too_few_that_passed_hold_the_whole_run(run: ReviewSettings, folder: Path) -> None:
     share = run.replaced(min_passed_share=0.7)
     summary = review_here(share, silent)
-    assert (summary.gate.status, summary.gate.sentence) == ("held", "2 of 3 jobs made a dub that passed, which is 67%; at least 70% are asked for.")
+    assert (summary.gate.status, summary.gate.sentence) == ("held", "2 of 3 jobs made a dub that passed, which is 0.667 of them; at least 0.7 is asked for.")
     assert batch_in(folder).gate == summary.gate
     assert review_here(run.replaced(min_passed_share=0.66), silent).gate.is_open
 
@@ -111,9 +144,9 @@ def test_a_dub_that_is_gone_is_named_and_the_others_are_shown(run: ReviewSetting
         summary = review_here(elsewhere, silent)
     finally:
         hidden.rename(dub)
-    assert (summary.dubs, list(summary.not_shown)) == (1, ["ben 1"])
+    assert (summary.dubs, summary.not_shown, list(summary.first_not_shown)) == (1, 1, ["ben 1"])
     note = batch_in(tmp_path / "review" / BATCH).note
-    assert "1 dubs cannot be shown. ben 1: " in note
+    assert "Dubs that cannot be shown: 1. ben 1: " in note
     assert review_here(elsewhere, silent).dubs == 2
 
 

@@ -124,13 +124,13 @@ def test_a_better_network_takes_the_place_of_the_one_in_use_which_stays_on_the_s
 
 def test_a_network_within_its_thresholds_is_published_and_one_beyond_them_is_not_and_why_stands_in_its_run(shelf: Shelf, runs: Runs) -> None:
     thresholds = {"leak": Limit(at_most=0.3), "l1": Limit(at_most=0.025)}
-    refused = shelf.publish(runs(1), 0.03, thresholds=thresholds)
+    refused = shelf.publish(runs(1), 0.03, landmark_generator_thresholds=thresholds, renderer_thresholds={"psnr": Limit(at_least=99)})
     assert (refused.published, refused.location) == (False, "")
     assert refused.sentence == f"The landmark generator {version_of(runs(1))} is not published: l1 is 0.03, over 0.025."
     assert PublishSummary.model_validate_json(places.read_bytes(decision_location(runs(1)))) == refused
-    assert shelf.publish(runs(2), 0.02, thresholds=thresholds).published
+    assert shelf.publish(runs(2), 0.02, landmark_generator_thresholds=thresholds).published
     assert shelf.in_use() == version_of(runs(2))
-    unmeasured = shelf.publish(runs(1), 0.01, thresholds={"closure_f1": Limit(at_least=0.5)})
+    unmeasured = shelf.publish(runs(1), 0.01, landmark_generator_thresholds={"closure_f1": Limit(at_least=0.5)})
     assert unmeasured.sentence.endswith("is not published: closure_f1 was not measured: Nobody closes the lips.")
 
 

@@ -115,6 +115,7 @@ def test_a_larger_renderer_may_start_from_a_smaller_one(renderer_settings: Rende
     assert large.architecture.size == large.crop.size == 256
 
 
+@pytest.mark.soak  # a processor without bf16 takes minutes
 def test_bf16_trains_with_losses_near_those_of_float32(renderer_settings: RendererTraining, tmp_path: Path) -> None:
     train_renderer(renderer_settings)
     half = renderer_settings.replaced(precision="bf16", out=str(tmp_path / "half"))
