@@ -32,9 +32,9 @@ PICTURE_PX = (192, 192)
 class Size:
     """How much there is to do: sources to ingest and lists of dubs, with the seconds of each."""
 
-    clips: int = 8
+    clips: int = 6
     clip_s: float = 1.0
-    dubs: int = 10
+    dubs: int = 6
     speech_s: float = 0.6
 
 
