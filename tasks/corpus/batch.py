@@ -114,11 +114,13 @@ def _lost(uri: str, hung: bool) -> Reject:
 
 @contextmanager
 def _folder_for(plan: BatchPlan) -> Iterator[str]:
-    """A folder for the files of a batch under way; StoreError where it is full or cannot be written."""
+    """A folder for the files of a batch under way; StoreError where it is full or cannot be written, and where an object store stays away meanwhile."""
     try:
         with tempfile.TemporaryDirectory(prefix="dubmill-batch-") as folder:
             yield folder
     except OSError as error:
+        if error.errno in places.PASSING_ERRNOS:  # no disk says so
+            raise StoreError(f"The object store stayed away while the batch {plan.batch} was made: {error.strerror or error}.") from error
         raise StoreError(f"The batch {plan.batch} cannot be made in {tempfile.gettempdir()}: {error.strerror or error}.") from error
 
 
