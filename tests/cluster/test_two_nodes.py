@@ -29,7 +29,14 @@ environments = importlib.import_module("environments")
 services = importlib.import_module("services")
 
 DAGS = {"ingest_corpus", "train_landmark_generator", "train_renderer", "bulk_dubbing"}
-WHAT_DIFFERS = {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", "AIRFLOW_CONN_RAY_DEFAULT", "DUBMILL_SETTINGS", "AWS_ENDPOINT_URL", *CREDENTIALS}
+WHAT_DIFFERS = {
+    "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN",
+    "DUBMILL_REVIEW_DATABASE_URL",
+    "AIRFLOW_CONN_RAY_DEFAULT",
+    "DUBMILL_SETTINGS",
+    "AWS_ENDPOINT_URL",
+    *CREDENTIALS,
+}
 CLIPS, STEPS, DUBS = 4, 2, 3
 LIMIT_S = 1500
 

@@ -20,7 +20,9 @@ from schemas.settings import (
     LandmarkGeneratorTraining,
     MaintainSettings,
     ModelsSettings,
+    ReleaseSettings,
     RendererTraining,
+    ReviewSettings,
     check_settings,
     read_settings,
 )
@@ -134,6 +136,8 @@ def test_the_settings_files_for_the_bucket_are_settings() -> None:
         "bulk_dubbing": BulkDubSettings,
         "evaluate_models": EvaluateSettings,
         "maintain_store": MaintainSettings,
+        "review_dubs": ReviewSettings,
+        "release_dubs": ReleaseSettings,
     }
     files = {path.stem: path for path in (DOCKER / "settings").glob("*.yaml")}
     assert set(files) == set(kinds)
@@ -147,11 +151,17 @@ def test_dubbing_takes_the_weights_from_where_training_publishes_them() -> None:
         assert settings["bulk_dubbing"][kind.replace("-", "_")] == f"{settings['publish']['models']}/{kind}/current.json"
 
 
+def test_what_the_room_asks_for_again_is_where_bulk_dubbing_looks_and_reviews_are_where_the_room_looks() -> None:
+    settings = {path.stem: read_settings(str(path)) for path in (DOCKER / "settings").glob("*.yaml")}
+    assert settings["release_dubs"]["lists"] == settings["bulk_dubbing"]["jobs"]
+    assert f"DUBMILL_REVIEW: {settings['review_dubs']['review']}\n" in (DOCKER / "compose.yaml").read_text()
+
+
 def test_the_bucket_is_filled_once_and_kept(tmp_path: Path) -> None:
     prefix = f"memory://dubmill-{tmp_path.name}/settings"
     fill = runpy.run_path(str(DOCKER / "fill_bucket.py"))["fill"]
     names = ["bulk_dubbing.yaml", "evaluate_models.yaml", "ingest_corpus.yaml", "maintain_store.yaml", "publish.yaml"]
-    names += ["train_landmark_generator.yaml", "train_renderer.yaml"]
+    names += ["release_dubs.yaml", "review_dubs.yaml", "train_landmark_generator.yaml", "train_renderer.yaml"]
     assert fill(DOCKER / "settings", prefix) == names
     fsspec.filesystem("memory").pipe_file(f"/dubmill-{tmp_path.name}/settings/ingest_corpus.yaml", b"store: mine\n")
     assert fill(DOCKER / "settings", prefix) == []

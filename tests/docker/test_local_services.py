@@ -44,7 +44,12 @@ SETTINGS_CLASSES = {
     "publish": settings.ModelsSettings,
     "bulk_dubbing": settings.BulkDubSettings,
 }
-OF_UP_ALONE = {"evaluate_models": settings.EvaluateSettings, "maintain_store": settings.MaintainSettings}
+OF_UP_ALONE = {
+    "evaluate_models": settings.EvaluateSettings,
+    "maintain_store": settings.MaintainSettings,
+    "review_dubs": settings.ReviewSettings,
+    "release_dubs": settings.ReleaseSettings,
+}
 """The demo runs no such DAG."""
 
 

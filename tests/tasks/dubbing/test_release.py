@@ -86,7 +86,7 @@ def test_a_gate_that_was_closed_after_the_approval_holds_the_dub_back(tmp_path: 
         (material / "items").mkdir(parents=True)
         (material / "batch.json").write_text(batch.model_dump_json())
         (material / "items" / "a.json").write_text(item_of(row, tmp_path).model_dump_json())
-    summary = run(settings(tmp_path, str(tmp_path / "release"), approved(tmp_path, "a", folder=str(material))), silent)
+    summary = run(settings(tmp_path, str(tmp_path / "release"), approved(tmp_path, "a").model_copy(update={"folder": str(material)})), silent)
     outcome = ReleaseOutcome.model_validate_json(Path(summary.outcome).read_bytes())
     assert outcome.missing == ({} if where == "gone" else {"monday.csv: a": "The gate holds it: jitter is 0.05, over 0.03."})
     assert (tmp_path / "release" / "monday.csv" / "deep" / "a.mp4").exists() is (where == "gone")

@@ -65,7 +65,7 @@ def test_an_item_holds_what_a_person_needs_to_judge(made: ReviewSummary, folder:
     assert item.metrics["jitter"].real_video is not None, "beside every figure that can be had of it, the real video's"
     assert "sync_weights" in item.metrics["sync_confidence"].reason
     assert Path(item.job.video).is_absolute()
-    assert (item.settings["references"], item.settings["fps"]) == (25, "source")
+    assert (item.settings["references"], item.settings["fps"]) == (3, "source")
     assert "renderer" not in item.settings
 
 
