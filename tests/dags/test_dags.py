@@ -21,6 +21,7 @@ DAG_JOBS = {
     "bulk_dubbing": ("dub", "dub", settings.BulkDubSettings),
     "maintain_store": ("gc", "maintain_store", settings.MaintainSettings),
     "evaluate_models": ("evaluate", "evaluate", settings.EvaluateSettings),
+    "review_dubs": ("prepare", "review_dubs", settings.ReviewSettings),
     "release_dubs": ("release", "release_dubs", settings.ReleaseSettings),
 }
 JOBLESS = ("reconcile_jobs",)
