@@ -43,6 +43,7 @@ __all__ = [
     "read_many",
     "read_range",
     "remove",
+    "require_writable",
     "total_bytes",
     "version",
     "write_bytes",
@@ -50,8 +51,9 @@ __all__ = [
     "writing",
 ]
 
-PAUSES_S = (0.5, 2.0, 8.0)
-"""Before each further try. Under it s3fs and botocore have tried five times each, so that this is for what they do not repeat."""
+PAUSES_S = (0.5, 2.0, 8.0, 20.0, 40.0)
+"""Before each further try, so that a store that is away for a minute costs a minute, and no clip or dub that was made meanwhile.
+Under it s3fs and botocore have tried five times each, so that this is for what they do not repeat."""
 PASSING_ERRNOS = frozenset({errno.EBUSY, errno.EREMOTEIO})
 """What s3fs makes of SlowDown, ServiceUnavailable and OperationAborted, and of an InternalError."""
 PASSING_KINDS = frozenset({"HTTPClientError", "ConnectTimeoutError", "ClientPayloadError", "ClientConnectionError", "FSTimeoutError", "IncompleteRead"})
@@ -490,6 +492,16 @@ def _upload(path: Path, location: str) -> None:
     filesystem, remote = _filesystem(location)
     try:
         _patiently(location, lambda: filesystem.put_file(str(path), remote))
+    except OSError as error:
+        raise _unwritable(location, error) from error
+
+
+def require_writable(location: str) -> None:
+    """StoreError when no file can be written at a URI: an empty one is, beside it, and removed again."""
+    filesystem, remote = _filesystem(location)
+    try:
+        _patiently(location, lambda: filesystem.pipe_file(f"{remote}.partial", b""))
+        _patiently(location, lambda: filesystem.rm_file(f"{remote}.partial"))
     except OSError as error:
         raise _unwritable(location, error) from error
 

@@ -40,7 +40,7 @@ from tasks.file_hash import file_hash
 from tasks.media.colour import ColourTags, refuse_hdr
 from tasks.media.encode import VideoWriter, require_mp4_name
 from tasks.media.probe import probe
-from tasks.places import is_remote, local_path
+from tasks.places import is_remote, local_path, require_writable
 from tasks.progress import Progress, silent
 
 WAIT = "wait"
@@ -128,12 +128,10 @@ def _require_output(out: str, inputs: set[str]) -> None:
             place = _place(out)
             if any(_place(location) == place for location in inputs):
                 raise SettingsError(f"The output {without_secrets(out)} is also an input; give the output another name.")
-            if is_remote(out):
-                filesystem, path = fsspec.core.url_to_fs(out)
-                filesystem.pipe_file(f"{path}.partial", b"")
-                filesystem.rm_file(f"{path}.partial")
     except OSError as error:
         raise StoreError(f"{without_secrets(out)} cannot be written: {error}.") from error
+    if is_remote(out):
+        require_writable(out)
 
 
 def _place(location: str) -> tuple[object, str]:
