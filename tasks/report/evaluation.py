@@ -152,7 +152,7 @@ def _chart(figure: MetricFigure, history: list[EvaluationSummary]) -> VersionCha
     if len(found) < 2:
         return None
     sides = {"generated": "val", "real": "train"}
-    curves = {side: [(number, getattr(other, side).value) for number, other in found if getattr(other, side) is not None] for side in sides}
+    curves = {side: [(number, one.value) for number, other in found if (one := getattr(other, side)) is not None and not one.exact] for side in sides}
     series = [Series(side, look, [x for x, _ in curves[side]], [y for _, y in curves[side]]) for side, look in sides.items()]
     return VersionChart(figure.name.replace("_", " "), figure.better, line_chart(series, "evaluation"))
 

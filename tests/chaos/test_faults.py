@@ -1,6 +1,6 @@
 """Three faults of the table (`make chaos` has them all), each met by a run of real jobs under real Airflow; one set-up for the three.
 
-By `make soak` alone until they have been seen to pass.
+`make test` runs them by themselves: what is killed comes again within limits that other tests at every core would use up.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,7 +19,6 @@ STOP_LIMIT_S = 60.0
 SIZE = Size(clips=4, clip_s=0.6, dubs=4, speech_s=0.3)
 
 pytestmark = [
-    pytest.mark.soak,
     pytest.mark.timeout(900),
     pytest.mark.skipif(not services.AIRFLOW.exists(), reason="needs the control environment beside the data one"),
 ]
