@@ -53,23 +53,28 @@ class House:
         return page
 
 
-@contextmanager
-def house(folder: Path, servers: int = 1, **databases: str) -> Iterator[House]:
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """One for all tests: Playwright runs once in a thread."""
     playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright, which is in the test requirements of the control environment")
+    with playwright.sync_playwright() as running:
+        browser = running.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def house(folder: Path, browser: Any, servers: int = 1, **databases: str) -> Iterator[House]:
     write_batch(folder / "review", BATCH, title="Monday", videos=DATA_PYTHON.exists())
     ports = services.free_ports(servers)
     with airflow_servers(folder / "servers", str(folder / "review"), **databases) as started:
-        urls = [started.start(port) for port in ports]
-        with playwright.sync_playwright() as running:
-            browser = running.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
-            yield House(started, ports, urls, browser)
-            browser.close()
+        yield House(started, ports, [started.start(port) for port in ports], browser)
 
 
 @pytest.fixture(scope="module")
-def one(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+def one(tmp_path_factory: pytest.TempPathFactory, browser: Any) -> Iterator[House]:
     """One server over SQLite, with all defaults."""
-    with house(tmp_path_factory.mktemp("one")) as made:
+    with house(tmp_path_factory.mktemp("one"), browser) as made:
         yield made
 
 
@@ -207,17 +212,17 @@ def test_a_batch_is_worked_through_by_keyboard_and_others_see_it(one: House) -> 
         window.wait_for_selector("#item:not([hidden])")
     assert a.locator("#item-name").inner_text() == "anna-003"
     a.keyboard.press("j")
-    a.wait_for_function("document.getElementById('item-name').textContent === 'ben-012'")
+    a.wait_for_function("() => document.getElementById('item-name').textContent === 'ben-012'")
     a.keyboard.press("a")
     b.wait_for_selector(".row[data-key=ben-012][data-verdict=approve]")
     a.keyboard.press("k")
-    a.wait_for_function("document.getElementById('item-name').textContent === 'anna-003'")
+    a.wait_for_function("() => document.getElementById('item-name').textContent === 'anna-003'")
     a.keyboard.press("d")
     a.wait_for_selector("#redo[open]")
     a.fill("#redo-references", "10")
     a.click("#redo-form button[type=submit]")
     b.wait_for_selector(".row[data-key=anna-003][data-verdict=redo]")
-    b.wait_for_function("document.getElementById('history').textContent.includes('references: 10')")
+    b.wait_for_function("() => document.getElementById('history').textContent.includes('references: 10')")
     a.keyboard.press("?")
     assert a.locator("#keys").is_visible()
     a.keyboard.press("Escape")
@@ -231,13 +236,13 @@ def test_a_batch_is_worked_through_by_keyboard_and_others_see_it(one: House) -> 
 
 def test_what_the_gate_holds_cannot_be_approved_and_the_page_says_why(one: House) -> None:
     page = one.window("ann", f"/batches/{BATCH}?item={HELD}")
-    page.wait_for_function(f"document.getElementById('item-name').textContent === '{HELD}'")
+    page.wait_for_function(f"() => document.getElementById('item-name').textContent === '{HELD}'")
     assert "Held by the gate jitter is 0.051, over 0.03." in " ".join(page.locator("#item-gate").inner_text().split())
     assert page.locator("button[data-verdict=approve]").is_disabled()
     page.keyboard.press("a")
-    page.wait_for_function("document.getElementById('toast').textContent.includes('The gate holds it')")
+    page.wait_for_function("() => document.getElementById('toast').textContent.includes('The gate holds it')")
     page.keyboard.press("k")
-    page.wait_for_function(f"document.getElementById('item-name').textContent !== '{HELD}'")
+    page.wait_for_function(f"() => document.getElementById('item-name').textContent !== '{HELD}'")
     assert page.locator("button[data-verdict=approve]").is_enabled()
     close(page)
 
@@ -257,10 +262,10 @@ FRAME = """video => {
 @pytest.mark.skipif(not DATA_PYTHON.exists(), reason="needs the data environment, which draws the videos")
 def test_source_and_dub_show_the_same_frame_wherever_they_are(one: House) -> None:
     page = one.window("vic")
-    page.wait_for_function("['source', 'dub'].every(id => document.getElementById(id).readyState >= 2)")
+    page.wait_for_function("() => ['source', 'dub'].every(id => document.getElementById(id).readyState >= 2)")
 
     def frames() -> tuple[int, int, int]:
-        page.wait_for_function("['source', 'dub'].every(id => !document.getElementById(id).seeking && document.getElementById(id).readyState >= 2)")
+        page.wait_for_function("() => ['source', 'dub'].every(id => !document.getElementById(id).seeking && document.getElementById(id).readyState >= 2)")
         page.wait_for_timeout(250)
         said = int(page.locator("#position").inner_text().rpartition("frame ")[2])
         return said, page.eval_on_selector("#source", FRAME), page.eval_on_selector("#dub", FRAME)
@@ -282,7 +287,7 @@ def test_source_and_dub_show_the_same_frame_wherever_they_are(one: House) -> Non
     assert both == [said, said]
     assert abs(said - 25 * SECONDS / 2) <= 1
     page.keyboard.press(" ")
-    page.wait_for_function("document.getElementById('dub').currentTime > 3.6")
+    page.wait_for_function("() => document.getElementById('dub').currentTime > 3.6")
     apart_s = page.evaluate("Math.abs(document.getElementById('dub').currentTime - document.getElementById('source').currentTime)")
     page.keyboard.press(" ")
     assert apart_s < 0.3
@@ -341,9 +346,9 @@ def test_a_hundred_messages_each_while_the_server_is_killed_and_restarted(one: H
 
 
 @pytest.mark.soak
-def test_two_servers_on_postgres_behave_as_one(tmp_path: Path) -> None:
+def test_two_servers_on_postgres_behave_as_one(tmp_path: Path, browser: Any) -> None:
     """Airflow's own tables and the room's lie in one database; one of the two servers is killed in the middle and comes back."""
-    with postgres_server() as postgres, house(tmp_path, servers=2, database=postgres.url, airflow_database=postgres.url) as two:
+    with postgres_server() as postgres, house(tmp_path, browser, servers=2, database=postgres.url, airflow_database=postgres.url) as two:
         exchange(two, each=100, second=1)
         exchange(two, each=100, second=1, between=restarted(two, server=1))
 
