@@ -26,9 +26,6 @@ COME_AGAIN_S = 240.0
 SCREEN = re.compile(
     r"Airflow {4}(?P<airflow>http://\S+) {4}user admin, password (?P<password>\S+)\nReview {5}(?P=airflow)/review-room/ .*\nRay {8}(?P<ray>http://\S+)\n"
 )
-    r"Airflow {4}(?P<airflow>http://\S+) {4}user admin, password (?P<password>\S+)\nReview {5}(?P=airflow)/review-room/ .*\nRay {8}(?P<ray>http://\S+)\n",
-    re.MULTILINE,
-)
 
 pytestmark = [
     pytest.mark.soak,
