@@ -1,6 +1,6 @@
 """Many tasks at once through a real Airflow (api-server, scheduler, triggerer, dag-processor) and a stand-in for Ray's job API.
 
-`python -m tests.bench.many_tasks --tasks 100 --job-seconds 20` prints what Airflow adds to a job's time, CPU seconds of each
+`.venv-airflow/bin/python -m tests.bench.many_tasks --tasks 100 --job-seconds 20` prints what Airflow adds to a job's time, CPU seconds of each
 component, requests to Ray, and whether each job was submitted once and each task succeeded. `--postgres` keeps Airflow's
 database in a Postgres server of its own instead of SQLite. `--slots` puts the tasks into a pool of so many, which counts
 deferred ones. The jobs cost nothing here: they print a line a second and are over when their time is.
