@@ -629,7 +629,7 @@ def _fault(kind: type[BaseModel], fault: ErrorDetails, called: Mapping[str, str]
     """What is wrong with one field, in a person's words where pydantic's are for programmers."""
     field, *within = map(str, fault["loc"] or ("settings",))
     name = ".".join([called.get(field, field), *within])
-    if fault["type"] == "missing":
+    if fault["type"] == "missing" or (fault["type"] == "string_type" and fault["input"] is None):  # a line of the guide that nobody filled in
         return f"{name} is not given"
     if fault["type"] == "extra_forbidden" and len(fault["loc"]) == 1:
         nearest = difflib.get_close_matches(name, kind.model_fields, n=1)

@@ -123,7 +123,10 @@ def plan_review(settings: ReviewSettings) -> ReviewPlan:
 def bulk_settings(settings: ReviewSettings) -> BulkDubSettings:
     """The settings of the run that is reviewed, which may have run in another folder. SettingsError."""
     given = {name: value for name in ("jobs", "out") if (value := getattr(settings, name)) is not None}
-    return check_settings(BulkDubSettings, read_settings(settings.dub_settings) | given).with_absolute_locations()
+    try:
+        return check_settings(BulkDubSettings, read_settings(settings.dub_settings) | given).with_absolute_locations()
+    except SettingsError as error:
+        raise SettingsError(f"{without_secrets(settings.dub_settings)}, the settings of the bulk run: {error}") from error
 
 
 def _versions(row: Row) -> dict[str, str]:

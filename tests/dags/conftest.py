@@ -15,6 +15,8 @@ REPOSITORY = Path(__file__).parents[2]
 os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="dubmill-airflow-")
 atexit.register(shutil.rmtree, os.environ["AIRFLOW_HOME"], ignore_errors=True)
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
+# Airflow keeps a DAG as it is for half a minute; here one test may put it there with a schedule just after another had it without.
+os.environ["AIRFLOW__CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL"] = "0"
 os.environ["AIRFLOW__CORE__DAGS_FOLDER"] = str(REPOSITORY / "dags")
 os.environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = f"sqlite:///{os.environ['AIRFLOW_HOME']}/airflow.db"
 for name in [name for name in os.environ if name.startswith("DUBMILL_")]:

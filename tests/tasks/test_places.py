@@ -120,6 +120,10 @@ def test_only_what_may_pass_is_asked_again(monkeypatch: pytest.MonkeyPatch, erro
     assert paused == sorted(paused)
 
 
+def test_a_store_that_is_away_for_a_minute_is_waited_for() -> None:
+    assert 60 <= sum(places.PAUSES_S) <= 120
+
+
 def half_written(target: Path) -> Path:
     """What a writer leaves that is killed before the file has its name."""
     with pytest.MonkeyPatch.context() as patch, places.writing(str(target)) as path:
