@@ -123,7 +123,7 @@ def _counted(whole: Kept) -> str:
 
 
 def _longer_by(seconds: Mapping[str, float], usual: Mapping[str, float]) -> float | None:
-    return max((seconds[dag_id] - usual[dag_id] for dag_id in seconds), default=None)
+    return max((seconds[dag_id] - usual[dag_id] for dag_id in seconds.keys() & usual.keys()), default=None)
 
 
 def _beyond_one(counts: Counter[str]) -> int:
