@@ -59,20 +59,30 @@ def test_what_is_killed_comes_again_and_ctrl_c_ends_it_all(running: tuple[Path, 
     assert all(processes.is_loopback(line.split()[2]) for line in table)
     assert pools(screen) == {"cpu": (1, True), "gpu": (1, True)}
     for name in (*AIRFLOW_COMPONENTS, services.RAY):
-        killed = first_process(folder, name)
+        killed = first_process(process.pid, name)
+        assert killed, name
         os.kill(killed, signal.SIGKILL)
         wait_until(lambda name=name: f"{name} ended by SIGKILL and is started again in 1 s" in shown.read_text(), 30)
-        wait_until(lambda name=name, killed=killed: first_process(folder, name) not in (None, killed) and is_well(screen), COME_AGAIN_S)
+        wait_until(lambda name=name, killed=killed: first_process(process.pid, name) not in (None, killed) and is_well(screen), COME_AGAIN_S)
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == 0
     assert shown.read_text().endswith("All of it has ended.\n")
     assert processes.processes_of(folder) == []
 
 
-def first_process(folder: Path, component: str) -> int | None:
-    """The process that a component began with: the one that leads its session."""
-    leaders = [process for process in processes.processes_of(folder, component=component) if processes.session_of_running(process) == process]
-    return min(leaders, default=None)
+def first_process(supervisor: int, component: str) -> int | None:
+    """The process that a component began with: a child of `make up` that is called so. (Airflow's processes write their titles over their environment.)"""
+    called = "/ray start --head" if component == services.RAY else f"airflow {component}"
+    children = [process for process in processes.all_processes() if parent_of(process) == supervisor]
+    return next((child for child in children if called in " ".join(processes.command_of(child)).replace("api_server", "api-server")), None)
+
+
+def parent_of(process: int) -> int | None:
+    """None for one that has ended."""
+    try:
+        return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return None
 
 
 def is_well(screen: re.Match[str]) -> bool:
