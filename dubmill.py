@@ -37,8 +37,11 @@ from schemas.settings import (
     settings_guide,
 )
 from tasks.interruption import Interruption, interrupted_by_signals
+from tasks.patient_threads import let_waiting_threads_sleep
 from tasks.progress import Progress, show_progress
 from tasks.training.torchrun import is_under_torchrun, prints_here
+
+let_waiting_threads_sleep()
 
 app = typer.Typer(
     no_args_is_help=True,

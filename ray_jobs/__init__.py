@@ -3,7 +3,9 @@
 import os
 
 from schemas.job_log import LOG_VARIABLE
+from tasks.patient_threads import let_waiting_threads_sleep
 
+let_waiting_threads_sleep()
 # Before Ray is imported, which reads them then.
 os.environ.setdefault("RAY_COLOR_PREFIX", "0")  # a job's log is read in files and pages, which show colours as signs
 if os.environ.get(LOG_VARIABLE) == "json":

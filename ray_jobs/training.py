@@ -24,6 +24,7 @@ from schemas.job_log import RUN_VARIABLE
 from schemas.jobs import TrainingSummary
 from schemas.settings import TrainingSettings
 from tasks.corpus.store import CorpusStore
+from tasks.patient_threads import PATIENT_THREADS
 from tasks.progress import Progress
 from tasks.training.corpus import choose_snapshot
 from tasks.training.session import PATIENCE, Session, from_leader
@@ -35,8 +36,6 @@ POLL_S = 0.5
 """Seconds between two looks at how far the workers are."""
 LOST_WORKER_GROUPS = 3
 """Times that training goes on from its last checkpoint after workers were lost: what is lost again and again has a cause that stays."""
-PATIENT_THREADS = {"OMP_WAIT_POLICY": "PASSIVE"}
-"""Threads that wait sleep: where other work shares the cores, threads that spin made a step on CPUs twice as long."""
 
 AnyTraining = TypeVar("AnyTraining", bound=TrainingSettings)
 Train = Callable[[AnyTraining, Progress, Session], TrainingSummary]

@@ -78,6 +78,7 @@ def run_bulk(settings: BulkDubSettings, plan: BulkPlan, work: Work, progress: Pr
     _require_no_failed_canary(settings, plan)
     tally = _Tally(plan)
     canary, rest = _parted(plan, settings.canary)
+    tally.tell(progress)
     try:
         with ResultWriter(settings.out) as results:
             _take_rows(work(canary) if canary else (), tally, results, progress)
@@ -85,7 +86,7 @@ def run_bulk(settings: BulkDubSettings, plan: BulkPlan, work: Work, progress: Pr
                 raise DubmillError(_canary_sentence(settings, tally, len(rest)))
             _take_rows(work(rest) if rest else (), tally, results, progress)
     except KeyboardInterrupt as interruption:
-        interruption.add_note(f"Stopped after {tally.rows} of {tally.jobs} jobs, whose rows are written")
+        interruption.add_note(f"Stopped after {tally.rows} of {tally.jobs} jobs{', whose rows are written' if tally.rows else ''}")
         raise
     return tally.summary(settings.out)
 
@@ -116,7 +117,7 @@ def _take_rows(rows: Iterable[Row], tally: "_Tally", results: ResultWriter, prog
     for row in rows:
         if tally.takes(row):
             results.add(row)
-        progress(tally.rows, tally.jobs, f"jobs, {tally.failed.total()} failed")
+        tally.tell(progress)
 
 
 def _canary_sentence(settings: BulkDubSettings, tally: "_Tally", rest: int) -> str:
@@ -150,6 +151,11 @@ class _Tally:
                 self._first_failed.append(FailedJob(job_id=str(row["job_id"]), reason=str(row["reason"]), detail=str(row["detail"])))
         known = self._plan.known.get(str(row["job_id"]))
         return known is None or any(row[name] != value for name, value in known.items())
+
+    def tell(self, progress: Progress) -> None:
+        """Says how far the run is, where there is anything to do."""
+        if self.jobs:
+            progress(self.rows, self.jobs, f"jobs, {self.failed.total()} failed")
 
     def summary(self, out: str) -> BulkDubSummary:
         """What the run ended with."""

@@ -67,13 +67,22 @@ def head_shift(generated: Points, real: Points) -> int | None:
 
     The motion of all points of the upper face from frame to frame, blinks and brows included: the dub has them from its source.
     """
-    motions = [np.diff(points[:, UPPER_FACE].reshape(len(points), -1), axis=0) for points in (generated, real)]
-    shifts = range(-LARGEST_SHIFT_FRAMES, LARGEST_SHIFT_FRAMES + 1)
-    likeness = np.array([_likeness(motions[0], motions[1], shift) for shift in shifts])
+    likeness = _likeness_by_shift(generated, real)
     best = int(likeness.argmax())
     if likeness[best] < LEAST_LIKENESS:
         return None
-    return shifts[best] if likeness[best] > likeness[LARGEST_SHIFT_FRAMES] + CLEARLY_BETTER else 0
+    return best - LARGEST_SHIFT_FRAMES if likeness[best] > likeness[LARGEST_SHIFT_FRAMES] + CLEARLY_BETTER else 0
+
+
+def best_likeness(generated: Points, real: Points) -> float:
+    """Correlation of the heads' motion at the shift where it is highest, -1 to 1."""
+    return float(_likeness_by_shift(generated, real).max())
+
+
+def _likeness_by_shift(generated: Points, real: Points) -> npt.NDArray[np.float64]:
+    """Of every shift from the largest to before, to the largest after."""
+    motions = [np.diff(points[:, UPPER_FACE].reshape(len(points), -1), axis=0) for points in (generated, real)]
+    return np.array([_likeness(motions[0], motions[1], shift) for shift in range(-LARGEST_SHIFT_FRAMES, LARGEST_SHIFT_FRAMES + 1)])
 
 
 def _likeness(generated: Points, real: Points, shift: int) -> float:
@@ -117,9 +126,14 @@ def _overlap(one: Box | None, other: Box | None) -> float:
 
 def say_the_same(one: FloatArray, other: FloatArray) -> bool:
     """Whether two sounds, as mel spectrograms (frames, 80), are one speech; True where one is silent or has no frames."""
+    return speech_likeness(one, other) >= SAME_SPEECH
+
+
+def speech_likeness(one: FloatArray, other: FloatArray) -> float:
+    """Correlation of two mel spectrograms (frames, 80), each band about its own mean; 1 where one is silent or has no frames."""
     frames = min(len(one), len(other))
     if not frames:
-        return True
+        return 1.0
     first, second = (mel[:frames].astype(np.float64) - mel[:frames].mean(axis=0, dtype=np.float64) for mel in (one, other))
     size = float(np.sqrt((first * first).sum() * (second * second).sum()))
-    return size == 0 or float((first * second).sum()) / size >= SAME_SPEECH
+    return float((first * second).sum()) / size if size else 1.0

@@ -5,7 +5,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.chaos.case import JOB_TASKS, Case, Run
+from tests.airflow_api import ENDED
+from tests.chaos.case import JOB_TASKS, UNDER_WAY_LIMIT_S, Case, Run
 from tests.chaos.processes import named, send
 from tests.chaos.stage import StageError
 
@@ -65,20 +66,29 @@ def ray_head_restarted(case: Case) -> None:
 
 
 def raylet_killed(case: Case) -> None:
-    """The raylet of a second node is killed while it has workers of the jobs, and a new node joins."""
-    node = case.stage.start_second_node()
-    try:
-        case.begin()
-        case.wait_until_under_way()
-        lost = [name.removeprefix("ray::") for name in ACTORS.values() if named(case.stage.processes_of(node), lambda line, name=name: line.startswith(name))]
-        for raylet in named(case.stage.processes_of(node), lambda line: line.partition(" ")[0].endswith("/raylet")):
-            send(raylet, signal.SIGKILL)
-        case.notes.append(f"it had {' and '.join(lost) or 'no worker'}")
-    finally:
-        case.stage.remove(node)
+    """Of each job in turn: the raylet of a second node is killed while it has a worker of that job, and a new node joins."""
+    for dag_id, actor in ACTORS.items():
+        node = case.stage.start_second_node()
+        try:
+            [run] = case.begin(dag_id)
+            _wait_for_actor(case, run, node, actor)
+            for raylet in named(case.stage.processes_of(node), lambda line: line.partition(" ")[0].endswith("/raylet")):
+                send(raylet, signal.SIGKILL)
+        finally:
+            case.stage.remove(node)
     node = case.stage.start_second_node()
     case.wait_for_end()
     case.stage.remove(node)
+
+
+def _wait_for_actor(case: Case, run: Run, node: str, actor: str) -> None:
+    """Waits until a node has a worker of a run's job, and notes whether it came to that before the run was over."""
+
+    def is_there() -> bool:
+        return bool(named(case.stage.processes_of(node), lambda line: line.startswith(actor)))
+
+    case.wait(lambda: is_there() or case.state(run) in ENDED, UNDER_WAY_LIMIT_S, f"a second node has a {actor}")
+    case.notes.append(f"it had {'a' if is_there() else 'no'} {actor.removeprefix('ray::')}")
 
 
 def worker_killed(case: Case) -> None:
@@ -143,7 +153,7 @@ SCENARIOS = (
     Scenario("triggerer-killed", "triggerer killed", triggerer_killed),
     Scenario("scheduler-killed", "scheduler killed with its workers", scheduler_killed),
     Scenario("ray-restarted", "Ray head killed and started again", ray_head_restarted),
-    Scenario("raylet-killed", "raylet of a second node killed, a new node joins", raylet_killed, workers=2),
+    Scenario("raylet-killed", "raylet of a second node killed, a new node joins", raylet_killed, workers=4),
     Scenario("worker-killed", "a worker process of each job killed", worker_killed),
     Scenario("store-failing", f"object store failing for {STORE_FAILS_S:.0f} s", store_failing),
     Scenario("task-cleared", "task cleared in the UI", task_cleared),
