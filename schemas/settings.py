@@ -613,6 +613,10 @@ NOT_REACHED = "default_factory_not_called"
 """pydantic's word for a default that follows from another field, which is wrong itself and named already."""
 
 
+KEY_ITSELF = "[key]"
+"""What pydantic adds to the name of a key that is itself at fault."""
+
+
 def check_settings(kind: type[AnySettings], values: object, called: Mapping[str, str] = MappingProxyType({})) -> AnySettings:
     """Settings of that kind from plain values; SettingsError names every field that is wrong in one sentence.
 
@@ -628,7 +632,7 @@ def check_settings(kind: type[AnySettings], values: object, called: Mapping[str,
 def _fault(kind: type[BaseModel], fault: ErrorDetails, called: Mapping[str, str]) -> str:
     """What is wrong with one field, in a person's words where pydantic's are for programmers."""
     field, *within = map(str, fault["loc"] or ("settings",))
-    name = ".".join([called.get(field, field), *within])
+    name = ".".join([called.get(field, field), *(step for step in within if step != KEY_ITSELF)])
     if fault["type"] == "missing" or (fault["type"] == "string_type" and fault["input"] is None):  # a line of the guide that nobody filled in
         return f"{name} is not given"
     if fault["type"] == "extra_forbidden" and len(fault["loc"]) == 1:

@@ -59,7 +59,8 @@ def jitter_mm(pose: FloatArray, content: FloatArray) -> float | None:
     three frames on end have a face.
     """
     centre, turn = placement(pose)
-    on_head = (plane_of(content) - centre) / turn
+    with np.errstate(invalid="ignore"):  # frames without a face
+        on_head = (plane_of(content) - centre) / turn
     steps = np.abs(np.diff(on_head, n=2, axis=0))
     there = np.isfinite(steps).all(axis=1)
     return float(steps[there].mean() * MM_A_CM) if there.any() else None

@@ -170,7 +170,7 @@ def _kept_row(dub: DubToShow, content: bytes, previews: set[str]) -> ReviewRow |
 def gate_of_run(rows: Sequence[ReviewRow], without_dub: int, settings: ReviewSettings) -> Gate:
     """Whether enough jobs of a run made a dub that passed. without_dub: jobs whose dub failed or cannot be shown."""
     if not settings.min_passed_share:
-        return Gate()
+        return Gate(sentence="No share of the jobs is asked for.")
     jobs, passed = len(rows) + without_dub, sum(row.gate.is_open for row in rows)
     sentence = f"{passed} of {jobs} jobs made a dub that passed, which is {passed / jobs:.3g} of them; at least {settings.min_passed_share:.3g} is asked for."
     return Gate(status="passed" if passed / jobs >= settings.min_passed_share else "held", sentence=sentence)

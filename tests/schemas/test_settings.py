@@ -12,6 +12,7 @@ from schemas.settings import (
     IngestSettings,
     LandmarkGeneratorTraining,
     RendererTraining,
+    ReviewSettings,
     Settings,
     check_settings,
     read_settings,
@@ -117,6 +118,11 @@ def test_a_rate_may_be_written_as_a_number(tmp_path: Path, rate: object) -> None
     assert check_settings(DubSettings, read_settings(str(tmp_path / "dub.yaml"))).fps == "25"
     with pytest.raises(SettingsError, match="fps"):
         check_settings(DubSettings, {"landmark_generator": "a", "renderer": "b", "fps": 30})
+
+
+def test_a_key_that_is_none_is_named_with_those_there_are() -> None:
+    with pytest.raises(SettingsError, match=r"thresholds\.lip_lmd: Input should be .*'jitter'"):
+        check_settings(ReviewSettings, {"dub_settings": "d", "review": "r", "thresholds": {"lip_lmd": {"at_most": 1}}})
 
 
 def test_a_name_that_is_nearly_right_is_suggested() -> None:

@@ -100,7 +100,7 @@ export class Player {
     button.dataset.playing = isPlaying;
     button.title = say(isPlaying ? "pause" : "play");
     button.setAttribute("aria-label", button.title);
-    byId("position").textContent = `${clockText(this.timeS)} / ${clockText(this.durationS)} · ${say("frame", { number: this.frame })}`;
+    byId("position").textContent = `${clockText(this.frame / this.fps)} / ${clockText(this.durationS)} · ${say("frame", { number: this.frame })}`;
     this.onTime(this.timeS);
   }
 }

@@ -6,6 +6,7 @@ const PEAKS_PER_S = 50;
 const OPENINGS_PER_S = 25;
 const SOUND_SHARE = 0.42; // of the height; the rest is the mouths', and a strip for how sure each second is
 const STRIP_PX = 6;
+const EDGE_PX = 6; // of a moment that stays to be seen over a stretch of the source
 const LEAST_OPENING = 0.05; // shares of the face box: a mouth that never opens further is drawn flat, not blown up
 
 export class Timeline {
@@ -53,18 +54,21 @@ export class Timeline {
     const size = { width: box.width, height: box.height, sound: box.height * SOUND_SHARE };
     const colours = getComputedStyle(this.place);
     const colour = (name) => colours.getPropertyValue(`--${name}`).trim();
-    this.drawStretches(context, size, this.item.passed_through, colour("passed"));
     this.drawStretches(context, size, this.item.moments, colour("moment"));
+    this.drawStretches(context, size, this.item.passed_through, colour("passed"), EDGE_PX);
     this.drawSound(context, size, colour("sound"));
     this.drawMouths(context, size, colour);
     this.drawConfidence(context, size, colour);
   }
 
-  drawStretches(context, { width, height }, stretches, colour) {
+  /** From `top` on, instead of what is there: two colours on each other would be one that the legend does not have. */
+  drawStretches(context, { width, height }, stretches, colour, top = 0) {
     context.fillStyle = colour;
     for (const { start_s, end_s } of stretches) {
       const left = (start_s / this.item.duration_s) * width;
-      context.fillRect(left, 0, Math.max(2, ((end_s - start_s) / this.item.duration_s) * width), height);
+      const box = [left, top, Math.max(2, ((end_s - start_s) / this.item.duration_s) * width), height - top];
+      context.clearRect(...box);
+      context.fillRect(...box);
     }
   }
 

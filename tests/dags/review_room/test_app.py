@@ -28,7 +28,10 @@ def test_every_role_reads(client_of: ClientOf, name: str) -> None:
 
 def test_who_has_no_role_sees_nothing(client_of: ClientOf) -> None:
     client = client_of("guest")
-    assert {client.get(url).status_code for url in [*READS, f"{ROOM}/stream", "/static/x/batch.js", "/batches/none"]} == {403}
+    assert {client.get(url).status_code for url in [*READS, f"{ROOM}/stream", "/batches/none"]} == {403}
+    refusal = client.get(ROOM, headers=HTML)
+    [style] = re.findall(r'href="(/static/[^"]+)"', refusal.text)
+    assert (refusal.status_code, client.get(style).status_code) == (403, 200)
 
 
 @pytest.mark.parametrize(("name", "status"), [("ann", 200), ("ben", 200), ("uma", 200), ("vic", 403), ("guest", 403)])

@@ -52,6 +52,13 @@ def test_trembling_is_told_where_three_frames_on_end_have_a_face() -> None:
     assert jitter_mm(frontal_pose(6), content) is None
 
 
+@pytest.mark.filterwarnings("error")
+def test_frames_without_a_face_are_left_out_of_the_trembling_and_nobody_is_warned() -> None:
+    pose, content = frontal_pose(20), np.zeros((20, 2, 57), np.float32)
+    pose[8], content[8] = np.nan, np.nan
+    assert jitter_mm(pose, content) == pytest.approx(0, abs=1e-4)
+
+
 def test_silence_is_apart_from_speech_and_the_way_between_is_neither() -> None:
     loud = np.full((80, 80), -4.0, np.float32)
     loud[20:60] = 1.0 + np.random.default_rng(0).standard_normal((40, 80)).astype(np.float32)

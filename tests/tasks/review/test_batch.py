@@ -128,6 +128,10 @@ def test_one_dub_that_nobody_expected_to_fail_hides_no_other(run: ReviewSettings
     assert summary.first_not_shown["ben 1"].startswith("JSONDecodeError")
 
 
+def test_a_run_of_which_no_share_is_asked_for_says_so(made: ReviewSummary) -> None:
+    assert (made.gate.status, made.gate.sentence) == ("passed", "No share of the jobs is asked for.")
+
+
 def test_too_few_that_passed_hold_the_whole_run(run: ReviewSettings, folder: Path) -> None:
     share = run.replaced(min_passed_share=0.7)
     summary = review_here(share, silent)
