@@ -107,7 +107,7 @@ PAGE = {
     "not_saved": ("Not saved: {reason}", "未保存：{reason}"),
     "network": ("the server does not answer", "服务器无响应"),
     "not_found": ("There is no such page.", "没有这个页面。"),
-    "not_allowed": ("You may not see this: it takes a role that may see the runs of bulk_dubbing.", "你无权查看此页：需要能查看 bulk_dubbing 运行的角色。"),
+    "not_allowed": ("You may not see this: it takes a role that may see the runs of bulk_dubbing.", "您无权查看此页：需要能查看 bulk_dubbing 运行的角色。"),
     "went_wrong": ("This cannot be shown just now.", "暂时无法显示。"),
     "all_batches": ("All batches", "全部批次"),
     "unreadable": ("This batch cannot be read.", "无法读取该批次。"),
