@@ -257,7 +257,7 @@ def verify(store: Store, json: Json = False) -> None:
         raise StoreError(f"{store} has {len(faults)} faults; what they touch can be ingested again into a new store.")
 
 
-@corpus.command("snapshot", epilog="Example: dubmill corpus snapshot corpus/ --name first")
+@corpus.command("snapshot", short_help="Chosen clips, split for training.", epilog="Example: dubmill corpus snapshot corpus/ --name first")
 def snapshot(
     store: Store,
     name: Annotated[str | None, typer.Option(help="Name of the snapshot; default: made from its content.")] = None,
@@ -307,7 +307,11 @@ def import_(
     _say(summary, json)
 
 
-@corpus.command("forget", epilog="Example: dubmill corpus forget corpus/ --speaker anna --also models/ --also dubs/ --dry-run")
+@corpus.command(
+    "forget",
+    short_help="Takes a person or a clip out for good.",
+    epilog="Example: dubmill corpus forget corpus/ --speaker anna --also models/ --also dubs/ --dry-run",
+)
 def forget_(
     store: Store,
     speaker: Annotated[list[str] | None, typer.Option(help="A person to take out; may be given several times.")] = None,
@@ -326,7 +330,7 @@ def forget_(
         raise StoreError(f"{store} holds nothing of {', '.join(summary.not_found)}.")
 
 
-@corpus.command("gc", epilog="Example: dubmill corpus gc corpus/ --older-than-days 30 --dry-run")
+@corpus.command("gc", short_help="Deletes what no snapshot names.", epilog="Example: dubmill corpus gc corpus/ --older-than-days 30 --dry-run")
 def collect(
     store: Store,
     older_than_days: Annotated[float, typer.Option(min=0, help="What is younger is left alone.")] = 30.0,
@@ -418,7 +422,7 @@ def _stopping(how_to_go_on: str, otherwise: str = "Stopped before the first step
         raise typer.Exit(interruption.exit_code) from interruption
 
 
-@app.command(epilog="Example: dubmill finetune anna.mp4 --from trained/ --out anna/")
+@app.command(short_help="Both networks, adapted to one person.", epilog="Example: dubmill finetune anna.mp4 --from trained/ --out anna/")
 def finetune(
     videos: Annotated[list[str] | None, typer.Argument(help="Videos of one person; five minutes are plenty, half a minute is something.")] = None,
     start_from: Annotated[str | None, typer.Option("--from", help="Folder with landmark-generator.safetensors and renderer.safetensors.")] = None,
@@ -446,7 +450,10 @@ def _before_and_after(before: dict[str, float], after: dict[str, float]) -> str:
     return ", ".join(f"{name} {_text(value)} → {_text(after[name])}" for name, value in before.items() if name in after)
 
 
-@app.command(epilog="Example: dubmill publish trained/landmarks --kind landmark-generator --store corpus/ --models models/")
+@app.command(
+    short_help="Puts a trained network into use, if it is better.",
+    epilog="Example: dubmill publish trained/landmarks --kind landmark-generator --store corpus/ --models models/",
+)
 def publish(
     run: Annotated[str | None, typer.Argument(help="The --out folder of a training run.")] = None,
     kind: Annotated[Kind | None, typer.Option(help="Which network it holds.")] = None,
@@ -468,7 +475,11 @@ def publish(
         print(summary.sentence)
 
 
-@checkpoint.command("import", epilog="Example: dubmill checkpoint import landmark_generator.pth --kind landmark-generator --out landmarks.safetensors")
+@checkpoint.command(
+    "import",
+    short_help="Published weights to a dubmill checkpoint.",
+    epilog="Example: dubmill checkpoint import landmark_generator.pth --kind landmark-generator --out landmarks.safetensors",
+)
 def checkpoint_import(
     published: Annotated[str, typer.Argument(help="A published .pth of IP_LAP or LIP_MASK.")],
     kind: Annotated[Kind, typer.Option(help="Which network it holds.")],
@@ -481,7 +492,7 @@ def checkpoint_import(
     _say_in_words(import_iplap(published, kind.value, out), json)
 
 
-@checkpoint.command("info", epilog="Example: dubmill checkpoint info landmarks.safetensors")
+@checkpoint.command("info", short_help="What a checkpoint says of itself.", epilog="Example: dubmill checkpoint info landmarks.safetensors")
 def checkpoint_info(location: Annotated[str, typer.Argument(help="A .safetensors file.")], json: Json = False) -> None:
     """What a checkpoint says of itself: network, crop, mel, steps, metrics."""
     from models.checkpoint import read_header
@@ -523,7 +534,7 @@ class BulkDubCommand(DubCommand):
         return ", or make it a column of the list where jobs differ in it" if name in OF_A_ROW else ""
 
 
-@app.command(cls=DubCommand, epilog="Example: dubmill check presenter.mp4 speech.wav")
+@app.command(cls=DubCommand, short_help="Can this be dubbed, how well, at what cost?", epilog="Example: dubmill check presenter.mp4 speech.wav")
 def check(
     video: Annotated[str, typer.Argument(help="A video of a face, or a still picture.")],
     speech: Annotated[str | None, typer.Argument(help="The speech that it is to say.")] = None,
@@ -603,7 +614,7 @@ def template_warm(
         raise faults[-1]
 
 
-@template.command("list", epilog="Example: dubmill template list templates/ --settings dub.yaml")
+@template.command("list", short_help="What is kept, and until when.", epilog="Example: dubmill template list templates/ --settings dub.yaml")
 def template_list(location: Templates, settings: SettingsFile = None, json: Json = False) -> None:
     """What is kept, the last used first, and when it goes: by the settings' `templates_max_age_days` and `templates_max_gb`, or their defaults."""
     from tasks.dubbing.template_store import TemplateStore, list_lines
@@ -660,7 +671,7 @@ def bulk_dub(
     print(summary.model_dump_json() if json else "\n".join(bulk_lines(summary)))
 
 
-@app.command(epilog="Example: dubmill review bulk.yaml --review review/")
+@app.command(short_help="Lays out the dubs of a bulk run in the review room.", epilog="Example: dubmill review bulk.yaml --review review/")
 def review(
     dub_settings: Annotated[str | None, typer.Argument(help="The settings file of the bulk run.  [required, unless in --settings]")] = None,
     review: Annotated[str | None, _option(ReviewSettings, "review", "Folder or s3:// prefix of review material, where the review room looks.")] = None,
@@ -677,7 +688,7 @@ def review(
     _say(_run("review_dubs", "tasks.review.batch:review_here", wanted, ray, "review"), json)
 
 
-@app.command(epilog="Example: dubmill evaluate dubs/ originals/ --out evaluation/")
+@app.command(short_help="Generated video beside the real one, in numbers.", epilog="Example: dubmill evaluate dubs/ originals/ --out evaluation/")
 def evaluate(
     generated: Annotated[str | None, typer.Argument(help="A generated video, or a folder or s3:// prefix of them.")] = None,
     real: Annotated[str | None, typer.Argument(help="The real video, or a folder or prefix of them under the same names.")] = None,
@@ -704,7 +715,7 @@ def evaluate(
     print(summary.model_dump_json() if json else "\n".join(summary_lines(summary)))
 
 
-@app.command(epilog="Example: dubmill inspect dubbed.mp4")
+@app.command(short_help="What a dub says of itself.", epilog="Example: dubmill inspect dubbed.mp4")
 def inspect(video: Annotated[str, typer.Argument(help="A video that dubmill made.")], json: Json = False) -> None:
     """What a dub says of itself: that it is synthetic, which models made it, and of what."""
     from tasks.dubbing.stamp import read_dub_stamp
@@ -712,7 +723,7 @@ def inspect(video: Annotated[str, typer.Argument(help="A video that dubmill made
     _say(read_dub_stamp(video), json)
 
 
-@app.command(epilog="Example: dubmill lineage dubs/anna.mp4 --store corpus/ --models models/ --dubs dubs/")
+@app.command(short_help="What came of what, both ways.", epilog="Example: dubmill lineage dubs/anna.mp4 --store corpus/ --models models/ --dubs dubs/")
 def lineage(
     what: Annotated[
         list[str],
@@ -758,7 +769,9 @@ def report_training(location: Annotated[str, typer.Argument(help="The --out fold
     print(f"page: {html}")
 
 
-@report.command("evaluation", epilog="Example: dubmill report evaluation evaluation/ --html evaluation.html")
+@report.command(
+    "evaluation", short_help="What was measured beside the real video.", epilog="Example: dubmill report evaluation evaluation/ --html evaluation.html"
+)
 def report_evaluation(
     location: Annotated[str, typer.Argument(help="The --out of an evaluation.")],
     html: Html,
@@ -794,13 +807,13 @@ SETTINGS: dict[SettingsOf, type[Settings]] = {
 }
 
 
-@app.command("settings", epilog="Example: dubmill settings snapshot > selection.yaml")
+@app.command("settings", short_help="A settings file for --settings, with defaults.", epilog="Example: dubmill settings snapshot > selection.yaml")
 def print_settings(of: Annotated[SettingsOf, typer.Argument(help="The command.")]) -> None:
     """Prints a settings file for --settings: every setting of a command, what it means and its default."""
     print(settings_guide(SETTINGS[of]))
 
 
-@app.command(epilog="Example: dubmill demo --clips footage/ --speech speech.wav")
+@app.command(short_help="Clips to a dubbed video, through Airflow and Ray.", epilog="Example: dubmill demo --clips footage/ --speech speech.wav")
 def demo(
     clips: Annotated[Path | None, typer.Option(help="Folder of your clips; default: footage that the demo makes itself.")] = None,
     speech: Annotated[Path | None, typer.Option(help="Speech for the dub; default: speech that the demo makes itself.")] = None,

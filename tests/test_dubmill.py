@@ -69,6 +69,13 @@ def test_every_command_explains_itself_with_an_example(command: list[str]) -> No
     assert f"Example: dubmill {' '.join(command)}" in run.stdout
 
 
+@pytest.mark.parametrize("group", [[], *([name] for name in sorted({command[0] for command in COMMANDS if len(command) > 1}))], ids=" ".join)
+def test_a_list_of_commands_ends_no_sentence_in_the_middle(group: list[str]) -> None:
+    _, _, listed = dubmill(*group, "--help").stdout.partition("Commands:")
+    assert listed
+    assert "..." not in listed
+
+
 @pytest.mark.parametrize(
     ("command", "kind", "shown"),
     [
