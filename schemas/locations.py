@@ -1,5 +1,6 @@
 """Locations: paths of this machine and URIs such as s3://bucket/key; and what is said when one cannot be reached."""
 
+import errno
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,8 +21,11 @@ def is_remote(location: str) -> bool:
 
 
 def local_path(location: str) -> Path:
-    """The path of a local location (plain or file://)."""
-    return Path(location.removeprefix("file://")).expanduser()
+    """The path of a local location (plain or file://). FileNotFoundError for the home of a user whom this machine does not know."""
+    try:
+        return Path(location.removeprefix("file://")).expanduser()
+    except RuntimeError as error:
+        raise FileNotFoundError(errno.ENOENT, "there is no such user", location) from error
 
 
 def absolute_location(location: str) -> str:

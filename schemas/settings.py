@@ -413,11 +413,15 @@ KEEPING = frozenset({"templates", "templates_max_gb", "templates_max_age_days"})
 """Settings of a dub that say what is kept for others, and change nothing of the dub itself."""
 
 
+LONGEST_KEPT_DAYS = 36_500
+"""A century: for ever, and still a date that can be told."""
+
+
 class TemplateSettings(Settings):
     """How much is kept of videos between dubs."""
 
     max_gb: float = Field(default=20.0, gt=0, description="gigabytes kept; the longest unused go first")
-    max_age_days: float = Field(default=30.0, gt=0, description="days since the last use after which a template goes")
+    max_age_days: float = Field(default=30.0, gt=0, le=LONGEST_KEPT_DAYS, description="days since the last use after which a template goes")
 
 
 class DubSettings(Settings):
@@ -433,7 +437,7 @@ class DubSettings(Settings):
         default="largest",
         min_length=1,
         coerce_numbers_to_str=True,
-        description="largest, speaking, left, right, a number from 0 (left to right), or a picture of the person",
+        description="largest, speaking, left, right, a number from 0 (left to right), all by the first 40 s of the video, or a picture of the person",
     )
     references: int = Field(default=25, ge=1, le=100, description="reference pictures for the renderer: 25, 10, 5 or 3 trade looks for speed")
     landmark_references: int = Field(default=15, ge=1, le=100, description="reference landmarks for the landmark generator")
@@ -470,7 +474,9 @@ class DubSettings(Settings):
         default=None, description="folder or prefix where what depends on the video alone is kept for the next dub", json_schema_extra=LOCATION
     )
     templates_max_gb: float = Field(default=TemplateSettings().max_gb, gt=0, description="gigabytes kept there; the longest unused go first")
-    templates_max_age_days: float = Field(default=TemplateSettings().max_age_days, gt=0, description="days since its last use after which a template goes")
+    templates_max_age_days: float = Field(
+        default=TemplateSettings().max_age_days, gt=0, le=LONGEST_KEPT_DAYS, description="days since its last use after which a template goes"
+    )
     consent: str | None = Field(default=None, coerce_numbers_to_str=True, description="reference of the consent to this dub, written into the output")
 
     @property

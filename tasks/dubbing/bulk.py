@@ -143,14 +143,14 @@ class _Tally:
         self._first_failed: list[FailedJob] = []
 
     def takes(self, row: Row) -> bool:
-        """Counts a row; False: it says the same as the one that is written already."""
+        """Counts a row; False: it is a failure that says the same as the one that is written already. A dub that was made tells of itself anew."""
         self.rows += 1
         if row["status"] == "failed":
             self.failed[str(row["reason"])] += 1
             if len(self._first_failed) < MOST_NAMED:
                 self._first_failed.append(FailedJob(job_id=str(row["job_id"]), reason=str(row["reason"]), detail=str(row["detail"])))
         known = self._plan.known.get(str(row["job_id"]))
-        return known is None or any(row[name] != value for name, value in known.items())
+        return row["status"] == "done" or known is None or any(row[name] != value for name, value in known.items())
 
     def tell(self, progress: Progress) -> None:
         """Says how far the run is, where there is anything to do."""

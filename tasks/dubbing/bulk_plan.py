@@ -180,5 +180,5 @@ def _sizes(folder: str, names: set[str]) -> list[tuple[str, int]]:
             return [(location, file.size) for location in sought for file in islice(places.list_objects(location), 1)]
         most = max(LISTED_AT_LEAST, LISTED_FOR_EACH * len(names))
         return [(file.path, file.size) for file in islice(places.list_objects(folder), most) if file.path in sought]
-    except (StoreError, OSError, RuntimeError):  # the last for the home of nobody; only the order suffers, and each job tells what is wrong
+    except (StoreError, OSError):  # only the order suffers, and each job tells what is wrong
         return []

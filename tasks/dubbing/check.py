@@ -15,7 +15,7 @@ from schemas.reasons import Reason
 from schemas.settings import CropSettings, DubSettings, names_a_picture
 from tasks.audio import SAMPLE_RATE
 from tasks.dubbing.cost import processor_s, tflop_of
-from tasks.dubbing.findings import Finding, Limits, Severity, SpeechFacts, footage_findings, source_shown, speech_findings
+from tasks.dubbing.findings import INTERLACED, Finding, Limits, Severity, SpeechFacts, footage_findings, source_shown, speech_findings
 from tasks.dubbing.footage import footage_of
 from tasks.dubbing.inputs import fetched, named_as_given
 from tasks.dubbing.looks import Glance, looks_at
@@ -53,6 +53,7 @@ def check_video(video: str, speech: str | None = None, limits: Limits | None = N
         if names_a_picture(limits.face):
             pictured(limits.face, limits.crop)
         findings = list(_refusals(path, video, info, limits))
+        findings += [INTERLACED] if info.interlaced else []
         looks = looks_at(path, info, heard.duration_s if heard else None, limits.crop, limits.face, progress)
     findings += footage_findings(looks, limits, float(played.fps), is_picture=info.is_picture)
     if heard is not None:

@@ -69,17 +69,20 @@ class KnownFace(SeenFace, Protocol):
 class Evidence:
     """What speaks against n output frames.
 
-    share (n,): of the dub. trust: by cause, (n,) 0..1 of the frame where it is dubbed.
+    share (n,): of the dub. trust: by cause, (n,) 0..1 of the frame where it is dubbed. meant (n,): False where nobody is to speak, so that
+    the source is what is to be seen; None: somebody is everywhere.
     """
 
     share: FloatArray
     trust: dict[str, FloatArray]
+    meant: npt.NDArray[np.bool_] | None = None
 
     @property
     def confidence(self) -> FloatArray:
         """(n,), 0..1: of each frame."""
         dubbed = np.prod(list(self.trust.values()), axis=0)
-        return np.asarray(self.share * dubbed + (1 - self.share) * SOURCE_TRUST, dtype=np.float32)
+        sure = np.asarray(self.share * dubbed + (1 - self.share) * SOURCE_TRUST, dtype=np.float32)
+        return sure if self.meant is None else np.where(self.meant, sure, np.float32(1))
 
     def why(self, frames: npt.NDArray[np.int64]) -> str:
         """What lowers these frames most, in words."""
@@ -144,17 +147,19 @@ def _jitter(template: KnownFace, fps: float) -> Numbers:
     boxes = np.asarray(template.boxes, dtype=np.float64)
     size = np.maximum(np.minimum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]), 1.0)
     jitter = np.zeros(len(boxes))
-    if len(boxes) > 2:
-        bend = np.abs(boxes[2:] - 2 * boxes[1:-1] + boxes[:-2]).max(axis=1) / size[1:-1]
-        one_face = _same(template.shots) & _same(template.tracks)
-        jitter[1:-1] = np.where(one_face, bend, 0.0) * (fps / JITTER_FPS) ** 2
+    step = max(1, round(fps / JITTER_FPS))  # of two frames at 50 a second: boxes lie on whole pixels, which shorter steps take for a jump
+    if len(boxes) > 2 * step:
+        before, here, after = boxes[: -2 * step], boxes[step:-step], boxes[2 * step :]
+        bend = np.abs(after - 2 * here + before).max(axis=1) / size[step:-step]
+        one_face = _same(template.shots, step) & _same(template.tracks, step)
+        jitter[step:-step] = np.where(one_face, bend, 0.0) * (fps / step / JITTER_FPS) ** 2
     return jitter
 
 
-def _same(numbers: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
-    """(F - 2,): whether a frame has the number of both beside it."""
+def _same(numbers: npt.NDArray[np.int32], step: int) -> npt.NDArray[np.bool_]:
+    """(F - 2 step,): whether a frame has the number of both that are a step away."""
     values = np.asarray(numbers)
-    return (values[2:] == values[1:-1]) & (values[1:-1] == values[:-2])
+    return (values[2 * step :] == values[step:-step]) & (values[step:-step] == values[: -2 * step])
 
 
 def _excess(lip_openings: FloatArray, own_content: FloatArray) -> Numbers:

@@ -23,6 +23,7 @@ from schemas.reasons import Reason
 from schemas.settings import DubSettings
 from tasks.dubbing.composite import Finish
 from tasks.dubbing.confidence import per_second, worst_moments
+from tasks.dubbing.face_choice import DECIDED_BY_S
 from tasks.dubbing.footage import Footage, Picture, footage_of
 from tasks.dubbing.generate import Generator, Networks
 from tasks.dubbing.inputs import fetched
@@ -45,8 +46,8 @@ from tasks.progress import Progress, silent
 
 WAIT = "wait"
 """The stage in which the networks stand still: the next frames are not decoded yet, or the last ones not pasted and encoded."""
-REFERENCES_FROM_S = 40
-"""References are sought in at least this much of the video, also when the speech is shorter."""
+LOOKED_AT_S = DECIDED_BY_S
+"""At least so much of a video is looked at, also for a shorter speech: who is dubbed is decided by it, and references are sought in it."""
 ROOM_FOR_PICTURES = 192 * 2**20
 """Bytes of whole frames that are held at once for rendering; about as many are being decoded, pasted into, and encoded."""
 
@@ -178,6 +179,7 @@ class Dub:
             soundtrack=self.inputs.soundtrack,
             total_frames=self.frames,
             colour=self.inputs.colour,
+            pixel_aspect=self.footage.pixel_aspect,
         )
 
     @functools.cached_property
@@ -210,7 +212,14 @@ class Dub:
         template, generator = self._face(settings)
         played = played_frames(self.frames, template.frames, settings.loop)
         size = self.networks.crop.size
-        return Part(number, frames, template, speech.mel, self.footage.fps, played, settings, generator, size, self._finish, self.watch, patch)
+        watch, fades = self.watch, self._fades(frames, settings.face)
+        return Part(number, frames, template, speech.mel, self.footage.fps, played, settings, generator, size, self._finish, watch, patch, fades=fades)
+
+    def _fades(self, frames: range, face: str) -> tuple[bool, bool]:
+        """Whether the output shows the source's mouth, or another face's part, before the first and after the last of a face's frames."""
+        spoken = [own for own, (segment, _) in zip(self._ranges, self.inputs.spoken, strict=True) if segment is not None and segment.face == face]
+        before, after = (any(own.stop == frames.start for own in spoken), any(own.start == frames.stop for own in spoken))
+        return frames.start > 0 and not before, frames.stop < self.frames and not after
 
     def _face(self, settings: DubSettings) -> tuple[Template, Generator]:
         """A person, and the networks that know the person's references: once for all segments in which this one speaks."""
@@ -233,7 +242,7 @@ class Dub:
     def _template(self, settings: DubSettings) -> Template:
         """Pass one, or its outcome as this process or the store of templates remembers it."""
         crop = self.networks.crop
-        wanted = max(self.frames, round(REFERENCES_FROM_S * self.footage.fps))
+        wanted = max(self.frames, round(LOOKED_AT_S * self.footage.fps))
         made = False
 
         def make() -> Template:
@@ -274,6 +283,8 @@ class Dub:
                     self.progress(done, self.frames, "frames dubbed")
             finally:
                 pictures.close()
+        if done < self.frames:
+            raise MediaError(Reason.DAMAGED, f"{self.inputs.name} gives {done} pictures of the {self.frames} that its first reading promised.")
 
     def _played(self, part: Part) -> Iterator[Picture]:
         return self.footage.played(part.template.frames, self.frames, self.settings.loop)

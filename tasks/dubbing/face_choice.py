@@ -1,5 +1,7 @@
 """Which of the faces that were followed through a video is dubbed: one person's, in all shots.
 
+It is decided by the video's beginning, so that all dubs of a video, long and short ones, are of the same person.
+
 Somebody else who fills a shot is not dubbed there: the person's references would give him another face.
 """
 
@@ -21,6 +23,8 @@ Numbers = npt.NDArray[np.float64]
 
 PLACES = {"left": 0, "right": -1}
 """Of the faces from left to right."""
+DECIDED_BY_S = 40
+"""Seconds of a video, or from its first face on where that comes later, by which the person is decided. Every dub looks at so much."""
 MOST_PERSONS = 6
 """Persons among whom the largest or the speaking one is sought: those with the largest faces."""
 SAME_PLACE_OVERLAP = 0.3
@@ -29,7 +33,10 @@ SAME_PLACE_OVERLAP = 0.3
 
 @dataclass(eq=False)
 class FollowedFace:
-    """A face that was followed without a break: a track. Frames of the video; boxes in source pixels; area: the sum of its boxes', in pixels."""
+    """A face that was followed without a break: a track. Frames of the video; boxes in source pixels.
+
+    frames: so many of its first ones decide who is dubbed; area: the sum of their boxes', in pixels.
+    """
 
     track: int
     shot: int
@@ -42,9 +49,11 @@ class FollowedFace:
     frames: int = 0
     looks: list[Look] = field(default_factory=list)
 
-    def add(self, frame: int, box: Box) -> None:
+    def add(self, frame: int, box: Box, *, decides: bool = True) -> None:
         """Goes on with a frame."""
         self.last, self.last_box = frame, box
+        if not decides:
+            return
         self.area += box.width * box.height
         self.across += (box.x0 + box.x1) / 2
         self.frames += 1
@@ -54,11 +63,16 @@ class FollowedFace:
         """Its mean place from left to right, in source pixels."""
         return self.across / self.frames
 
+    @property
+    def last_deciding(self) -> int:
+        """The last of its frames that decide who is dubbed."""
+        return self.first + self.frames - 1
+
 
 def person_of(faces: Sequence[FollowedFace], choice: str, follows_sound: Callable[[FollowedFace], float], pictured: Callable[[], Look], name: str) -> list[int]:
     """The tracks of the person that the setting `face` names; no two of them share a frame.
 
-    faces: at least one. follows_sound: how well a face's lips go with the sound, -1..1. pictured: the look of the person in the picture
+    faces: at least one whose frames decide. follows_sound: how well a face's lips go with the sound, -1..1. pictured: the look of the person in the picture
     that `choice` names. name: of the video. Raises MediaError(NO_FACE) when the named one is not there, and what `pictured` raises.
     """
     if choice == "largest":
@@ -146,13 +160,15 @@ def _spoken(face: FollowedFace, follows: float) -> float:
 
 def _placed(faces: Sequence[FollowedFace], choice: str, name: str) -> FollowedFace:
     """The one at a place from left to right, counted at the moment that shows the most faces."""
-    moments = [[face for face in faces if face.first <= other.first <= face.last] for other in faces]
-    moment = max(moments, key=lambda seen: (len(seen), min(face.last for face in seen) - max(face.first for face in seen)))
+    deciding = [face for face in faces if face.frames]
+    moments = [[face for face in deciding if face.first <= other.first <= face.last_deciding] for other in deciding]
+    moment = max(moments, key=lambda seen: (len(seen), min(face.last_deciding for face in seen) - max(face.first for face in seen)))
     row = sorted(moment, key=lambda face: face.middle_px)
     place = PLACES[choice] if choice in PLACES else int(choice)
     if place >= len(row):
         most = "one face is" if len(row) == 1 else f"{len(row)} faces are"
-        raise MediaError(Reason.NO_FACE, f"At most {most} seen at once in {name}, so there is no face {choice}: they are counted from 0, left to right.")
+        place_in = f"{name} (its first {DECIDED_BY_S} s decide)"
+        raise MediaError(Reason.NO_FACE, f"At most {most} seen at once in {place_in}, so there is no face {choice}: they are counted from 0, left to right.")
     return row[place]
 
 

@@ -71,6 +71,9 @@ class Finding:
     sentence: str
 
 
+INTERLACED = Finding(Severity.FAIR, "The video is interlaced, and its dub would show both fields of what moves as a comb; deinterlace it first.")
+
+
 @dataclass(frozen=True)
 class Limits:
     """What a dub would be made with, as in `DubSettings`, and the crop of its networks."""

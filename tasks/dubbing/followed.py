@@ -10,7 +10,7 @@ from schemas.errors import MediaError
 from schemas.settings import CropSettings
 from tasks.dubbing.appearance import look_of
 from tasks.dubbing.covered import MOST_FRAMES, PATCHES, mouth_look, usual_look, visibility
-from tasks.dubbing.face_choice import FollowedFace
+from tasks.dubbing.face_choice import DECIDED_BY_S, FollowedFace
 from tasks.dubbing.frame_arrays import GrowingArray
 from tasks.dubbing.reference_choice import Candidate, Candidates
 from tasks.faces.crop import Box, Points, crop_face, face_box, lip_opening, relative_points, split_points
@@ -58,6 +58,7 @@ class FollowedFaces:
         self.crop, self.fps = crop, fps
         self.by_track: dict[int, FollowedFace] = {}
         self.candidates = Candidates()
+        self._decided_until = round(DECIDED_BY_S * fps)
         self._frames, self._tracks = array("q"), array("q")
         self._detected, self._openings = array("b"), array("f")
         self._boxes = array("d")
@@ -71,13 +72,15 @@ class FollowedFaces:
             return
         self._points.append(frame.points[None].astype(np.float32))
         self._mouths.append(mouth_look(frame.picture, frame.points)[None])
+        if not self._frames:
+            self._decided_until += frame.index if frame.index >= self._decided_until else 0
         self._frames.append(frame.index)
         self._tracks.append(frame.track)
         self._detected.append(frame.detected)
         self._openings.append(lip_opening(face.content))
         self._boxes.extend(astuple(face.box))
         followed = self.by_track.setdefault(frame.track, FollowedFace(frame.track, shot, frame.index, frame.index, face.box, face.box))
-        followed.add(frame.index, face.box)
+        followed.add(frame.index, face.box, decides=frame.index < self._decided_until)
         if frame.detected:
             self._show(frame, face, followed)
 

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tasks.media.decode import Frame, read_frames, read_frames_backwards, read_picture
+from tasks.media.pictures import SQUARE_PIXELS
 from tasks.media.probe import MediaInfo
 
 Picture = npt.NDArray[np.uint8]
@@ -27,6 +28,8 @@ class Footage:
     width: int
     height: int
     is_picture: bool
+    pixel_aspect: Fraction = SQUARE_PIXELS
+    """Width of a pixel for its height."""
 
     def frames(self, most: int) -> Iterator[Frame]:
         """The first `most` frames in order; one frame where it is a still picture."""
@@ -64,4 +67,4 @@ class Footage:
 def footage_of(path: Path, info: MediaInfo, fps: str) -> Footage:
     """How a probed file is played: at its own rate (`fps` "source") or at 25 frames a second; a picture always at 25."""
     own_rate = fps == "source" and not info.is_picture
-    return Footage(path, info.fps if own_rate else STILL_FPS, info.width, info.height, info.is_picture)
+    return Footage(path, info.fps if own_rate else STILL_FPS, info.width, info.height, info.is_picture, info.pixel_aspect)

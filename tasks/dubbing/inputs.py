@@ -16,7 +16,7 @@ def fetched(stack: ExitStack, location: str) -> Path:
         path = stack.enter_context(local_copy(location))
     except FileNotFoundError as error:
         raise MediaError(Reason.MISSING, f"{without_secrets(location)} is not there.") from error
-    except (OSError, StoreError, RuntimeError) as error:  # the last: a ~user whom this machine does not know
+    except (OSError, StoreError) as error:
         raise MediaError(Reason.UNREADABLE, without_secrets(f"{location} could not be read: {str(error).rstrip('.')}.")) from error
     stack.enter_context(named_as_given(str(path), location))
     return path

@@ -308,7 +308,7 @@ def _read(jobs: list[DubJob]) -> Iterator[tuple[DubJob, str, tuple[str, str]]]:
 def _place(location: str) -> tuple[str, str]:
     """The folder and the name that a location stands for, however it is written; both of the same form for paths and file:// URIs."""
     if not location.startswith("/"):
-        with suppress(RuntimeError):  # the home of nobody: the job itself tells
+        with suppress(FileNotFoundError):  # the home of nobody: the job itself tells
             location = absolute_location(location)
     folder, _, name = os.path.normpath(location).rpartition("/")
     return folder, name

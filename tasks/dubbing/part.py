@@ -41,9 +41,12 @@ class Part:
         finish: Finish,
         watch: Stopwatch,
         patch: PatchWriter | None = None,
+        *,
+        fades: tuple[bool, bool] = (True, True),
     ) -> None:
         """number: of the part in its dub. mel (n, 80): of a speech that begins with the first of `frames`. played (F,): the source frame of every
         output frame. generator: knows the template's references; size: pixels of the networks' faces. patch: takes the faces by themselves, too.
+        fades: whether it begins from the source and ends in it; not where the face speaks on in another part, nor at the output's own ends.
         """
         self.frames = frames
         self.template = template
@@ -60,7 +63,7 @@ class Part:
             self._spoken = SpokenVideo(template, mel, fps, self._played, generator, rests=rests, holds=holds)
         bearable = shown(template, settings, self._fps)
         speaks = self._spoken.speaking
-        self.share = np.where(speaks, bearable.share[self._played], 0) * _ends_faded(frames, len(played), FADE_S * self._fps)
+        self.share = np.where(speaks, bearable.share[self._played], 0) * _ends_faded(len(frames), fades, FADE_S * self._fps)
         self.reasons = np.where(speaks, bearable.reasons[self._played], NO_FACE).astype(np.int8)
         """Why the source shows, as in `when_to_dub`; DUBBED where it does not."""
         self.reasons[(self.share < 1) & (self.reasons == DUBBED)] = NOT_SPOKEN
@@ -129,16 +132,17 @@ def generator_of(settings: DubSettings, networks: Networks) -> Generator:
 
 def evidence_of(parts: list[Part], frames: int) -> Evidence:
     """What is known of how all output frames look; where parts overlap, of the one that shows more of its dub."""
-    share = np.zeros(frames, dtype=np.float32)
+    share, meant = np.zeros(frames, dtype=np.float32), np.zeros(frames, dtype=bool)
     trust: dict[str, FloatArray] = {}
     for part in parts:
         mine, known = slice(part.frames.start, part.frames.stop), part.evidence()
+        meant[mine] = True
         more = known.share >= share[mine]
         share[mine] = np.where(more, known.share, share[mine])
         for cause, values in known.trust.items():
             whole = trust.setdefault(cause, np.ones(frames, dtype=np.float32))
             whole[mine] = np.where(more, values, whole[mine])
-    return Evidence(share, trust)
+    return Evidence(share, trust, meant)
 
 
 def reasons_of(parts: list[Part], frames: int, otherwise: int) -> npt.NDArray[np.int8]:
@@ -150,12 +154,12 @@ def reasons_of(parts: list[Part], frames: int, otherwise: int) -> npt.NDArray[np
     return reasons
 
 
-def _ends_faded(frames: range, total: int, fade_frames: float) -> FloatArray:
-    """1 but near a part's ends that are not the output's own, where it fades from and to the source: (n,)."""
-    inside = np.arange(len(frames), dtype=np.float32) + 1
-    share = np.ones(len(frames), dtype=np.float32)
-    if frames.start > 0:
+def _ends_faded(frames: int, fades: tuple[bool, bool], fade_frames: float) -> FloatArray:
+    """1 but near those ends at which a part fades from and to the source: (n,)."""
+    inside = np.arange(frames, dtype=np.float32) + 1
+    share = np.ones(frames, dtype=np.float32)
+    if fades[0]:
         share = np.minimum(share, inside / max(1.0, fade_frames))
-    if frames.stop < total:
+    if fades[1]:
         share = np.minimum(share, inside[::-1] / max(1.0, fade_frames))
     return share

@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 
 from schemas.errors import DubmillError
 from schemas.jobs import DubOrigin
+from tasks.dubbing.inputs import named_as_given
 from tasks.file_hash import versions_of
 from tasks.media.container import open_container
 from tasks.media.mp4 import index_end
@@ -64,14 +65,15 @@ def _told_by(location: str) -> Iterator[Path]:
     """A file with the metadata of a video: itself, or of one elsewhere its beginning, where that is enough."""
     beginning = _beginning(location) if is_remote(location) else None
     if beginning is None:
-        with local_copy(location) as path:
+        with local_copy(location) as path, named_as_given(str(path), location):
             probe(path)
             yield path
         return
     with TemporaryDirectory(prefix="dubmill-") as folder:
         path = Path(folder) / name_of(location)
         path.write_bytes(beginning)
-        yield path
+        with named_as_given(str(path), location):
+            yield path
 
 
 def _beginning(location: str) -> bytes | None:

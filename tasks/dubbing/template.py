@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from schemas.errors import MediaError, SettingsError
+from schemas.errors import MediaError, SettingsError, StoreError
 from schemas.face_points import CONTENT_POSITIONS, POSE_POSITIONS
 from schemas.locations import without_secrets
 from schemas.reasons import Reason
@@ -154,12 +154,12 @@ class _Sound:
         self._waveform: FloatArray | None = None
 
     def follows(self, face: FollowedFace) -> float:
-        """How well a face's lips go with it, -1..1; 0 where there is no sound."""
+        """How well a face's lips go with it in the frames that decide, -1..1; 0 where there is no sound."""
         if self._waveform is None:
             info = probe(self._footage.path)
             heard = waveform_blocks(self._footage.path, info.start_s) if info.has_audio else iter(())
             self._waveform = array_of(heard, (), np.float32)
-        openings = self._followed.openings(self._followed.rows([face.track]))
+        openings = self._followed.openings(self._followed.rows([face.track])[: face.frames])
         fps = float(self._footage.fps)
         return lips_follow(openings, face.first / fps, fps, self._waveform)
 
@@ -171,7 +171,7 @@ def pictured(choice: str, crop: CropSettings) -> Look:
         with local_copy(choice) as path, FaceFinder(FINDING) as finder:
             picture = read_picture(path)
             found = finder.find(picture)
-    except (OSError, MediaError) as error:
+    except (OSError, MediaError, StoreError) as error:
         sentence = f"`face` must be largest, speaking, left, right, a number or a picture of the person, and {shown} is none that can be read."
         raise SettingsError(sentence) from error
     face = face_of_frame(FaceFrame(0, 0.0, picture, found[0], detected=True, track=0), crop) if found else None

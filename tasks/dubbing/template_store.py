@@ -32,7 +32,7 @@ from tasks.file_hash import file_hash
 
 LOG = logging.getLogger(__name__)
 
-FORMAT = 2
+FORMAT = 3
 """Grows when a template changes its meaning; part of every key, and told in every file."""
 SHAPED_BY = ("fps", "face", "references", "landmark_references", "smoothing")
 """The settings of a dub that shape its template, besides the crop."""
@@ -76,8 +76,8 @@ def template_key(video_path: str | Path, settings: DubSettings, crop: CropSettin
     """What names a template: hash of the video's content, dash, hash of all that shapes a template. FileNotFoundError without the video."""
     shaped: dict[str, Any] = {name: getattr(settings, name) for name in SHAPED_BY} | {"crop": crop.model_dump(mode="json"), "format": FORMAT}
     if names_a_picture(settings.face):
-        with places.local_copy(settings.face) as picture:
-            shaped["face"] = file_hash(picture) if picture.is_file() else settings.face
+        with suppress(OSError, StoreError), places.local_copy(settings.face) as picture:  # one that cannot be read is told where it is looked at
+            shaped["face"] = file_hash(picture)
     digest = hashlib.sha256(json.dumps(shaped, sort_keys=True).encode()).hexdigest()
     return f"{file_hash(Path(video_path))[:KEY_PART]}-{digest[:KEY_PART]}"
 

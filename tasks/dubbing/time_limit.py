@@ -5,6 +5,7 @@ from pathlib import Path
 
 from schemas.errors import DubmillError, MediaError
 from schemas.reasons import Reason
+from tasks.audio import SAMPLE_RATE, waveform_blocks
 from tasks.media.probe import probe
 from tasks.progress import Progress
 
@@ -15,12 +16,17 @@ LEAST_S = 600.0
 def time_limit_s(speech: Path, factor: float) -> float:
     """Seconds that a dub with this speech may take: `factor` for each second of it, at least LEAST_S.
 
-    LEAST_S where the speech cannot be read or does not say how long it is: the dub itself finds out why.
+    One that does not say how long it is, as recorders in browsers leave it, is heard to its end. LEAST_S where it cannot be read: the dub
+    itself finds out why.
     """
     try:
-        return max(LEAST_S, factor * (probe(speech).duration_s or 0.0))
+        return max(LEAST_S, factor * (probe(speech).duration_s or _heard_s(speech)))
     except (DubmillError, OSError):
         return LEAST_S
+
+
+def _heard_s(speech: Path) -> float:
+    return sum(map(len, waveform_blocks(speech))) / SAMPLE_RATE
 
 
 def in_time(limit_s: float) -> Progress:

@@ -79,6 +79,7 @@ def read_frames(path: str | Path, fps: Fraction | int, start_frame: int = 0, sto
 def read_frames_backwards(path: str | Path, fps: Fraction | int, start_frame: int, stop_frame: int, threads: int | None = None) -> Iterator[Frame]:
     """The frames of `read_frames`, from `stop_frame` - 1 down to `start_frame`; those beyond the end are left out.
 
+    Give `stop_frame` as it is: what lies far beyond the end is looked for, piece by piece, from the last key frame on.
     Works piece by piece, each of whole groups of pictures where they fit into 300 frames and 256 MB. A longer group is decoded anew from
     its key frame for each piece of it: memory stays bounded, and a group of n pieces costs (n + 1) / 2 times its decoding.
     Containers without an index (MPEG program streams, AVI) are decoded from their beginning for each piece.
@@ -87,7 +88,7 @@ def read_frames_backwards(path: str | Path, fps: Fraction | int, start_frame: in
     with _open_video(path, threads) as source:
         keys = _key_frames(source, rate)
         longest = _piece_length(source)
-        stop = min(stop_frame, _last_frame(source, rate) + longest)
+        stop = stop_frame  # not less where the container says that it is shorter: it may not know
     while stop > start_frame:
         earliest = max(start_frame, stop - longest)
         begin = next((key for key in keys if earliest <= key < stop), earliest)
@@ -300,10 +301,3 @@ def _piece_length(source: _Source) -> int:
     coded = source.stream.codec_context.format
     bits = coded.padded_bits_per_pixel if coded else 24
     return max(1, min(PIECE_FRAMES, 8 * PIECE_BYTES // (bits * width * height)))
-
-
-def _last_frame(source: _Source, rate: Fraction) -> int:
-    """About how many frames the stream has at a rate, as the container says; 0 where it does not."""
-    if source.stream.duration:
-        return ceil(source.stream.duration * source.clock_s * rate)
-    return ceil(Fraction(source.container.duration or 0, av.time_base) * rate)

@@ -23,7 +23,7 @@ from schemas.errors import SettingsError, StoreError
 from tasks.media.colour import BT709_TAGS, MATRICES, ColourTags
 from tasks.media.encoders import Encoder, encoder_for, encoder_options
 from tasks.media.mp4 import is_whole_mp4, set_mp4_size
-from tasks.media.pictures import Picture
+from tasks.media.pictures import SQUARE_PIXELS, Picture
 from tasks.media.soundtrack import Track, track_of_file, track_of_samples
 from tasks.places import name_of, writing
 
@@ -63,6 +63,7 @@ class VideoWriter:
     `sound` keeps its own length; instead of it `soundtrack`, a file, is cut or continued by silence to `total_frames` pictures
     (None: keeps its length) and copied as it is where that needs no coding. `crf`: constant quality, 0..51, lower is better; `preset`: of x264;
     `encoder`: as `encoder_for`; `metadata`: any keys, read back from the container. `colour`: how colours are coded and tagged.
+    `pixel_aspect`: width of a pixel for its height.
     Odd sizes are coded with the last row or column doubled, and the file says the true size, to which players crop.
     The file appears at `location` on a clean exit; after an exception nothing is left there.
     Raises SettingsError for another name, or NVENC where there is none; StoreError: on entering when the place cannot be written,
@@ -84,6 +85,7 @@ class VideoWriter:
         soundtrack: Path | None = None,
         total_frames: int | None = None,
         colour: ColourTags = BT709_TAGS,
+        pixel_aspect: Fraction = SQUARE_PIXELS,
     ) -> None:
         self.location = str(location)
         self.size = (width, height)
@@ -97,6 +99,7 @@ class VideoWriter:
         self._options = encoder_options(self._codec, crf, preset)
         self._metadata = metadata or {}
         self._colour = colour.to_write
+        self._pixel_aspect = pixel_aspect
         self._place = writing(self.location)
         self._inputs = contextlib.ExitStack()
         self._to_yuv = VideoReformatter()
@@ -156,6 +159,7 @@ class VideoWriter:
         stream.width, stream.height = self._coded_size
         stream.pix_fmt = "yuv420p"
         stream.time_base = stream.codec_context.time_base = 1 / self.fps
+        stream.sample_aspect_ratio = self._pixel_aspect
         stream.color_range = FULL_RANGE if self._colour.full_range else LIMITED_RANGE
         stream.colorspace, stream.color_primaries, stream.color_trc = self._colour.matrix, self._colour.primaries, self._colour.transfer
         return stream

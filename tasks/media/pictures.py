@@ -1,5 +1,6 @@
 """From what ffmpeg decodes to upright BGR pictures."""
 
+from fractions import Fraction
 from typing import NamedTuple, cast
 
 import numpy as np
@@ -12,6 +13,9 @@ from tasks.media.colour import HDR_NAMES, ToneMap, assumed_matrix
 
 Picture = npt.NDArray[np.uint8]
 """(height, width, 3), blue green red, 0..255."""
+
+SQUARE_PIXELS = Fraction(1)
+"""The aspect of most videos' pixels; those of HDV, DV and DVD are wider or narrower than high."""
 
 # Without accurate rounding swscale darkens every picture by about one level.
 SCALING = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT

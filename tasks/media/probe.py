@@ -15,7 +15,7 @@ from schemas.reasons import Reason
 from tasks.media.colour import BT709_TAGS, ColourTags, colour_tags
 from tasks.media.container import audio_stream, damaged, longest_s, open_container, reading, require_file, video_stream
 from tasks.media.decode import is_picture_file, read_picture
-from tasks.media.pictures import orientation_of
+from tasks.media.pictures import SQUARE_PIXELS, orientation_of
 
 SLOWEST_FPS = 1
 FASTEST_FPS = 120
@@ -44,7 +44,8 @@ class MediaInfo:
     `width` and `height` are pixels of the upright picture (0 for sound); `rotation_deg` is how far the stored one is turned
     counter-clockwise for that; `duration_s` and `start_s` are the video stream's, or the sound's where there is no video
     (None: not said, or more than a file of its size can hold); `has_video` is False for still pictures and cover art.
-    `colour` is what the stored pictures are tagged with.
+    `colour` is what the stored pictures are tagged with; `pixel_aspect` is how wide a pixel of the upright picture is for its height;
+    `interlaced`: each picture is two of half the lines, as television has them.
     """
 
     is_picture: bool = False
@@ -61,6 +62,8 @@ class MediaInfo:
     sample_rate: int | None = None
     channels: int | None = None
     colour: ColourTags = BT709_TAGS
+    pixel_aspect: Fraction = SQUARE_PIXELS
+    interlaced: bool = False
 
 
 def probe(path: str | Path) -> MediaInfo:
@@ -94,7 +97,9 @@ def _video_facts(path: str | Path, container: InputContainer) -> dict:
         return facts | {"width": stored[0], "height": stored[1]}
     orientation = orientation_of(frame)
     width, height = orientation.upright_size(*stored)
-    return facts | {"width": width, "height": height, "rotation_deg": orientation.rotation_deg, "colour": colour_tags(frame)}
+    aspect = stream.sample_aspect_ratio or SQUARE_PIXELS
+    upright = {"width": width, "height": height, "rotation_deg": orientation.rotation_deg, "pixel_aspect": 1 / aspect if orientation.transposed else aspect}
+    return facts | upright | {"colour": colour_tags(frame), "interlaced": frame.interlaced_frame}
 
 
 def _audio_facts(container: InputContainer) -> dict:

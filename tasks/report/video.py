@@ -87,7 +87,7 @@ def _small_copy(path: Path, info: MediaInfo, longest_s: float) -> bytes:
         pictures = _small_pictures(path, fps, round(longest_s * fps))
         first = next(pictures)
         height, width = first.shape[:2]
-        with VideoWriter(str(copy), width, height, fps, _sound(path, info, longest_s), crf=COPY_CRF) as writer:
+        with VideoWriter(str(copy), width, height, fps, _sound(path, info, longest_s), crf=COPY_CRF, pixel_aspect=info.pixel_aspect) as writer:
             for picture in itertools.chain((first,), pictures):
                 writer.write(picture)
         return copy.read_bytes()

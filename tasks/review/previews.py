@@ -33,9 +33,9 @@ class Look:
 
     @classmethod
     def of(cls, info: MediaInfo, height: int, crf: int) -> "Look":
-        """For videos of that shape, at most so high, with even sides."""
+        """For videos of that shape, at most so high, with even sides and square pixels."""
         scale = min(1.0, height / info.height)
-        width, height = (max(2, round(side * scale) // 2 * 2) for side in (info.width, info.height))
+        width, height = (max(2, round(side * scale) // 2 * 2) for side in (info.width * info.pixel_aspect, info.height))
         return cls(width, height, crf)
 
     def fitted(self, picture: Picture) -> Picture:

@@ -50,6 +50,11 @@ def test_secrets_in_uris_are_not_shown() -> None:
     assert without_secrets("s3://bucket/folder name/@home/a.yaml is not there.") == "s3://bucket/folder name/@home/a.yaml is not there."
 
 
+def test_the_home_of_nobody_is_not_there() -> None:
+    with pytest.raises(FileNotFoundError, match="no such user"):
+        local_path("~nobody-of-that-name/x.mp4")
+
+
 def test_locations_of_this_machine() -> None:
     assert [is_remote(place) for place in ("a", "/a", "file:///a", "s3://a/b", "memory://a")] == [False, False, False, True, True]
     assert str(local_path("file:///a b/c")) == "/a b/c"

@@ -78,6 +78,21 @@ def test_faults_are_rows_and_what_is_done_is_not_done_again(bulk: BulkDubSetting
     assert [job.job_id for job in plan_bulk(bulk).jobs if rows[job.job_id]["status"] == "done"] == ["again"]
 
 
+def test_a_dub_that_is_made_again_tells_of_itself_anew(bulk: BulkDubSettings, tmp_path: Path, clip: Path) -> None:
+    """The speech was recorded again under its name, and the dub deleted: nothing in the list has changed."""
+    said = tmp_path / "said.wav"
+    Path(bulk.jobs).write_text(json.dumps({"job_id": "one", "video": str(clip), "speech": str(make_speech(said, seconds=0.3)), "out": "one.mp4"}))
+    bulk_dub_here(bulk)
+    first = read_results(bulk.out)["one"]
+    make_speech(said, seconds=0.6)
+    Path(str(first["output"])).unlink()
+    bulk_dub_here(bulk)
+    second = read_results(bulk.out)["one"]
+    assert second["fingerprint"] == first["fingerprint"]
+    assert second["speech_sha256"] == file_hash(said) != first["speech_sha256"]
+    assert second["duration_s"] == pytest.approx(0.6, abs=0.05)
+
+
 def test_other_models_or_settings_are_other_dubs(bulk: BulkDubSettings, tmp_path: Path) -> None:
     bulk_dub_here(bulk)
     assert plan_bulk(bulk).already_done == 2
@@ -425,7 +440,7 @@ def test_a_home_that_nobody_has_is_that_jobs_row(bulk: BulkDubSettings, clip: Pa
     ]
     Path(bulk.jobs).write_text("\n".join(map(json.dumps, rows)))
     summary = bulk_dub_here(bulk.replaced(canary=3))
-    assert (summary.done, summary.failed) == (1, {"unreadable": 2})
+    assert (summary.done, summary.failed) == (1, {"missing": 2})
     assert nowhere in str(read_results(bulk.out)["speech"]["detail"])
 
 

@@ -21,6 +21,7 @@ from tasks.dubbing.findings import Limits
 from tasks.media.colour import HLG, ColourTags
 from tests.footage import make_speech, make_talking_clip, portrait
 from tests.tasks.dubbing.random_networks import write_random_networks
+from tests.tasks.media.moving_pictures import steady, write_pictures
 from tests.tasks.media.test_colour import write_hdr
 
 
@@ -68,6 +69,10 @@ def test_a_dub_at_25_frames_a_second_has_as_many_frames_and_costs_as_much(tmp_pa
     assert "10 frames a second" in own.reasons[0]
     assert steady.grade == "good"
     assert check_video(clip, limits=Limits(fps="25")).frames == 50
+
+
+def test_interlaced_footage_is_told_to_be_deinterlaced_first(tmp_path: Path) -> None:
+    assert any("interlaced" in reason for reason in check_video(str(write_pictures(tmp_path / "v.mp4", steady(25, 25), x264_params="tff=1"))).reasons)
 
 
 def test_hdr_that_the_dub_would_refuse_is_refused_in_the_same_words(tmp_path: Path, good: Path, settings: DubSettings) -> None:

@@ -97,6 +97,26 @@ def test_a_cut_is_no_jump_of_the_face() -> None:
     assert per_second(judged(known(boxes=boxes)), FPS)[1] < 1.0
 
 
+@pytest.mark.parametrize("fps", [50.0, 60.0])
+def test_boxes_on_whole_pixels_do_not_jump_at_high_rates(fps: float) -> None:
+    """A face of 170 pixels that sways slowly, as slowly at every rate: its box moves a pixel now and then."""
+    frames = int(3 * fps)
+    sway = np.round([0, 0, 170, 200] + 6 * np.sin(np.arange(frames) / fps * 3)[:, None] * [1, 0.3, 1.2, 0.5])
+    template = known(frames, boxes=sway)
+    calm = evidence(template, np.arange(frames), np.ones(frames, np.float32), np.full(frames, 0.07, np.float32), fps)
+    assert min(per_second(calm, fps)) > 0.9
+    thrown = known(frames, boxes=sway + np.where(np.arange(frames) // round(fps / 25) % 2, 8, 0)[:, None])
+    assert max(per_second(evidence(thrown, np.arange(frames), np.ones(frames, np.float32), np.full(frames, 0.07, np.float32), fps), fps)) < 0.75
+
+
+def test_where_nobody_is_to_speak_nothing_is_unsure() -> None:
+    share = with_values(0, slice(25, 50), 1)
+    apart = replace(judged(known(), share=share), meant=share > 0)
+    assert per_second(judged(known(), share=share), FPS) == (SOURCE_TRUST, 1.0, SOURCE_TRUST)
+    assert per_second(apart, FPS) == (1.0, 1.0, 1.0)
+    assert worst_moments(apart, FPS) == ()
+
+
 def test_a_quarter_of_a_bad_second_is_seen_and_a_single_frame_hardly() -> None:
     quarter = judged(known(visibility=with_values(1, slice(30, 36), 0)))
     single = judged(known(visibility=with_values(1, slice(30, 31), 0)))

@@ -1,6 +1,7 @@
 import itertools
 import json
 import pkgutil
+import subprocess
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from imageio_ffmpeg import get_ffmpeg_exe
 
 from models.fast_renderer import FastRenderer
 from schemas.errors import DubmillError, MediaError, SettingsError, StoreError
@@ -103,6 +105,25 @@ def test_with_a_cut_the_video_begins_again(tmp_path: Path, settings: DubSettings
         assert difference(shown[frame][:40], original[frame % 10][:40]) < 3
 
 
+def test_a_face_that_speaks_on_in_the_next_segment_does_not_fall_back_to_its_own_mouth(tmp_path: Path, settings: DubSettings, networks: Networks) -> None:
+    source, said = make_talking_clip(tmp_path / "clip.mp4", seconds=1.2), str(make_speech(tmp_path / "said.wav", seconds=1.2))
+    halves = (Segment(start_s=0, end_s=0.6, speech=said), Segment(start_s=0.6, end_s=1.2, speech=said))
+    summary = dub_video(str(source), said, str(tmp_path / "dub.mp4"), settings, networks=networks, segments=halves)
+    assert (summary.dubbed_frames, summary.source_shown) == (30, ())
+    apart = (halves[0].replaced(end_s=0.56), halves[1])
+    summary = dub_video(str(source), said, str(tmp_path / "dub.mp4"), settings, networks=networks, segments=apart)
+    assert [stretch.reason for stretch in summary.source_shown] == ["not-spoken"]
+
+
+def test_wide_pixels_stay_wide(tmp_path: Path, settings: DubSettings, networks: Networks, speech: Path) -> None:
+    square, wide = make_talking_clip(tmp_path / "square.mp4", seconds=0.4), tmp_path / "wide.mp4"
+    command = [get_ffmpeg_exe(), "-v", "error", "-i", square, "-c", "copy", "-bsf:v", "h264_metadata=sample_aspect_ratio=4/3", "-aspect", "16:9", wide]
+    subprocess.run(command, check=True)
+    assert (aspect := probe(wide).pixel_aspect) != 1
+    dub_video(str(wide), str(speech), str(tmp_path / "dub.mp4"), settings, networks=networks)
+    assert probe(tmp_path / "dub.mp4").pixel_aspect == aspect
+
+
 def test_two_people_say_their_own_speeches_for_a_while(tmp_path: Path, settings: DubSettings, networks: Networks) -> None:
     source = make_talking_clip(tmp_path / "clip.mp4", seconds=1.2)
     whole, said = make_speech(tmp_path / "whole.wav", seconds=1.2), make_speech(tmp_path / "said.wav", seconds=0.4)
@@ -119,6 +140,7 @@ def test_two_people_say_their_own_speeches_for_a_while(tmp_path: Path, settings:
     changed = [difference(picture, before) > 1 for picture, before in zip(shown, original, strict=True)]
     assert not any(changed[:10] + changed[20:])
     assert all(changed[13:17])
+    assert summary.worst[0].why != "the source is shown"  # it is meant to be, where nobody speaks
     late = segment.replaced(start_s=2.0, end_s=3.0)
     with pytest.raises(SettingsError, match="holds no frame"):
         dub_video(str(source), str(whole), str(tmp_path / "late.mp4"), settings, networks=networks, segments=(late,))

@@ -1,6 +1,7 @@
 """Videos whose every picture says which one it is, by its brightness."""
 
 import struct
+import subprocess
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import av
 import numpy as np
 from av.video.reformatter import Interpolation
+from imageio_ffmpeg import get_ffmpeg_exe
 
 BRIGHTNESS_STEP = 4
 EXACT = Interpolation.BILINEAR | Interpolation.ACCURATE_RND
@@ -44,6 +46,7 @@ def write_pictures(
     size: tuple[int, int] = (64, 48),
     rotation: tuple[float, bool, bool] | None = None,
     clock: Fraction = CLOCK,
+    pixel_aspect: Fraction = Fraction(1),
     **options: str,
 ) -> Path:
     """Numbered pictures shown at given times, for example at a variable rate."""
@@ -51,6 +54,7 @@ def write_pictures(
         stream = container.add_stream(codec, rate=25, options={name.replace("_", "-"): value for name, value in options.items()})
         stream.width, stream.height, stream.pix_fmt = *size, pixels
         stream.time_base = stream.codec_context.time_base = clock
+        stream.sample_aspect_ratio = pixel_aspect
         if rotation is not None:
             stream.set_display_rotation(rotation[0], hflip=rotation[1], vflip=rotation[2])
         for number, time_s in enumerate(times_s):
@@ -59,6 +63,13 @@ def write_pictures(
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return path
+
+
+def without_length(path: Path, to: Path) -> Path:
+    """The same video as a recorder in a browser leaves it: a Matroska file that says neither its length nor where its key frames are."""
+    command = [get_ffmpeg_exe(), "-v", "error", "-i", path, "-c", "copy", "-f", "matroska", "pipe:1"]
+    to.write_bytes(subprocess.run(command, check=True, capture_output=True).stdout)
+    return to
 
 
 def empty_packet(path: Path, number: int) -> None:

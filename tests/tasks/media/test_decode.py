@@ -20,7 +20,7 @@ from tasks.media import decode
 from tasks.media.decode import LONGEST_GAP_S, read_frames, read_frames_backwards, read_picture
 from tasks.media.probe import probe
 from tests.damage import mp4_boxes
-from tests.tasks.media.moving_pictures import empty_packet, number_of, numbered_picture, numbers_of, steady, write_pictures
+from tests.tasks.media.moving_pictures import empty_packet, number_of, numbered_picture, numbers_of, steady, without_length, write_pictures
 
 VARIABLE_TIMES_S = [0.0, 0.03, 0.07, 0.10, 0.50, 0.52, 0.53, 0.55, 1.21, 1.25]
 
@@ -106,6 +106,13 @@ def test_forth_and_back_from_any_frame_is_the_full_decode(tmp_path: Path, monkey
     assert all(np.array_equal(one, other) for one, other in zip(forth + back[::-1], whole[start:stop] * 2, strict=True))
 
 
+def test_a_video_of_unsaid_length_is_read_backwards_from_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = without_length(write_pictures(tmp_path / "v.mp4", steady(56, 25), x264_params="keyint=12"), tmp_path / "v.mkv")
+    assert probe(path).duration_s is None
+    monkeypatch.setattr(decode, "PIECE_FRAMES", 8)
+    assert numbers_of(read_frames_backwards(path, 25, 0, 56)) == list(range(55, -1, -1))
+
+
 def test_reading_backwards_holds_no_more_than_a_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One group of pictures, seven times as long as a piece: it is decoded anew for each piece, never held as a whole."""
     path = write_pictures(tmp_path / "v.mp4", steady(56, 25), x264_params="keyint=60:scenecut=0")
@@ -131,7 +138,7 @@ gc.disable()
 decode.PIECE_FRAMES = 8
 def peak_mb():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-frames = decode.read_frames_backwards(sys.argv[1], 25, 0, 1000)
+frames = decode.read_frames_backwards(sys.argv[1], 25, 0, 56)
 for _ in range(16):
     next(frames)
 before = peak_mb()

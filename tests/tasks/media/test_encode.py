@@ -82,6 +82,15 @@ def test_odd_sizes_are_kept(tmp_path: Path, size: tuple[int, int]) -> None:
     assert (len(shown.stdout), shown.stderr) == (10 * height * width * 3, b"")
 
 
+@pytest.mark.parametrize("size", [(64, 48), (65, 49)])
+def test_wide_pixels_stay_wide(tmp_path: Path, size: tuple[int, int]) -> None:
+    path = tmp_path / "v.mp4"
+    with VideoWriter(str(path), *size, Fraction(25), pixel_aspect=Fraction(4, 3)) as writer:
+        writer.write(numbered_picture(0, *size))
+    info = probe(path)
+    assert (info.width, info.height, info.pixel_aspect) == (*size, Fraction(4, 3))
+
+
 def test_colours_come_back(tmp_path: Path) -> None:
     colours = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
     picture = colours.repeat(16, axis=0).repeat(16, axis=1)

@@ -106,6 +106,18 @@ def test_a_late_start_is_told(tmp_path: Path) -> None:
     assert info.start_s > 1
 
 
+@pytest.mark.parametrize(("rotation", "aspect"), [(None, Fraction(4, 3)), ((90, False, False), Fraction(3, 4)), ((180, False, False), Fraction(4, 3))])
+def test_pixels_are_as_wide_as_they_are(tmp_path: Path, rotation: tuple[float, bool, bool] | None, aspect: Fraction) -> None:
+    path = write_pictures(tmp_path / "v.mp4", steady(3, 25), rotation=rotation, pixel_aspect=Fraction(4, 3))
+    assert probe(path).pixel_aspect == aspect
+
+
+def test_interlaced_video_is_told_from_progressive(tmp_path: Path) -> None:
+    fields = write_pictures(tmp_path / "i.mp4", steady(3, 25), x264_params="tff=1")
+    whole = write_pictures(tmp_path / "p.mp4", steady(3, 25))
+    assert (probe(fields).interlaced, probe(whole).interlaced) == (True, False)
+
+
 def test_rotation_is_honoured(tmp_path: Path) -> None:
     info = probe(write_pictures(tmp_path / "v.mp4", steady(3, 25), rotation=(90, False, False)))
     assert (info.width, info.height, info.rotation_deg) == (48, 64, 90)
