@@ -29,6 +29,13 @@ class Death:
     evicted: bool
 
 
+def starts_in_vain(workers: int) -> int:
+    """How many actors may die one after the other before any of them is ready: a machine that is lost takes all with it that start there,
+    and they may meet the same on the next; more are a fault of the cluster.
+    """
+    return max(3, 2 * workers)
+
+
 def given_first(references: list[Any]) -> list[Any]:
     """The first of them that has something to give; none, when for LOOK_UP_S nothing has."""
     import ray

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ray_jobs import metrics
-from ray_jobs.actors import Death, Pool, Resources, cores_a_worker, given_first, outcome
+from ray_jobs.actors import Death, Pool, Resources, cores_a_worker, given_first, outcome, starts_in_vain
 from ray_jobs.cluster import ADDRESS_VARIABLE, connect
 from ray_jobs.job import job_main
 from ray_jobs.log_lines import configure_logs
@@ -41,8 +41,6 @@ LARGEST_GROUP = 32
 """Jobs of one video that one actor does on end: it looks at the video once, and what is more urgent or longer waits no longer than these."""
 GROUPS_A_WORKER = 4
 """Groups are made small enough that every worker gets a few."""
-STARTS_IN_VAIN = 3
-"""Actors that may die one after the other before any of them is ready: one may lose its machine, three are a fault of the cluster."""
 GRACE_S = 60.0
 """After its time limit a job that says how far it is ends by itself; a process that still has it so much later hangs, and is ended."""
 CLOCKS_AGREE = 0.999
@@ -236,7 +234,7 @@ class Workers:
         """A worker has loaded its networks, or could not."""
         if isinstance(given, Death):
             self._died_starting += 1
-            if self._died_starting == STARTS_IN_VAIN:
+            if self._died_starting == starts_in_vain(self._pool.workers if self._pool else 1):
                 raise StoreError("Workers die before they begin a job; look at the cluster's memory and its logs, then run again.")
         elif given:
             raise DubmillError(given)

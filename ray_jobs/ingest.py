@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from ray_jobs import metrics
-from ray_jobs.actors import Death, outcome
+from ray_jobs.actors import Death, outcome, starts_in_vain
 from ray_jobs.cluster import connect
 from ray_jobs.job import job_main
 from ray_jobs.log_lines import configure_logs
@@ -202,6 +202,7 @@ class _Pool:
         self.busy: dict[Any, tuple[Any, Row]] = {}
         """By what is to come: the actor, and its batch."""
         self._starting: dict[Any, Any] = {}
+        self._size, self._died_starting = size, 0
         for _ in range(size):
             self._start()
 
@@ -233,10 +234,18 @@ class _Pool:
         yield row, written
 
     def _take_up(self, reference: Any) -> None:
+        import ray
+
         actor = self._starting.pop(reference)
-        if isinstance(outcome(reference), Death):
+        if not isinstance(outcome(reference), Death):
+            self._died_starting = 0
+            self.idle.append(actor)
+            return
+        self._died_starting += 1
+        if self._died_starting == starts_in_vain(self._size):
             raise StoreError("Workers die before they begin a batch; look at the cluster's memory and its logs, then run again.")
-        self.idle.append(actor)
+        ray.kill(actor)
+        self._start()
 
 
 class _Deaths:

@@ -1,15 +1,19 @@
 """The job on a small Ray of its own: the same store as in one process."""
 
+import itertools
 import json
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import ray
 
 from ray_jobs import ingest
+from ray_jobs.actors import Death
 from schemas.errors import StoreError
 from schemas.settings import IngestSettings, write_settings
 from tasks.corpus.ingest import ingest_here
@@ -129,6 +133,29 @@ def test_a_board_that_is_lost_with_its_machine_does_not_end_the_run(footage: Pat
     settings = settings_for(footage, tmp_path / "store").replaced(sources=(str(footage / "text.mp4"),), workers=1)
     assert ingest.run(settings, silent).rejects == {"not-media": 1}
     assert (tmp_path / "died").exists()
+
+
+@pytest.mark.parametrize(("lost", "survives"), [(7, True), (1000, False)])
+def test_workers_that_die_while_they_start_are_replaced_unless_all_do(monkeypatch: pytest.MonkeyPatch, lost: int, survives: bool) -> None:
+    """Four workers start twice on a machine that is lost; one of them is ready before."""
+    starts = itertools.count()
+
+    def make() -> object:
+        number = next(starts)
+        return SimpleNamespace(ready=SimpleNamespace(remote=lambda: number))
+
+    monkeypatch.setattr(ray, "wait", lambda references: ([references[0]], []))
+    monkeypatch.setattr(ray, "kill", lambda actor: None)
+    monkeypatch.setattr(ingest, "outcome", lambda number: Death(preempted=False, evicted=False) if 0 < number <= lost else True)
+    pool = ingest._Pool(make, 4)
+    if survives:
+        while len(pool.idle) < 4:
+            assert list(pool.finished()) == []
+        return
+    with pytest.raises(StoreError, match="die before they begin"):
+        for _ in range(20):
+            list(pool.finished())
+    assert next(starts) <= 13
 
 
 def test_what_dies_at_no_source_is_no_source_s_fault(footage: Path, tmp_path: Path) -> None:
