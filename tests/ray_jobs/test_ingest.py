@@ -153,8 +153,7 @@ def test_workers_that_die_while_they_start_are_replaced_unless_all_do(monkeypatc
             assert list(pool.finished()) == []
         return
     with pytest.raises(StoreError, match="die before they begin"):
-        for _ in range(20):
-            list(pool.finished())
+        list(itertools.chain.from_iterable(pool.finished() for _ in range(20)))
     assert next(starts) <= 13
 
 
