@@ -69,25 +69,28 @@ class KnownFace(SeenFace, Protocol):
 class Evidence:
     """What speaks against n output frames.
 
-    share (n,): of the dub. trust: by cause, (n,) 0..1 of the frame where it is dubbed. meant (n,): False where nobody is to speak, so that
-    the source is what is to be seen; None: somebody is everywhere.
+    share (n,): of the dub. trust: by cause, (n,) 0..1 of the frame where it is dubbed. source_trust (n,): of the source where it shows:
+    1 where nobody is to speak, so that it is what is to be seen; None: SOURCE_TRUST everywhere.
     """
 
     share: FloatArray
     trust: dict[str, FloatArray]
-    meant: npt.NDArray[np.bool_] | None = None
+    source_trust: FloatArray | None = None
 
     @property
     def confidence(self) -> FloatArray:
         """(n,), 0..1: of each frame."""
         dubbed = np.prod(list(self.trust.values()), axis=0)
-        sure = np.asarray(self.share * dubbed + (1 - self.share) * SOURCE_TRUST, dtype=np.float32)
-        return sure if self.meant is None else np.where(self.meant, sure, np.float32(1))
+        return np.asarray(self.share * dubbed + (1 - self.share) * self._of_source, dtype=np.float32)
+
+    @property
+    def _of_source(self) -> FloatArray:
+        return np.full(len(self.share), SOURCE_TRUST, dtype=np.float32) if self.source_trust is None else self.source_trust
 
     def why(self, frames: npt.NDArray[np.int64]) -> str:
         """What lowers these frames most, in words."""
         lost = {cause: float((self.share[frames] * (1 - trust[frames])).mean()) for cause, trust in self.trust.items()}
-        lost[SOURCE_SHOWN] = float(((1 - self.share[frames]) * (1 - SOURCE_TRUST)).mean())
+        lost[SOURCE_SHOWN] = float(((1 - self.share[frames]) * (1 - self._of_source[frames])).mean())
         return max(lost, key=lambda cause: lost[cause])
 
 

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from schemas.settings import DubSettings
 from tasks.dubbing.composite import Finish, new_face
-from tasks.dubbing.confidence import Evidence, evidence
+from tasks.dubbing.confidence import SOURCE_TRUST, Evidence, evidence
 from tasks.dubbing.footage import Picture
 from tasks.dubbing.generate import Generator, Networks
 from tasks.dubbing.patch import PatchWriter, with_alpha
@@ -132,17 +132,17 @@ def generator_of(settings: DubSettings, networks: Networks) -> Generator:
 
 def evidence_of(parts: list[Part], frames: int) -> Evidence:
     """What is known of how all output frames look; where parts overlap, of the one that shows more of its dub."""
-    share, meant = np.zeros(frames, dtype=np.float32), np.zeros(frames, dtype=bool)
+    share, source_trust = np.zeros(frames, dtype=np.float32), np.ones(frames, dtype=np.float32)
     trust: dict[str, FloatArray] = {}
     for part in parts:
         mine, known = slice(part.frames.start, part.frames.stop), part.evidence()
-        meant[mine] = True
         more = known.share >= share[mine]
+        source_trust[mine] = np.where(more, np.where(part.reasons == NOT_SPOKEN, 1, SOURCE_TRUST), source_trust[mine])
         share[mine] = np.where(more, known.share, share[mine])
         for cause, values in known.trust.items():
             whole = trust.setdefault(cause, np.ones(frames, dtype=np.float32))
             whole[mine] = np.where(more, values, whole[mine])
-    return Evidence(share, trust, meant)
+    return Evidence(share, trust, source_trust)
 
 
 def reasons_of(parts: list[Part], frames: int, otherwise: int) -> npt.NDArray[np.int8]:

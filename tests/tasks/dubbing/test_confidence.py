@@ -111,7 +111,7 @@ def test_boxes_on_whole_pixels_do_not_jump_at_high_rates(fps: float) -> None:
 
 def test_where_nobody_is_to_speak_nothing_is_unsure() -> None:
     share = with_values(0, slice(25, 50), 1)
-    apart = replace(judged(known(), share=share), meant=share > 0)
+    apart = replace(judged(known(), share=share), source_trust=1 - (1 - SOURCE_TRUST) * share)
     assert per_second(judged(known(), share=share), FPS) == (SOURCE_TRUST, 1.0, SOURCE_TRUST)
     assert per_second(apart, FPS) == (1.0, 1.0, 1.0)
     assert worst_moments(apart, FPS) == ()
