@@ -4,7 +4,8 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from schemas.review import ApprovedDub, ReleaseOutcome
 from schemas.settings import ReleaseSettings, check_settings, read_settings
 
 if TYPE_CHECKING:
+    from dags.review_room.database import Database
     from dags.review_room.verdicts import ClaimedVerdict
 
 log = logging.getLogger(__name__)
@@ -35,13 +37,15 @@ DOCUMENTATION = f"""
 2. **`release`** (Ray job `ray_jobs.release_dubs`) copies the approved dubs to `<release>/<batch>/` and writes a record beside each, with who
    approved it. The originals stay where they are. **`to_release`** and **`to_redo`** only hand on what `claim_verdicts` gave.
 3. **`redo`** starts `bulk_dubbing`, where there is a list for it. What it makes is a batch of its own, named after the list.
-4. **`settle`** notes what was done. A dub that could not be copied is said in its log, stays open and is tried again by the next run.
+4. **`settle`** notes what was done. A dub that could not be copied is said in its log, stays open and is tried again by the next run; the approval
+   of one that was made anew since is over, and the new one waits for a verdict of its own.
 
 * **Schedule:** none unless the environment variable `DUBMILL_RELEASE_SCHEDULE` gives one, for example `*/10 * * * *`.
 * **Parameter `settings`:** a YAML file with `release` (where approved dubs go) and `lists` (what `jobs` names in `bulk_dubbing.yaml`: a folder;
   where that names another, redos fail here).
 * **Running it again** is safe: a claim keeps its name until it is settled, so the same lists are written under the same names, and a dub
-  that is recorded as released is not copied again. A verdict that is changed after it was followed is followed anew, as the new one; what was
+  that is recorded as released is not copied again. A run that tries again claims nothing new: that is the next run's. Of each job the last
+  verdict is followed, also when an earlier one was claimed already. A verdict that is changed after it was followed is followed anew, as the new one; what was
   released before a rejection stays released until somebody takes it away. A redo whose `out` is an s3:// URI replaces what is there.
 * **What was approved is what goes out:** a file that was changed since somebody looked at it is not released, nor one that the gate holds by
   now; both are said in `settle`'s log.
@@ -56,12 +60,10 @@ DOCUMENTATION = f"""
 @task(multiple_outputs=True)  # type: ignore[untyped-decorator]  # Airflow is not in the environment that checks types
 def claim_verdicts(settings: str, *, dag_run: Any = None) -> dict[str, Any]:
     """What the run has to do: `release` and `redo`, each with one entry or none, and the verdicts that are followed without a job."""
-    from dags.review_room.configuration import database_url
-    from dags.review_room.database import opened  # with Alembic, which the DAG's parsing does not need
     from dags.review_room.verdicts import claim
 
     checked = _checked(settings)
-    with opened(database_url()) as database:
+    with _room_database() as database:
         claimed = claim(database, dag_run.run_id)
     if not claimed:
         raise AirflowSkipException("No verdict waits to be followed.")
@@ -76,6 +78,18 @@ def claim_verdicts(settings: str, *, dag_run: Any = None) -> dict[str, Any]:
         "redo": [f"redo__{_short(dag_run.run_id)}"] if lists else [],
         "followed": [[one.batch, one.given.number] for one in claimed if one.given.verdict != "approve"],
     }
+
+
+@contextmanager
+def _room_database() -> Iterator["Database"]:
+    from dags.review_room.configuration import database_url
+    from dags.review_room.database import opened  # with Alembic, which the DAG's parsing does not need
+
+    try:
+        with opened(database_url()) as database:
+            yield database
+    except SettingsError as error:
+        raise AirflowFailException(str(error)) from error
 
 
 def _require_that_lists_are_read(lists: str) -> None:
@@ -171,9 +185,7 @@ def each(entries: list[Any]) -> list[Any]:
 
 @task(trigger_rule="none_failed_min_one_success")  # type: ignore[untyped-decorator]
 def settle(followed: list[list[Any]], released: Any) -> dict[str, int]:
-    """Notes which verdicts were followed; dubs that could not be released stay open."""
-    from dags.review_room.configuration import database_url
-    from dags.review_room.database import opened
+    """Notes which verdicts were followed; dubs that could not be released stay open, but for those whose file is another one by now."""
     from dags.review_room.verdicts import settle as settle_verdicts
 
     done = [(str(batch), int(number)) for batch, number in followed or ()]
@@ -181,11 +193,11 @@ def settle(followed: list[list[Any]], released: Any) -> dict[str, int]:
     for summary in released or ():
         with fsspec.open(summary["outcome"], "rb") as file:
             outcome = ReleaseOutcome.model_validate_json(file.read())
-        done += outcome.released
+        done += (*outcome.released, *outcome.outdated)
         missing |= outcome.missing
     for name, sentence in missing.items():
         log.warning("%s was not released: %s", name, sentence)
-    with opened(database_url()) as database:
+    with _room_database() as database:
         settle_verdicts(database, done)
     return {"settled": len(done), "missing": len(missing)}
 

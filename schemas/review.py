@@ -128,6 +128,7 @@ class ReviewRow(Settings):
     fingerprint: str = Field(
         min_length=1, max_length=64, description="of the job's row, settings and models, as in the result table: another one is another dub"
     )
+    version: str = Field(default="", description="of the dub's file, as in its item: made anew under the same row it is another dub, too")
     risk: Share = Field(description="0 safe, 1 look at it first")
     gate: Gate
     duration_s: float = Field(ge=0)
@@ -201,6 +202,7 @@ class ReviewItem(Settings):
         return ReviewRow(
             job_id=self.job_id,
             fingerprint=self.fingerprint,
+            version=self.version,
             risk=self.risk,
             gate=self.gate,
             duration_s=self.duration_s,
@@ -273,7 +275,11 @@ class ReleaseRecord(ApprovedDub):
 
 
 class ReleaseOutcome(Settings):
-    """What became of a list of approved dubs: verdicts by batch and number, and why a dub was not released."""
+    """What became of a list of approved dubs: verdicts by batch and number, and why a dub was not released.
+
+    outdated: those among the missing whose file is another one by now: nothing will come of that approval any more.
+    """
 
     released: tuple[tuple[str, int], ...]
+    outdated: tuple[tuple[str, int], ...] = ()
     missing: dict[str, str] = Field(description="sentences by batch and job_id")

@@ -361,7 +361,7 @@ LandmarkMeasure = Literal[
 """What validation measures of a landmark generator; `tasks.evaluation.metric_meanings` says what each is."""
 RendererMeasure = Literal["psnr", "mouth_lmd_px", "ssim", "mouth_sharpness", "faces_found", "lpips", "fid", "csim", "l1"]
 """Likewise of a renderer."""
-THRESHOLDS_SAY = "{name: {at_least: 0.1}}, at_most likewise, or both; what was not measured does not pass"
+THRESHOLDS_SAY = "{name: {at_least: 0.1}}, at_most likewise, or both; of leak and sync_offset the size counts; what was not measured does not pass"
 
 
 class ModelsSettings(Settings):

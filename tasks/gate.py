@@ -6,6 +6,8 @@ from schemas.gate import Gate
 from schemas.settings import Limit
 
 DIGITS = 4
+NEAREST_NOUGHT = frozenset({"leak", "sync_offset"})
+"""Figures with a sign, of which the size is judged: a sound that is early is no better than one that is late."""
 NOTHING: Mapping[str, str] = {}
 
 
@@ -16,7 +18,7 @@ def judge(figures: Mapping[str, float], thresholds: Mapping[str, Limit], absent:
     faults = [fault for name, limit in thresholds.items() if (fault := _fault(name, limit, figures, absent))]
     if faults:
         return Gate(status="held", sentence=f"{'; '.join(faults)}.")
-    return Gate(sentence=f"{'; '.join(_kept(name, limit, figures[name]) for name, limit in thresholds.items())}.")
+    return Gate(sentence=f"{'; '.join(_kept(name, limit, _judged(name, figures)) for name, limit in thresholds.items())}.")
 
 
 def _fault(name: str, limit: Limit, figures: Mapping[str, float], absent: Mapping[str, str]) -> str:
@@ -24,12 +26,16 @@ def _fault(name: str, limit: Limit, figures: Mapping[str, float], absent: Mappin
     if name not in figures:
         why = f": {absent[name].rstrip('.')}" if absent.get(name) else f"; there are {', '.join(sorted(figures)) or 'no figures'}"
         return f"{name} was not measured{why}"
-    value = figures[name]
+    value = _judged(name, figures)
     if limit.at_least is not None and not value >= limit.at_least:  # a value that is no number is under every limit, and over it
         return f"{name} is {_apart(value, limit.at_least)}, under {_digits(limit.at_least)}"
     if limit.at_most is not None and not value <= limit.at_most:
         return f"{name} is {_apart(value, limit.at_most)}, over {_digits(limit.at_most)}"
     return ""
+
+
+def _judged(name: str, figures: Mapping[str, float]) -> float:
+    return abs(figures[name]) if name in NEAREST_NOUGHT else figures[name]
 
 
 def _kept(name: str, limit: Limit, value: float) -> str:

@@ -137,7 +137,7 @@ def _add_items(app: FastAPI) -> None:
 
     @app.post("/batches/{batch}/items/{key}/verdicts", dependencies=[Depends(access.may_write)])
     async def take_verdict(new: NewVerdict, batch: Batch, item: Item, rooms: AllRooms, author: access.Author) -> GivenVerdict:
-        if new.fingerprint != item.fingerprint:
+        if (new.fingerprint, new.version) != (item.fingerprint, item.version):
             raise HTTPException(409, "This dub was made anew meanwhile; load the page again and look at it.")
         if bool(new.settings) != (new.verdict == "redo"):
             raise HTTPException(422, "A redo says what to change, and nothing else does.")
@@ -181,9 +181,9 @@ async def _refused(request: Request, error: AnyHTTPException) -> Response:
 
 async def _faulty(request: Request, error: Exception) -> Response:
     """What a person can mend, in its own sentence."""
-    if isinstance(error, SettingsError):
+    if isinstance(error, SettingsError) and not _wants_page(request):
         return JSONResponse({"detail": str(error)}, 422)
-    return _unavailable(request, str(error) if isinstance(error, StoreError) else "")
+    return _unavailable(request, str(error) if isinstance(error, SettingsError | StoreError) else "")
 
 
 async def _away(request: Request, _error: Exception) -> Response:

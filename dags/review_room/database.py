@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,12 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, create_engine, event, make_url, text
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.exc import ArgumentError
+
+from dags.review_room.configuration import DATABASE_VARIABLE
+from schemas.errors import SettingsError
+from schemas.locations import without_secrets
 
 SCRIPTS = Path(__file__).parent / "migrations"
 VERSION_TABLE = "review_alembic_version"
@@ -19,6 +25,8 @@ MIGRATION_LOCK = 7_305_481_220_733_041
 """Key of the advisory lock under which Postgres is migrated: any number that nobody else takes."""
 BUSY_TIMEOUT_S = 30
 """How long a writer of SQLite waits for another one."""
+REACHING_POSTGRES = {"connect_timeout": 5, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 20_000}
+"""Seconds, but the last, which is milliseconds: a host that drops packets holds up who asks for no longer than so."""
 _MIGRATING = threading.Lock()
 """Alembic's context is one for a process."""
 
@@ -27,12 +35,26 @@ class Database:
     """Connections to the room's database. What is written is committed when the `with` is left without an error."""
 
     def __init__(self, url: str) -> None:
-        self.is_sqlite = make_url(url).get_backend_name() == "sqlite"
-        arguments = {"timeout": BUSY_TIMEOUT_S} if self.is_sqlite else {"connect_timeout": 10}
-        self._engine = create_engine(url, connect_args=arguments, pool_pre_ping=True, pool_size=5, max_overflow=10)
-        if self.is_sqlite:
-            event.listen(self._engine, "connect", _prepare_sqlite)
-            event.listen(self._engine, "begin", _begin_sqlite)
+        self._url = url
+
+    @cached_property
+    def is_sqlite(self) -> bool:
+        """Whether it is a file, which has no advisory locks. Raises SettingsError as all that reaches the database."""
+        return self._engine.dialect.name == "sqlite"
+
+    @cached_property
+    def _engine(self) -> Engine:
+        """Made when it is first asked for. SettingsError for a URL of no database that can be used here."""
+        try:
+            is_sqlite = make_url(self._url).get_backend_name() == "sqlite"
+            arguments = {"timeout": BUSY_TIMEOUT_S} if is_sqlite else REACHING_POSTGRES
+            engine = create_engine(self._url, connect_args=arguments, pool_pre_ping=True, pool_size=5, max_overflow=10)
+        except (ArgumentError, ImportError) as error:
+            raise SettingsError(f"{DATABASE_VARIABLE} names no database that can be used here: {without_secrets(str(error)).rstrip('.')}.") from error
+        if is_sqlite:
+            event.listen(engine, "connect", _prepare_sqlite)
+            event.listen(engine, "begin", _begin_sqlite)
+        return engine
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -60,7 +82,8 @@ class Database:
 
     def close(self) -> None:
         """Ends all connections that are not in use."""
-        self._engine.dispose()
+        if "_engine" in vars(self):
+            self._engine.dispose()
 
 
 @contextmanager

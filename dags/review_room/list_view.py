@@ -46,12 +46,12 @@ class BatchSummary(BaseModel):
 
 def row_views(batch: FoundBatch, given: list[GivenVerdict]) -> list[RowView]:
     """The dubs of a batch, the riskiest first. A verdict on a dub that was made anew since does not count for the new one."""
-    counts = {(verdict.job_id, verdict.fingerprint): verdict for verdict in given}
+    counts = {(verdict.job_id, verdict.fingerprint, verdict.version): verdict for verdict in given}
     rows = batch.content.riskiest_first() if batch.content else ()
     views = []
     for row in rows:
-        verdict = counts.get((row.job_id, row.fingerprint))
-        view = RowView(**row.model_dump(exclude={"fingerprint"}), key=row.key, verdict=verdict.verdict if verdict else None)
+        verdict = counts.get((row.job_id, row.fingerprint, row.version))
+        view = RowView(**row.model_dump(exclude={"fingerprint", "version"}), key=row.key, verdict=verdict.verdict if verdict else None)
         views.append(view if verdict is None else view.model_copy(update={"author": verdict.author, "settled": verdict.settled}))
     return views
 

@@ -1,8 +1,10 @@
 """What the routes share: the material, the database and the watch, each made once in a process."""
 
 import threading
+import time
 
 from anyio import to_thread
+from sqlalchemy.exc import SQLAlchemyError
 
 from dags.review_room.configuration import Configuration, read_configuration
 from dags.review_room.database import Database
@@ -11,6 +13,15 @@ from dags.review_room.messages import Message, NewMessage, post_message
 from dags.review_room.verdicts import GivenVerdict, NewVerdict, give_verdict
 from dags.review_room.watch import Watch
 from schemas.review import ReviewItem, VerdictSubject
+
+AGAIN_S = 2.0
+"""After a failure the database is left alone for so long: as windows are told to."""
+PATIENCE_S = 2.0
+"""For which one waits while another brings the database up to date."""
+
+
+class DatabaseAwayError(SQLAlchemyError):
+    """The database did not answer a moment ago, or somebody else tries to reach it."""
 
 
 class NotApprovableError(Exception):
@@ -26,15 +37,28 @@ class Rooms:
         self._database = Database(configuration.database_url)
         self.watch = Watch(self._database)
         self._is_ready = False
+        self._again_s = 0.0
         self._lock = threading.Lock()
 
     @property
     def database(self) -> Database:
-        """The database, up to date. Raises SQLAlchemyError while it does not answer; the next who ask try again."""
-        with self._lock:
+        """The database, up to date. Raises SQLAlchemyError while it does not answer, and SettingsError where its URL is at fault.
+
+        One at a time tries, and who asks within AGAIN_S of a failure is told of that one: those who wait hold threads that Airflow's own pages need.
+        """
+        if self._is_ready:
+            return self._database
+        if time.monotonic() < self._again_s or not self._lock.acquire(timeout=PATIENCE_S):
+            raise DatabaseAwayError
+        try:
             if not self._is_ready:
                 self._database.migrate()
                 self._is_ready = True
+        except SQLAlchemyError:
+            self._again_s = time.monotonic() + AGAIN_S
+            raise
+        finally:
+            self._lock.release()
         return self._database
 
     async def post(self, batch: str, new: NewMessage, author: str) -> Message:

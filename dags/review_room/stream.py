@@ -1,13 +1,17 @@
 """A room's messages as server-sent events: what comes after the last one a window has, and then each as it is written."""
 
+import logging
 import time
 from collections.abc import AsyncIterator
 
 from anyio import to_thread
+from sqlalchemy.exc import SQLAlchemyError
 
 from dags.review_room.database import Database
 from dags.review_room.messages import Message, messages_after
 from dags.review_room.watch import Watch
+
+log = logging.getLogger(__name__)
 
 LIFE_S = 60.0
 """A stream ends after this and its window asks again, naming its last message: so that who lost their role, or a server that is to stop,
@@ -27,7 +31,12 @@ async def events(database: Database, watch: Watch, batch: str, after: int, life_
         verdict = 0
         while (left_s := ends_s - time.monotonic()) > 0:
             head = watch.head(batch)  # before reading: what is written from now on is beyond it
-            for message in await to_thread.run_sync(messages_after, database, batch, after):
+            try:
+                messages = await to_thread.run_sync(messages_after, database, batch, after)
+            except SQLAlchemyError as error:
+                log.warning("A window of %s is let go, for the review room's database does not answer: %s", batch, str(error).splitlines()[0])
+                return
+            for message in messages:
                 after = message.number
                 yield as_event(message)
             if head[1] > verdict:

@@ -47,6 +47,7 @@ VERDICTS = Table(
     Column("verdict_id", String(36), nullable=False),
     Column("job_id", Text, nullable=False),
     Column("fingerprint", String(64), nullable=False),
+    Column("version", String(250), nullable=False, server_default=""),
     Column("verdict", String(10), nullable=False),
     Column("settings", Text, nullable=False),
     Column("note", Text, nullable=False),
@@ -59,5 +60,6 @@ VERDICTS = Table(
     Index("review_verdicts_of_a_job", "batch", "job_id"),
     Index("review_verdicts_unsettled", "settled_at_s"),
 )
-"""Every verdict ever given; of a job and fingerprint the one with the highest number counts. settings: JSON, of a redo. subject: JSON, what
-following the verdict takes (schemas.review.VerdictSubject). claim: the DAG run that follows it. settled_at_s: when that was done."""
+"""Every verdict ever given; of a dub, that is a job, its fingerprint and the version of its file, the one with the highest number counts.
+settings: JSON, of a redo. subject: JSON, what following the verdict takes (schemas.review.VerdictSubject). claim: the DAG run that follows it.
+settled_at_s: when that was done."""

@@ -15,6 +15,8 @@ from dags.review_room.messages import ID_PATTERN, NotYoursError, lock_room
 from dags.review_room.tables import ROOMS, VERDICTS
 from schemas.review import Verdict, VerdictSubject
 
+DUB = ("job_id", "fingerprint", "version")
+"""What tells one dub of a batch from another: made anew of other content under the same row, it is another one."""
 LONGEST_NOTE = 1000
 """Characters of what a person may say with a verdict."""
 
@@ -26,12 +28,13 @@ def _without_zero_bytes(value: str) -> str:
 
 
 class NewVerdict(BaseModel):
-    """As a window sends it. fingerprint: of the dub that was looked at. settings: what a redo changes."""
+    """As a window sends it. fingerprint, version: of the dub that was looked at. settings: what a redo changes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     verdict_id: str = Field(pattern=ID_PATTERN)
     fingerprint: str = Field(max_length=64)
+    version: str = Field(default="", max_length=250)
     verdict: Verdict
     settings: dict[str, JsonValue] = Field(default_factory=dict)
     note: Annotated[str, Field(max_length=LONGEST_NOTE), AfterValidator(_without_zero_bytes)] = ""
@@ -45,6 +48,7 @@ class GivenVerdict(BaseModel):
     number: int
     job_id: str
     fingerprint: str
+    version: str
     verdict: Verdict
     settings: dict[str, JsonValue]
     note: str
@@ -91,7 +95,7 @@ def give_verdict(database: Database, batch: str, job_id: str, new: NewVerdict, s
 def latest_verdicts(database: Database, batch: str) -> list[GivenVerdict]:
     """The verdict that counts of each dub of a batch; of a job that was made anew, one for each of its dubs."""
     with database.reading() as connection:
-        return [_given(row) for row in connection.execute(_latest().where(VERDICTS.c.batch == batch))]
+        return [_given(row) for row in connection.execute(_latest(*DUB).where(VERDICTS.c.batch == batch))]
 
 
 def verdicts_of(database: Database, batch: str, job_id: str) -> list[GivenVerdict]:
@@ -102,16 +106,23 @@ def verdicts_of(database: Database, batch: str, job_id: str) -> list[GivenVerdic
 
 
 def claim(database: Database, run_id: str) -> list[ClaimedVerdict]:
-    """The verdicts that count and were not followed yet, in order: those that no run has claimed become this run's.
+    """The last verdict of each job that was not followed yet, in order: those that no run has claimed become this run's, when it first claims.
 
-    What another run has claimed and not settled is given too, under that run's claim: it has failed, for one runs at a time. So what is made of
-    a claim has the same content however often it is tried. A verdict that was overruled before it was claimed is never followed.
+    What another run has claimed and not settled is given too, under that run's claim: it has failed, for one runs at a time. A run that tries
+    again claims no more than at first, so what is made of a claim has the same content however often it is tried. A verdict that was overruled,
+    by one on any dub of its job, is not followed: what it asked for is nobody's wish any more.
     """
     with database.writing() as connection:
-        for row in connection.execute(_latest().where(VERDICTS.c.claim.is_(None), VERDICTS.c.settled_at_s.is_(None))).all():
-            _set(connection, row, claim=run_id)
-        chosen = select(VERDICTS).where(VERDICTS.c.claim.is_not(None), VERDICTS.c.settled_at_s.is_(None))
-        rows = connection.execute(chosen.order_by(VERDICTS.c.claim, VERDICTS.c.batch, VERDICTS.c.number)).all()
+        last = {(row.batch, row.number) for row in connection.execute(_latest("job_id"))}
+        if not connection.execute(select(VERDICTS.c.number).where(VERDICTS.c.claim == run_id).limit(1)).all():
+            for row in connection.execute(_unsettled().where(VERDICTS.c.claim.is_(None))).all():
+                if (row.batch, row.number) in last:
+                    _set(connection, row, claim=run_id)
+        claimed = connection.execute(_unsettled().where(VERDICTS.c.claim.is_not(None))).all()
+        rows = [row for row in claimed if (row.batch, row.number) in last]
+        for row in claimed:
+            if (row.batch, row.number) not in last:
+                _set(connection, row, settled_at_s=time.time())
     return [ClaimedVerdict(batch=row.batch, subject=VerdictSubject.model_validate_json(row.subject), claim=row.claim, given=_given(row)) for row in rows]
 
 
@@ -123,11 +134,15 @@ def settle(database: Database, followed: list[tuple[str, int]]) -> None:
             connection.execute(update(VERDICTS).where(chosen).values(settled_at_s=time.time()))
 
 
-def _latest() -> Select[Any]:
-    """Of each dub, that is a job and its fingerprint, the verdict with the highest number."""
-    dub = (VERDICTS.c.batch, VERDICTS.c.job_id, VERDICTS.c.fingerprint)
-    last = select(*dub, func.max(VERDICTS.c.number).label("number")).group_by(*dub).subquery()
-    same = [VERDICTS.c[name] == last.c[name] for name in ("batch", "job_id", "fingerprint", "number")]
+def _unsettled() -> Select[Any]:
+    return select(VERDICTS).where(VERDICTS.c.settled_at_s.is_(None)).order_by(VERDICTS.c.claim, VERDICTS.c.batch, VERDICTS.c.number)
+
+
+def _latest(*of: str) -> Select[Any]:
+    """Of each batch and what else is named, the verdict with the highest number."""
+    names = ("batch", *of)
+    last = select(*(VERDICTS.c[name] for name in names), func.max(VERDICTS.c.number).label("number")).group_by(*(VERDICTS.c[name] for name in names)).subquery()
+    same = [VERDICTS.c[name] == last.c[name] for name in (*names, "number")]
     return select(VERDICTS).join(last, and_(*same)).order_by(VERDICTS.c.batch, VERDICTS.c.number)
 
 
@@ -140,6 +155,7 @@ def _given(row: Row[Any]) -> GivenVerdict:
         number=row.number,
         job_id=row.job_id,
         fingerprint=row.fingerprint,
+        version=row.version,
         verdict=row.verdict,
         settings=json.loads(row.settings),
         note=row.note,

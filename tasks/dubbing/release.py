@@ -24,23 +24,29 @@ RECORD_SUFFIX = ".released.json"
 OUTCOME_SUFFIX = ".outcome.json"
 
 
+class OutdatedError(StoreError):
+    """The dub was made anew since it was approved."""
+
+
 def release_dubs(settings: ReleaseSettings, progress: Progress) -> ReleaseSummary:
     """Releases the dubs of a list that are not released yet. One that is not there any more is named in the outcome and holds up no other.
 
     Raises StoreError when the list cannot be read or the outcome not be written.
     """
     approved = read_approved(settings.approved)
-    released, already, missing = [], 0, {}
+    released, outdated, already, missing = [], [], 0, {}
     for done, dub in enumerate(approved, start=1):
         try:
             already += not _release(settings.release, dub)
             released.append((dub.batch, dub.number))
         except (OSError, StoreError) as error:
+            outdated += [(dub.batch, dub.number)] if isinstance(error, OutdatedError) else []
             missing[f"{dub.batch}: {dub.job_id}"] = without_secrets(str(error) or type(error).__name__)
             log.warning("%s of %s is not released: %s", dub.job_id, dub.batch, error)
         progress(done, len(approved), dub.job_id)
     outcome = f"{settings.approved}{OUTCOME_SUFFIX}"
-    places.write_bytes(outcome, ReleaseOutcome(released=tuple(released), missing=missing).model_dump_json().encode())
+    told = ReleaseOutcome(released=tuple(released), outdated=tuple(outdated), missing=missing)
+    places.write_bytes(outcome, told.model_dump_json().encode())
     return ReleaseSummary(release=settings.release, released=len(released) - already, already_released=already, missing=len(missing), outcome=outcome)
 
 
@@ -69,9 +75,9 @@ def _release(release: str, dub: ApprovedDub) -> bool:
 
 
 def _require_unchanged(dub: ApprovedDub) -> None:
-    """StoreError for a file that is not the one that was looked at: nobody has approved it."""
+    """OutdatedError for a file that is not the one that was looked at: nobody has approved it."""
     if places.version(dub.dub) != dub.version:
-        raise StoreError(f"{without_secrets(dub.dub)} was changed since it was approved; it must be looked at again.")
+        raise OutdatedError(f"{without_secrets(dub.dub)} was changed since it was approved; it must be looked at again.")
 
 
 def _require_open_gates(dub: ApprovedDub) -> None:

@@ -57,7 +57,7 @@ def estimate(name: MetricName, rows: Sequence[Row], side: str, resamples: int, s
     clips = _clips_that_tell(metric, columns)
     if side == "real" and metric.exact is not None:
         return Estimate(value=metric.exact, clips=clips, exact=True)
-    low, high = _interval(metric, columns, resamples, seed)
+    low, high = _interval(metric, columns, resamples, seed) if clips > 1 else (None, None)
     return Estimate(value=value, low=low, high=high, clips=clips)
 
 
@@ -71,7 +71,7 @@ def _clips_that_tell(metric: Metric, columns: Columns) -> int:
 
 def _interval(metric: Metric, columns: Columns, resamples: int, seed: int) -> tuple[float | None, float | None]:
     clips = len(next(iter(columns.values())))
-    if clips < 2 or metric.pool is None:
+    if metric.pool is None:
         return None, None
     random = np.random.default_rng(seed)
     drawn = (metric.pool(_taken(columns, random.integers(0, clips, clips))) for _ in range(resamples))

@@ -7,7 +7,9 @@ from pydantic import ValidationError
 
 from schemas.gate import NO_THRESHOLDS, Gate
 from schemas.settings import Limit
-from tasks.gate import judge
+from tasks.evaluation.metric_meanings import NOUGHT
+from tasks.evaluation.metrics import METRICS
+from tasks.gate import NEAREST_NOUGHT, judge
 
 PSNR, LEAK = {"psnr": Limit(at_least=25)}, {"leak": Limit(at_least=-0.1, at_most=0.1)}
 
@@ -39,6 +41,13 @@ def test_what_is_no_number_does_not_pass(limit: Limit) -> None:
 def test_what_was_not_measured_does_not_pass_and_the_reason_is_told() -> None:
     assert judge({"psnr": 30.0}, {"csim": Limit(at_least=0.5)}, {"csim": "No weights are named."}).sentence == "csim was not measured: No weights are named."
     assert judge({"psnr": 30.0, "l1": 1.0}, {"pnsr": Limit(at_least=1)}).sentence == "pnsr was not measured; there are l1, psnr."
+
+
+def test_of_figures_with_a_sign_the_size_is_judged() -> None:
+    limit = {"sync_offset": Limit(at_most=2)}
+    assert judge({"sync_offset": -12.0}, limit).sentence == "sync_offset is 12, over 2."
+    assert judge({"sync_offset": -1.0}, limit).is_open
+    assert {name for name, metric in METRICS.items() if metric.better == NOUGHT} == NEAREST_NOUGHT
 
 
 @pytest.mark.parametrize("wrong", [{}, {"at_least": 2, "at_most": 1}, {"at_least": math.nan}, {"least": 1}])

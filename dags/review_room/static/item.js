@@ -114,11 +114,11 @@ export class ItemView {
       const line = element("li", { "data-verdict": given.verdict }, element("strong", {}, said), " ", element("time", {}, whenText(given.given_at_s)));
       const changes = Object.entries(given.settings).map(([name, value]) => `${name}: ${valueText(value)}`);
       for (const text of [changes.join(", "), given.note, given.settled ? say("settled") : ""]) if (text) line.append(element("span", { class: "soft" }, ` · ${text}`));
-      if (given.fingerprint !== this.item.fingerprint) line.append(element("span", { class: "soft" }, ` · ${say("of_former_dub")}`));
+      if (!isOf(given, this.item)) line.append(element("span", { class: "soft" }, ` · ${say("of_former_dub")}`));
       return line;
     });
     byId("history").replaceChildren(...lines);
-    const counts = verdicts.find((given) => given.fingerprint === this.item.fingerprint)?.verdict;
+    const counts = verdicts.find((given) => isOf(given, this.item))?.verdict;
     for (const button of document.querySelectorAll(".verdict button[data-verdict]")) button.setAttribute("aria-pressed", button.dataset.verdict === counts);
   }
 
@@ -138,9 +138,9 @@ export class ItemView {
   }
 
   async give(verdict, settings) {
-    const { key, fingerprint } = this.item;
+    const { key, fingerprint, version } = this.item;
     const note = byId("verdict-note").value.trim();
-    await ask(`${batchUrl}/items/${encodeURIComponent(key)}/verdicts`, { verdict_id: newId(), fingerprint, verdict, settings, note });
+    await ask(`${batchUrl}/items/${encodeURIComponent(key)}/verdicts`, { verdict_id: newId(), fingerprint, version, verdict, settings, note });
     if (this.item?.key === key) byId("verdict-note").value = "";
     toast(say(`said_${verdict}`));
     this.onVerdict();
@@ -209,4 +209,9 @@ function valueText(value) {
 
 function numberText(value, unit) {
   return `${Number(value).toLocaleString(page.language, { maximumFractionDigits: 3 })}${unit ? ` ${unit}` : ""}`;
+}
+
+/** Whether a verdict is of this very dub, and not of one that was made anew since. */
+function isOf(given, item) {
+  return given.fingerprint === item.fingerprint && given.version === item.version;
 }

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from dags.review_room import messages
+from dags.review_room import room as room_module
 from dags.review_room.guard import LARGEST_BODY
 from dags.review_room.list_view import PAGE_ROWS
 from dags.review_room.words import PAGE
@@ -190,6 +191,7 @@ def test_who_writes_too_fast_is_told_when_to_try_again(client_of: ClientOf, monk
 
 def test_a_database_that_is_away_is_said_and_tried_again(client_of: ClientOf, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     client = client_of("ann")
+    monkeypatch.setattr(room_module, "AGAIN_S", 0.0)
     (tmp_path / "room.db").mkdir()  # no database can be opened there
     answer = client.get(f"{ROOM}/messages")
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
@@ -244,7 +246,7 @@ def test_a_dub_that_was_made_anew_under_the_same_name_cannot_be_approved_unseen(
     file = prefix / BATCH / "items" / "anna-003.json"
     item = made_up_item("anna-003", 0.83)
     file.write_text(item.model_copy(update={"version": "of the former file"}).model_dump_json())
-    answer = client_of("ann").post(f"{ROOM}/items/anna-003/verdicts", json=new_verdict(1))
+    answer = client_of("ann").post(f"{ROOM}/items/anna-003/verdicts", json=new_verdict(1, version="of the former file"))
     assert (answer.status_code, "was made anew since" in answer.json()["detail"]) == (409, True)
 
 
@@ -277,6 +279,18 @@ def test_a_dub_that_was_made_anew_is_open_again(client_of: ClientOf, prefix: Pat
     (row,) = client_of("ann").get(f"{ROOM}/verdicts").json()
     assert row["verdict"] is None
     assert client_of("ann").post(url, json=new_verdict(2)).status_code == 409  # who looked at the former one decides nothing of this one
+
+
+def test_a_dub_that_was_made_anew_of_other_content_under_the_same_row_is_open_again(client_of: ClientOf, prefix: Path) -> None:
+    url = f"{ROOM}/items/anna-003/verdicts"
+    assert client_of("ann").post(url, json=new_verdict(1, "reject")).status_code == 200
+    anew = made_up_item("anna-003", 0.2).model_copy(update={"version": "7-later"})
+    (prefix / BATCH / "items" / "anna-003.json").write_text(anew.model_dump_json())
+    (prefix / BATCH / "batch.json").write_text(ReviewBatch(rows=(anew.row(),)).model_dump_json())
+    (row,) = client_of("ann").get(f"{ROOM}/verdicts").json()
+    assert row["verdict"] is None
+    assert client_of("ann").post(url, json=new_verdict(2, "reject")).status_code == 409  # a page that was open since before
+    assert client_of("ann").post(url, json=new_verdict(3, "reject", version="7-later")).status_code == 200
 
 
 def test_videos_are_sent_in_ranges_and_only_those_that_an_item_names(client_of: ClientOf, prefix: Path) -> None:

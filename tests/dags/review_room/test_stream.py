@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
+from dags.review_room import stream as stream_module
 from dags.review_room.database import Database
-from dags.review_room.messages import NewMessage, post_message
+from dags.review_room.messages import Message, NewMessage, post_message
 from dags.review_room.stream import CLOSING, events, last_seen
 from dags.review_room.watch import LOOK_S, Watch
 from tests.dags.review_room.conftest import new_message
@@ -87,6 +89,17 @@ def test_a_backlog_longer_than_one_reading_comes_whole(room: Database, monkeypat
     monkeypatch.setattr("dags.review_room.messages.messages_after.__defaults__", (3,))
     told = asyncio.run(_all(events(room, Watch(room), "room", after=0, life_s=2 * LOOK_S)))
     assert [message["number"] for message in _messages(told)] == list(range(1, 8))
+
+
+def test_a_window_is_let_go_while_the_database_is_away(room: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """It asks again by itself; a traceback a window would hide what happened."""
+
+    def away(*_: object) -> list[Message]:
+        raise OperationalError("SELECT", {}, Exception("the connection was closed"))
+
+    monkeypatch.setattr(stream_module, "messages_after", away)
+    assert asyncio.run(_all(events(room, Watch(room), "monday", 0, life_s=5.0))) == [f"retry: {stream_module.RETRY_MS}\n\n"]
+    assert "monday" in caplog.text
 
 
 def test_a_watch_ends_with_the_last_window(room: Database) -> None:

@@ -62,6 +62,7 @@ def test_a_dub_that_is_away_is_named_and_holds_up_no_other(tmp_path: Path) -> No
     summary = run(settings(tmp_path, str(tmp_path / "release"), approved(tmp_path, "a"), approved(tmp_path, "bb")), silent)
     outcome = ReleaseOutcome.model_validate_json(Path(summary.outcome).read_bytes())
     assert (summary.released, summary.missing, outcome.released, list(outcome.missing)) == (1, 1, (("monday.csv", 2),), ["monday.csv: a"])
+    assert outcome.outdated == ()
 
 
 def test_a_file_that_was_changed_since_it_was_approved_stays_where_it_is(tmp_path: Path) -> None:
@@ -70,7 +71,7 @@ def test_a_file_that_was_changed_since_it_was_approved_stays_where_it_is(tmp_pat
     (tmp_path / "a.mp4").write_bytes(b"made anew since")
     summary = run(settings(tmp_path, str(tmp_path / "release"), dub), silent)
     outcome = ReleaseOutcome.model_validate_json(Path(summary.outcome).read_bytes())
-    assert (summary.released, outcome.released) == (0, ())
+    assert (summary.released, outcome.released, outcome.outdated) == (0, (), ((dub.batch, dub.number),))
     assert "changed since it was approved" in outcome.missing["monday.csv: a"]
     assert not (tmp_path / "release").exists()
 

@@ -66,6 +66,10 @@ def test_intervals_are_those_of_the_mean_and_the_same_each_time() -> None:
     error = values.std() / 10
     assert (found.low, found.high) == (pytest.approx(found.value - 1.96 * error, abs=0.1), pytest.approx(found.value + 1.96 * error, abs=0.1))
     assert estimate("psnr", rows[:1], "generated", 100, 0).low is None  # type: ignore[union-attr]
+    silent = [row(str(number), silence_opening=None) for number in range(39)]
+    one = estimate("silence_opening", [*silent, row("a", silence_opening=0.083)], "generated", 100, 0)
+    assert one is not None
+    assert (one.clips, one.low, one.high) == (1, None, None)  # forty clips, of which one tells
 
 
 def test_pairs_that_were_not_compared_count_nowhere() -> None:
