@@ -12,6 +12,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowTaskTimeout, TaskDeferralError
 
 from dags.operators import ray_job
+from dags.operators.job_owner import DEPLOYMENT_VARIABLE
 from dags.operators.ray_job import submission_stem
 from schemas.job_log import DAG_RUN_VARIABLE, RUN_VARIABLE, SUBMISSION_VARIABLE
 from schemas.settings import IngestSettings, check_settings, read_settings
@@ -332,6 +333,18 @@ def test_the_submission_id_stays_over_retries_and_changes_with_everything_else()
     assert submission_stem(replace(task, try_number=2)) == submission_stem(task)
     others = [replace(task, max_tries=5), replace(task, run_id="other"), replace(task, map_index=3), replace(task, task_id="t"), replace(task, dag_id="d")]
     assert len({submission_stem(other) for other in [task, *others]}) == len(others) + 1
+
+
+def test_two_airflows_on_one_ray_do_not_take_each_others_jobs(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    run.ray.course = ["RUNNING"]
+    for name in ("production", "staging", "production"):
+        monkeypatch.setenv(DEPLOYMENT_VARIABLE, name)
+        run.context["task_state_store"].values.clear()  # each Airflow has a database of its own
+        run.deferral()
+    production, staging = run.ray.jobs.items()
+    assert production[0] != staging[0]
+    assert [job.metadata["airflow"] for _, job in (production, staging)] == ["production", "staging"]
+    assert (list(run.ray.submissions.values()), run.ray.stopped) == ([1, 1], [])
 
 
 def test_the_submission_id_fits_file_names_and_urls() -> None:
