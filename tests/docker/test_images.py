@@ -148,7 +148,21 @@ def test_the_settings_files_for_the_bucket_are_settings() -> None:
 def test_dubbing_takes_the_weights_from_where_training_publishes_them() -> None:
     settings = {path.stem: read_settings(str(path)) for path in (DOCKER / "settings").glob("*.yaml")}
     for kind in ("landmark-generator", "renderer"):
-        assert settings["bulk_dubbing"][kind.replace("-", "_")] == f"{settings['publish']['models']}/{kind}/current.json"
+        for user in ("bulk_dubbing", "evaluate_models"):
+            assert settings[user][kind.replace("-", "_")] == f"{settings['publish']['models']}/{kind}/current.json"
+
+
+def test_only_training_runs_lie_where_airflow_does_not_reach(compose: dict[str, Any]) -> None:
+    """The shared folder is Ray's alone: a task of Airflow that looked for something there would find nothing, for ever."""
+    mounted = {name: service.get("volumes", []) for name, service in compose["services"].items()}
+    assert {name for name, volumes in mounted.items() if any(volume.endswith(":/data") for volume in volumes)} == {"ray-head", "ray-worker", "ray-worker-cpu", "s3"}
+    in_folders = {
+        (path.stem, name)
+        for path in (DOCKER / "settings").glob("*.yaml")
+        for name, value in read_settings(str(path)).items()
+        if any(str(place).startswith("/") for place in (value if isinstance(value, list) else [value]))
+    }
+    assert in_folders == {("train_landmark_generator", "out"), ("train_renderer", "out")}
 
 
 def test_what_the_room_asks_for_again_is_where_bulk_dubbing_looks_and_reviews_are_where_the_room_looks() -> None:
