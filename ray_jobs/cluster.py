@@ -158,7 +158,7 @@ def _is_away(error: Exception) -> bool:
 
 def _environment(submission_id: str) -> dict[str, str]:
     """What the job and its workers know of it, for their log lines."""
-    asked = {LOG_VARIABLE: os.environ[LOG_VARIABLE]} if LOG_VARIABLE in os.environ else {}
+    asked = {LOG_VARIABLE: os.environ[LOG_VARIABLE]} if os.environ.get(LOG_VARIABLE) else {}  # an empty one would hide the cluster's own
     return {SUBMISSION_VARIABLE: submission_id, **asked}
 
 
@@ -311,5 +311,5 @@ def _client(address: str) -> Any:
 def _command(module: str, settings: Settings) -> str:
     """The command line of a job, its settings as a data: URI."""
     coded = base64.b64encode(yaml.safe_dump(settings.model_dump(mode="json"), allow_unicode=True).encode()).decode()
-    python = os.environ.get(CLUSTER_PYTHON_VARIABLE, "python")
+    python = os.environ.get(CLUSTER_PYTHON_VARIABLE) or "python"
     return shlex.join([python, "-m", module, "--settings", f"data:text/yaml;base64,{coded}"])

@@ -252,7 +252,7 @@ class RayJobOperator(BaseOperator):  # type: ignore[misc]
 
     async def _submit(self, api: RayJobsApi, ti: Any, attempt: Attempt, settings: Settings) -> None:
         job_id = attempt.submission_id
-        command = [os.environ.get(CLUSTER_PYTHON_VARIABLE, "python"), "-m", f"ray_jobs.{self.job}"]
+        command = [os.environ.get(CLUSTER_PYTHON_VARIABLE) or "python", "-m", f"ray_jobs.{self.job}"]
         places = ["--settings", self._settings_location(job_id, settings), "--result", self._result_location(job_id)]
         entrypoint = shlex.join([*command, *places])
         environment = {RUN_VARIABLE: attempt.stem, SUBMISSION_VARIABLE: job_id, DAG_RUN_VARIABLE: f"{ti.dag_id}/{ti.run_id}/{ti.task_id}"}

@@ -10,9 +10,10 @@ import aiohttp
 import pytest
 from ray.job_submission import JobStatus
 
-from ray_jobs.cluster import JobError, _command, _LogFollower, cluster_settings, connect, submit
+from ray_jobs.cluster import JobError, _command, _environment, _LogFollower, cluster_settings, connect, submit
 from ray_jobs.job import job_main
 from schemas.errors import SettingsError, StoreError
+from schemas.job_log import CLUSTER_PYTHON_VARIABLE, LOG_VARIABLE, SUBMISSION_VARIABLE
 from schemas.jobs import IngestSummary
 from schemas.settings import IngestSettings, check_settings, read_settings, write_settings
 from tasks.interruption import Interruption, interrupted_by_signals
@@ -113,6 +114,13 @@ def test_what_ray_makes_of_an_interruption_is_one_again(monkeypatch: pytest.Monk
     with pytest.raises(Interruption) as stopped, interrupted_by_signals(), connect():
         wait_in_ray()
     assert (stopped.value.exit_code, stopped.value.sentence) == (exit_code, "Stopped at step 3")
+
+
+def test_an_empty_variable_is_as_good_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (LOG_VARIABLE, CLUSTER_PYTHON_VARIABLE):
+        monkeypatch.setenv(name, "")
+    assert _environment("job-1") == {SUBMISSION_VARIABLE: "job-1"}
+    assert _command("ray_jobs.ingest", SETTINGS).startswith("python -m ray_jobs.ingest ")
 
 
 def test_settings_travel_in_the_command_itself(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,7 +14,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 from dags.operators import ray_job
 from dags.operators.job_owner import DEPLOYMENT_VARIABLE
 from dags.operators.ray_job import submission_stem
-from schemas.job_log import DAG_RUN_VARIABLE, RUN_VARIABLE, SUBMISSION_VARIABLE
+from schemas.job_log import CLUSTER_PYTHON_VARIABLE, DAG_RUN_VARIABLE, RUN_VARIABLE, SUBMISSION_VARIABLE
 from schemas.settings import IngestSettings, check_settings, read_settings
 from tests.dags.operators.one_task import CORPUS, Run, Task, fired
 from tests.dags.operators.ray_stand_in import StandInJob
@@ -55,6 +55,12 @@ def test_jobs_run_in_the_code_of_the_image_unless_a_working_directory_is_set(run
     first, second = run.ray.jobs.values()
     assert "working_dir" not in first.runtime_env
     assert second.runtime_env["working_dir"] == "file:///code.zip"
+
+
+def test_an_empty_name_of_the_clusters_python_is_none(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(CLUSTER_PYTHON_VARIABLE, "")
+    run.deferral()
+    assert run.ray.jobs[f"{run.stem}.a1"].entrypoint.startswith("python -m ray_jobs.ingest ")
 
 
 def test_paths_with_spaces_are_one_word_of_the_command(run: Run) -> None:
