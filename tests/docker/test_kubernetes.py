@@ -140,9 +140,13 @@ def test_every_volume_that_is_mounted_is_there_and_the_claim_too(manifest: list[
 
 
 @pytest.fixture(scope="module")
-def values() -> dict[str, Any]:
+def page() -> str:
+    return (ROOT / "docs" / "kubernetes.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def values(page: str) -> dict[str, Any]:
     """What the page gives Airflow's chart."""
-    page = (ROOT / "docs" / "kubernetes.md").read_text(encoding="utf-8")
     (block,) = re.findall(r"^```yaml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     given: dict[str, Any] = yaml.safe_load(block)
     return given
@@ -170,6 +174,12 @@ def test_who_may_sign_in_is_known_to_the_image_and_to_a_file_that_airflow_can_wr
     pod = {"spec": {"initContainers": [copies], "containers": [{"name": "api-server", "volumeMounts": [mount]}], "volumes": server["extraVolumes"]}}
     template = {"apiVersion": "v1", "kind": "PodTemplate", "metadata": {"name": "api-server"}, "template": pod}
     kubernetes_validate.validate(template, KUBERNETES, strict=True)
+
+
+def test_the_scheduler_is_asked_whether_it_is_a_deployment_or_a_stateful_set(page: str) -> None:
+    """The chart makes the latter of it with a LocalExecutor, unless persistence is off."""
+    assert "--selector=component=scheduler" in page
+    assert not re.search(r"(deploy|deployment|statefulset|sts)/\S*scheduler", page)
 
 
 def test_neither_ray_nor_airflow_reports_on_its_use(values: dict[str, Any], cluster: dict[str, Any]) -> None:

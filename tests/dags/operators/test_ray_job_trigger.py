@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -177,7 +178,12 @@ def test_a_token_that_was_changed_meanwhile_is_read_anew(run: Run, job: StandInJ
     assert asyncio.run(rotated())["status"] == "SUCCEEDED"
 
 
-def test_a_token_is_changed_in_the_order_that_the_page_on_operations_gives(run: Run, job: StandInJob, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_token_is_changed_in_the_order_that_the_page_on_operations_gives(
+    run: Run, job: StandInJob, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (repository / "docs" / "operations.md").read_text(encoding="utf-8")
+    assert "stop Ray, write the file on every node, edit the connection, start Ray." in page
+
     def connect(token: str) -> None:
         monkeypatch.setenv("AIRFLOW_CONN_RAY_DEFAULT", json.dumps({"conn_type": "http", "host": "127.0.0.1", "port": run.ray.port, "password": token}))
 
