@@ -9,9 +9,9 @@ from airflow.sdk import AsyncCallback, DeadlineAlert, DeadlineReference, Param
 
 from dags.webhook import tell_of_delay, tell_of_failure
 
-SETTINGS_FOLDER = os.environ.get("DUBMILL_SETTINGS", "/etc/dubmill").rstrip("/")
+SETTINGS_FOLDER = (os.environ.get("DUBMILL_SETTINGS") or "/etc/dubmill").rstrip("/")
 """Folder or s3:// prefix of the settings files, one a DAG, that Airflow and the cluster both reach."""
-RESULTS_FOLDER = os.environ.get("DUBMILL_RESULTS", f"{SETTINGS_FOLDER}/results").rstrip("/")
+RESULTS_FOLDER = (os.environ.get("DUBMILL_RESULTS") or f"{SETTINGS_FOLDER}/results").rstrip("/")
 """Folder or s3:// prefix of the jobs' results, small JSON files; one writes them, the other reads them."""
 
 START_DATE = datetime(2025, 1, 1, tzinfo=UTC)
@@ -28,9 +28,15 @@ DEADLINE_VARIABLE = "DUBMILL_DEADLINE_HOURS"
 THIS_RUN = "For this run only"
 """The section of a DAG's form with what replaces a setting once."""
 
+
+def whole_number(variable: str, default: int) -> int:
+    """What an environment variable says. An empty one is as good as none: whoever passes it on may have no value for it."""
+    return int(os.environ.get(variable) or default)
+
+
 TASK_DEFAULTS: dict[str, Any] = {
     "owner": os.environ.get("DUBMILL_OWNER") or "dubmill",
-    "retries": int(os.environ.get("DUBMILL_TASK_RETRIES", "2")),
+    "retries": whole_number("DUBMILL_TASK_RETRIES", 2),
     "retry_delay": timedelta(minutes=1),
     "retry_exponential_backoff": True,
     "max_retry_delay": timedelta(minutes=15),

@@ -12,7 +12,7 @@ from dags.assets import EVALUATION, LANDMARK_GENERATOR, RENDERER
 from dags.defaults import POOL_GPU, RESULTS_FOLDER, START_DATE, TASK_DEFAULTS, deadline_of, settings_param
 from dags.operators.ray_job import RayJobOperator
 from schemas.errors import SettingsError
-from schemas.locations import reachable, without_secrets
+from schemas.locations import is_remote, reachable, without_secrets
 from schemas.settings import EvaluateSettings, check_settings, read_settings
 
 SUMMARY = "summary.json"
@@ -22,8 +22,8 @@ CURRENT = "current.json"
 
 DOCUMENTATION = f"""
 ### The published networks, measured on clips that no training saw
-1. **`plan`** reads the settings, which name the corpus store and both networks (`<models>/<kind>/current.json` for those in use). As
-   long as one of them is not published yet the run is skipped. Settings that cannot be used fail here.
+1. **`plan`** reads the settings, which name the corpus store and both networks (`<models>/<kind>/current.json` for those in use), all
+   in places that Airflow reaches, too. As long as one of them is not published yet the run is skipped. Settings that cannot be used fail here.
 2. **`evaluate`** (Ray job `ray_jobs.evaluate`) dubs each test clip with its own speech and with another's, and compares it with the real
    one, into a folder of this run's own below `out` of the settings: `clips.parquet`, `summary.json`, and `videos/` to look at.
 3. **`announce`** updates the asset `evaluation` with the figures, the versions of the networks and that folder.
@@ -51,8 +51,13 @@ def plan(settings: str, *, dag_run: Any = None) -> dict[str, Any]:
         raise AirflowFailException(f"{settings}: give store, landmark_generator and renderer: this DAG measures networks, on the test clips of a store.")
     for network in (checked.landmark_generator, checked.renderer):
         if network.rpartition("/")[2] == CURRENT and not _is_there(network):
-            raise AirflowSkipException(f"No network is published at {without_secrets(network)} yet.")
+            raise AirflowSkipException(f"No network is published at {without_secrets(network)} yet{_as_seen_from_here(network)}.")
     return {"out": f"{checked.out.rstrip('/')}/{re.sub(r'[^A-Za-z0-9._-]+', '-', dag_run.run_id)}"}
+
+
+def _as_seen_from_here(location: str) -> str:
+    """A folder that only the cluster has would look empty for ever."""
+    return "" if is_remote(location) else ", as Airflow sees it: models are to be published where Airflow and the cluster both reach them"
 
 
 def _is_there(location: str) -> bool:

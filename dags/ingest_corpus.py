@@ -10,14 +10,14 @@ from airflow.sdk import DAG, Param, task
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from dags.assets import CORPUS
-from dags.defaults import MOST_MAPPED, POOL_CPU, RESULTS_FOLDER, START_DATE, TASK_DEFAULTS, THIS_RUN, deadline_of, settings_param
+from dags.defaults import MOST_MAPPED, POOL_CPU, RESULTS_FOLDER, START_DATE, TASK_DEFAULTS, THIS_RUN, deadline_of, settings_param, whole_number
 from dags.operators.ray_job import RayJobOperator
 from schemas.errors import SettingsError
 from schemas.settings import IngestSettings, check_settings, read_settings
 
 EVENTS_LOOKED_AT = 50
 """Newest events of the asset in which the last one of this store is looked for: several stores may be filled by turns."""
-SOURCES_AT_A_TIME = int(os.environ.get("DUBMILL_INGEST_SOURCES_AT_A_TIME", "1"))
+SOURCES_AT_A_TIME = whole_number("DUBMILL_INGEST_SOURCES_AT_A_TIME", 1)
 """Ray jobs that run side by side: one fills the cluster by itself, unless `workers` of the settings says otherwise."""
 REPLACED = ("sources", "layout")
 """Settings that a run's parameters may replace."""

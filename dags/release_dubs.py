@@ -209,6 +209,7 @@ with DAG(
     start_date=START_DATE,
     catchup=False,
     max_active_runs=1,  # what another run has claimed and not settled is taken for a failed one's
+    allowed_run_types=["scheduled", "manual", "operator_triggered"],  # a backfill has runs side by side, whatever max_active_runs says
     default_args=TASK_DEFAULTS,
     deadline=deadline_of("release_dubs"),
     params={"settings": settings_param("release_dubs")},

@@ -11,7 +11,7 @@ from airflow.sdk import DAG, Asset, Param, task
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from dags.assets import CORPUS
-from dags.defaults import POOL_CPU, POOL_GPU, RESULTS_FOLDER, SETTINGS_FOLDER, START_DATE, TASK_DEFAULTS, THIS_RUN, deadline_of, settings_param
+from dags.defaults import POOL_CPU, POOL_GPU, RESULTS_FOLDER, SETTINGS_FOLDER, START_DATE, TASK_DEFAULTS, THIS_RUN, deadline_of, settings_param, whole_number
 from dags.operators.ray_job import RayJobOperator
 from schemas.checkpoints import Kind
 from schemas.errors import SettingsError
@@ -29,7 +29,7 @@ from schemas.settings import (
 )
 
 SETTINGS: dict[Kind, type[TrainingSettings]] = {"landmark-generator": LandmarkGeneratorTraining, "renderer": RendererTraining}
-MIN_NEW_CLIPS = int(os.environ.get("DUBMILL_TRAIN_MIN_NEW_CLIPS", "1"))
+MIN_NEW_CLIPS = whole_number("DUBMILL_TRAIN_MIN_NEW_CLIPS", 1)
 """By how many clips a corpus must have grown since the last training: one by default, so that no footage waits unseen."""
 BY_HAND = "manual"
 """The type of such a run in Airflow."""

@@ -9,8 +9,11 @@ from pathlib import Path
 
 import fsspec
 
-ATTEMPTS = 30
-"""Two seconds apart: an object store takes some seconds to come up."""
+from schemas.errors import StoreError
+from schemas.locations import reachable
+
+ATTEMPTS, PAUSE_S = 30, 2.0
+"""An object store takes some seconds to come up."""
 
 
 def fill(folder: Path, prefix: str) -> list[str]:
@@ -28,11 +31,13 @@ def main() -> int:
     folder, prefix = Path(sys.argv[1]), sys.argv[2]
     for attempt in range(ATTEMPTS):
         try:
-            print(f"put into {prefix}: {', '.join(fill(folder, prefix)) or 'nothing new'}")
-        except OSError as error:
-            print(f"{prefix} cannot be reached yet ({type(error).__name__}), attempt {attempt + 1} of {ATTEMPTS}", file=sys.stderr)
-            time.sleep(2)
+            with reachable(prefix):
+                put = fill(folder, prefix)
+        except (OSError, StoreError) as error:  # an object store's client has errors of its own
+            print(f"attempt {attempt + 1} of {ATTEMPTS}: {' '.join(str(error).split())}", file=sys.stderr)
+            time.sleep(PAUSE_S)
         else:
+            print(f"put into {prefix}: {', '.join(put) or 'nothing new'}")
             return 0
     return 1
 

@@ -1,9 +1,15 @@
 """Ray actors that work on pieces of a job: how large each is, what each gives first, and how one that died is known. Of no one kind of work."""
 
+import logging
+import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from ray_jobs.cluster import ADDRESS_VARIABLE
 from tasks.interruption import held_back
+
+log = logging.getLogger(__name__)
 
 LOOK_UP_S = 1.0
 """A signal is heeded so late at most while workers are waited for."""
@@ -56,6 +62,20 @@ def outcome(reference: Any) -> Any:
         if isinstance(error, RayTaskError) and not isinstance(error, RayActorError):  # the process lived to tell it
             raise
         return Death(isinstance(error, RayActorError) and error.preempted, isinstance(error, OutOfMemoryError))
+
+
+def gpus_will_come(device: str) -> bool:
+    """Whether work may wait for more GPUs than there are: a cluster that grows does so by what waits. What was started here does not grow."""
+    return device == "cuda" and bool(os.environ.get(ADDRESS_VARIABLE))
+
+
+def gpus_for(device: str, nodes: Iterable[Resources]) -> int:
+    """How many GPUs work on a device (auto, cpu or cuda) counts on: those that are there, and one at the least where that will come."""
+    there = 0 if device == "cpu" else int(sum(node.get("GPU", 0) for node in nodes))
+    if there or not gpus_will_come(device):
+        return there
+    log.warning("The cluster has no GPU yet; what is to run on one waits until one comes. Set device to auto to do without where there is none.")
+    return 1
 
 
 def cores_a_worker(nodes: list[Resources], workers: int, gpus: int) -> int:

@@ -32,6 +32,12 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 15.0
 """Pauses between two tries to follow a job, doubling: a blip costs little time, a head that restarts is not run over."""
 PATIENCE_S = 600.0
 """How long a cluster may not answer while its job is waited for: a head that restarts, a network that is away."""
+LOOK_UP_S = 30.0
+"""How long is asked whether a cluster took a job, when its answer to that was none."""
+STOP_TRIES = 3
+"""How often a job is told to stop: the cluster may be away for a moment, or just about to take it."""
+SERVER_FAULTS, NOT_FOUND = "status code 5", "status code 404"
+"""How Ray's client tells of such an answer, with its text behind."""
 REPOSITORY = str(Path(__file__).resolve().parents[1])
 
 
@@ -107,24 +113,52 @@ def submit(address: str, module: str, settings: Settings, progress: Progress, su
     settings = cluster_settings(address, settings)
     client = _client(address)
     wanted = submission_id or f"{module.rpartition('.')[2]}-{secrets.token_hex(8)}"
-    try:
-        name = client.submit_job(entrypoint=_command(module, settings), submission_id=wanted, runtime_env={"env_vars": _environment(wanted)})
-    except _connection_faults() as error:
-        raise JobError(f"The Ray cluster at {address} did not take the job: {_first_line(error)}.") from error
     follower = _LogFollower(progress)
     try:
-        status = _follow_to_end(client, name, follower, address)
+        _hand_in(client, wanted, _command(module, settings), address)
+        status = _follow_to_end(client, wanted, follower, address)
     except (KeyboardInterrupt, SystemExit):
-        _stop(client, name, address)
+        _stop(client, wanted, address)
         raise
     if status != "SUCCEEDED" or follower.result is None:
-        raise JobError(follower.error or f"The job {name} on {address} ended as {status}; its log there says why.")
+        raise JobError(follower.error or f"The job {wanted} on {address} ended as {status}; its log there says why.")
     return follower.result
+
+
+def _hand_in(client: Any, name: str, command: str, address: str) -> None:
+    """Has the cluster take a job. Raises JobError when it did not, or when nobody can tell."""
+    try:
+        client.submit_job(entrypoint=command, submission_id=name, runtime_env={"env_vars": _environment(name)})
+    except _connection_faults() as error:
+        if not _has_taken(client, name, address):
+            raise JobError(f"The Ray cluster at {address} did not take the job: {_first_line(error)}.") from error
+
+
+def _has_taken(client: Any, name: str, address: str) -> bool:
+    """Whether the cluster knows a job. It may, although it answered with an error, or its answer was lost on the way."""
+    until, pause_s = time.monotonic() + LOOK_UP_S, FIRST_PAUSE_S
+    while True:
+        try:
+            client.get_job_status(name)
+        except _connection_faults() as error:
+            if not _is_away(error):
+                return False
+            if time.monotonic() > until:
+                raise JobError(f"The Ray cluster at {address} does not say whether it took the job {name}, which may run: {_first_line(error)}.") from error
+        else:
+            return True
+        time.sleep(pause_s)
+        pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+
+def _is_away(error: Exception) -> bool:
+    """Whether a fault means that the cluster does not answer, or is not yet or no longer whole; otherwise it has answered."""
+    return isinstance(error, OSError) or SERVER_FAULTS in str(error)
 
 
 def _environment(submission_id: str) -> dict[str, str]:
     """What the job and its workers know of it, for their log lines."""
-    asked = {LOG_VARIABLE: os.environ[LOG_VARIABLE]} if LOG_VARIABLE in os.environ else {}
+    asked = {LOG_VARIABLE: os.environ[LOG_VARIABLE]} if os.environ.get(LOG_VARIABLE) else {}  # an empty one would hide the cluster's own
     return {SUBMISSION_VARIABLE: submission_id, **asked}
 
 
@@ -160,31 +194,44 @@ def _is_loopback(address: str) -> bool:
 def _follow_to_end(client: Any, name: str, follower: "_LogFollower", address: str) -> str:
     """Follows a job until its status is one that does not change any more, and gives that.
 
-    A log that breaks off while the job goes on is followed again. JobError when the cluster does not answer for PATIENCE_S.
+    A log that breaks off while the job goes on is followed again. JobError when the cluster does not answer for PATIENCE_S, counted from
+    the first request in vain after the last sign of life: the log may have been followed for hours before that.
     """
-    answered_at, pause_s = time.monotonic(), FIRST_PAUSE_S
+    away_since: float | None = None
+    pause_s = FIRST_PAUSE_S
     while True:
-        read_before = follower.characters
+        read_before, heard_before = follower.characters, follower.pieces
         with suppress(*_connection_faults()):  # the status tells whether that was the end
             asyncio.run(follower.follow(client.tail_job_logs(name)))
+        if follower.pieces > heard_before:
+            away_since = None
         try:
             status = client.get_job_status(name)
             if status.is_terminal():
                 follower.finish(client.get_job_logs(name))
                 return str(status.value)
-            answered_at = time.monotonic()
+            away_since = None
         except _connection_faults() as error:
-            if time.monotonic() - answered_at > PATIENCE_S:
+            now = time.monotonic()
+            away_since = now if away_since is None else away_since
+            if now - away_since > PATIENCE_S:
                 raise JobError(f"The Ray cluster at {address} no longer answers for the job {name}, which may still run: {_first_line(error)}.") from error
         pause_s = FIRST_PAUSE_S if follower.characters > read_before else min(2 * pause_s, LONGEST_PAUSE_S)
         time.sleep(pause_s)
 
 
 def _stop(client: Any, name: str, address: str) -> None:
-    try:
-        client.stop_job(name)
-    except _connection_faults() as error:
-        print(f"The job {name} on {address} could not be stopped and may still run: {_first_line(error)}.", file=sys.stderr)
+    """Stops a job. One that the cluster does not know, however often it is asked, was never taken."""
+    for tries_left in reversed(range(STOP_TRIES)):
+        try:
+            client.stop_job(name)
+        except _connection_faults() as error:
+            if tries_left:
+                time.sleep(FIRST_PAUSE_S)
+            elif NOT_FOUND not in str(error):
+                print(f"The job {name} on {address} could not be stopped and may still run: {_first_line(error)}.", file=sys.stderr)
+        else:
+            return
 
 
 def _connection_faults() -> tuple[type[Exception], ...]:
@@ -210,12 +257,15 @@ class _LogFollower:
         self.error: str | None = None
         self.characters = 0
         """Characters of the log that whole lines were read from."""
+        self.pieces = 0
+        """Pieces of the log that came, known ones too."""
         self._progress = progress
 
     async def follow(self, pieces: AsyncIterator[str]) -> None:
         """Reads the whole lines of a log from its beginning; a piece may hold many lines and end within one."""
         rest, known = "", self.characters
         async for piece in pieces:
+            self.pieces += 1
             new, known = piece[known:], max(0, known - len(piece))
             *lines, rest = (rest + new).split("\n")
             for line in lines:
@@ -261,5 +311,5 @@ def _client(address: str) -> Any:
 def _command(module: str, settings: Settings) -> str:
     """The command line of a job, its settings as a data: URI."""
     coded = base64.b64encode(yaml.safe_dump(settings.model_dump(mode="json"), allow_unicode=True).encode()).decode()
-    python = os.environ.get(CLUSTER_PYTHON_VARIABLE, "python")
+    python = os.environ.get(CLUSTER_PYTHON_VARIABLE) or "python"
     return shlex.join([python, "-m", module, "--settings", f"data:text/yaml;base64,{coded}"])

@@ -7,7 +7,6 @@ when all others are done and nothing else runs; what kills its worker again is g
 
 import logging
 import math
-import os
 import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
@@ -17,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from ray_jobs import metrics
-from ray_jobs.actors import Death, Pool, Resources, cores_a_worker, given_first, outcome, starts_in_vain
-from ray_jobs.cluster import ADDRESS_VARIABLE, connect
+from ray_jobs.actors import Death, Pool, Resources, cores_a_worker, given_first, gpus_for, outcome, starts_in_vain
+from ray_jobs.cluster import connect
 from ray_jobs.job import job_main
 from ray_jobs.log_lines import configure_logs
 from schemas.errors import DubmillError, StoreError
@@ -278,11 +277,9 @@ def pool_for(settings: BulkDubSettings, nodes: list[Resources], jobs: int) -> Po
 
     More of them than the cluster has room for make one that grows do so: a worker on a GPU has one of its own.
     """
-    there = 0 if settings.device == "cpu" else int(sum(node.get("GPU", 0) for node in nodes))
-    will_come = settings.device == "cuda" and bool(os.environ.get(ADDRESS_VARIABLE))  # what was started here does not grow
-    gpus = 1 if there or will_come else 0
-    workers = min(settings.workers or max(1, there), jobs)
-    return Pool(workers, cores_a_worker(nodes, workers, gpus), gpus)
+    gpus = gpus_for(settings.device, nodes)
+    workers, each = min(settings.workers or max(1, gpus), jobs), 1 if gpus else 0
+    return Pool(workers, cores_a_worker(nodes, workers, each), each)
 
 
 if __name__ == "__main__":

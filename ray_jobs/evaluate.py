@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ray_jobs import metrics
-from ray_jobs.actors import Death, Pool, Resources, cores_a_worker, given_first, outcome
+from ray_jobs.actors import Death, Pool, Resources, cores_a_worker, given_first, gpus_for, outcome, starts_in_vain
 from ray_jobs.cluster import connect
 from ray_jobs.job import job_main
 from ray_jobs.log_lines import configure_logs
@@ -28,8 +28,6 @@ log = logging.getLogger(__name__)
 
 TRIES = 2
 """A machine may be lost once; what kills two workers is likely the pair."""
-STARTS_IN_VAIN = 3
-"""Actors that may die one after the other before any of them is ready."""
 
 
 class EvaluationActor:
@@ -164,7 +162,7 @@ class Workers:
         metrics.worker_lost("evaluate")
         if worker.pair is None:
             self._died_starting += 1
-            if self._died_starting == STARTS_IN_VAIN:
+            if self._died_starting == starts_in_vain(len(self._busy) + len(self._idle) + 1):
                 raise StoreError("Workers die before they begin a pair; look at the cluster's memory and its logs, then run again.")
         else:
             self._deaths[worker.pair.name] += 1
@@ -199,11 +197,14 @@ class Workers:
 
 
 def pool_for(settings: EvaluateSettings, nodes: list[Resources], pairs: int) -> Pool:
-    """One actor a GPU where clips are dubbed and there are GPUs, else one a core, unless the settings ask for others: FaceMesh works on one."""
-    gpus = 0 if settings.device == "cpu" else int(sum(node.get("GPU", 0) for node in nodes))
-    by_itself = gpus if gpus and settings.store else int(sum(node.get("CPU", 0) for node in nodes))
-    workers = max(1, min(settings.workers or by_itself, pairs))
+    """One actor a GPU where clips are dubbed, or a GPU is asked for, and there are GPUs or will be; else one a core, which FaceMesh works on.
+
+    The settings may ask for more or fewer.
+    """
+    gpus = gpus_for(settings.device, nodes)
     each = 1 if gpus and (settings.store or settings.device == "cuda") else 0
+    by_itself = gpus if each else int(sum(node.get("CPU", 0) for node in nodes))
+    workers = max(1, min(settings.workers or by_itself, pairs))
     return Pool(workers, cores_a_worker(nodes, workers, each), each)
 
 

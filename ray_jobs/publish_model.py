@@ -2,7 +2,7 @@
 
 import ray
 
-from ray_jobs.actors import Death
+from ray_jobs.actors import Death, gpus_for
 from ray_jobs.cluster import connect
 from ray_jobs.job import job_main
 from ray_jobs.spread import unwrapped
@@ -14,11 +14,14 @@ from tasks.training.publish import publish_model
 
 
 def run(settings: PublishSettings, progress: Progress) -> PublishSummary:
-    """Measures on one of the cluster's GPUs, or in this process where it has none. Raises CheckpointError, StoreError and SettingsError."""
+    """Measures on one of the cluster's GPUs, or in this process where it has none and none will come.
+
+    Raises CheckpointError, StoreError and SettingsError.
+    """
     if settings.device == "cpu":
         return publish_model(settings, progress)
     with connect():
-        return _on_a_gpu(settings) if ray.cluster_resources().get("GPU") else publish_model(settings, progress)
+        return _on_a_gpu(settings) if gpus_for(settings.device, [ray.cluster_resources()]) else publish_model(settings, progress)
 
 
 def _on_a_gpu(settings: PublishSettings) -> PublishSummary:

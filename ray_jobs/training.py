@@ -14,7 +14,9 @@ import ray.train.torch
 from pyarrow.fs import FSSpecHandler, PyFileSystem
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from ray_jobs.actors import gpus_for, gpus_will_come
 from ray_jobs.cluster import connect
 from ray_jobs.log_lines import configure_logs
 from ray_jobs.metrics import StepTeller
@@ -121,22 +123,25 @@ def _has_own_state(out: str, kind: Kind, run_name: str) -> bool:
 
 
 def _scaling(settings: TrainingSettings) -> ScalingConfig:
-    """A GPU a worker where the settings and the cluster have them; on CPUs the largest node's cores, shared out."""
-    gpus = int(ray.cluster_resources().get("GPU", 0))
-    if settings.device == "cuda" or (settings.device == "auto" and gpus):
-        if gpus < settings.workers:
+    """A GPU a worker where the settings and the cluster have them, or will; on CPUs the largest node's cores, shared out."""
+    gpus = gpus_for(settings.device, [ray.cluster_resources()])
+    if settings.device == "cuda" or gpus:
+        if gpus < settings.workers and not gpus_will_come(settings.device):
             raise SettingsError(
                 f"The settings ask for {settings.workers} workers on device {settings.device}, but the Ray cluster has {gpus} GPUs;"
-                " give fewer workers, or set device to cpu."
+                " give fewer workers, or set device to cpu, or to cuda where the cluster adds GPUs for what waits."
             )
         return ScalingConfig(num_workers=settings.workers, use_gpu=True)
     cores = max(int(node["Resources"].get("CPU", 1)) for node in ray.nodes() if node["Alive"])
     return ScalingConfig(num_workers=settings.workers, resources_per_worker={"CPU": max(1, cores // settings.workers)})
 
 
-@ray.remote(num_cpus=0)
+@ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)
 class _Board:
-    """Where workers write how far they are and what a person must mend, and the job's own process reads it."""
+    """Where workers write how far they are and what a person must mend, and the job's own process reads it.
+
+    One whose process dies is there again, empty: the next step is told as ever, and what a person must mend the next workers meet, too.
+    """
 
     def __init__(self) -> None:
         self.latest: tuple[int, int | None, str] | None = None
@@ -155,10 +160,16 @@ class _Board:
         return self.error
 
 
+def _board() -> Any:
+    """A board beside the job's own process: the loss of any other node, which the training survives, does not touch it."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return _Board.options(scheduling_strategy=here).remote()  # type: ignore[attr-defined]
+
+
 @contextmanager
 def _followed(progress: Progress) -> Iterator[Any]:
     """A board whose latest word is passed on to `progress`, while it changes and once more at the end."""
-    board, ended = _Board.remote(), threading.Event()  # type: ignore[attr-defined]
+    board, ended = _board(), threading.Event()
 
     def _follow() -> None:
         told = None

@@ -10,8 +10,8 @@ from typing import Any, Self
 from airflow.configuration import AIRFLOW_HOME, conf
 
 DEPLOYMENT_VARIABLE = "DUBMILL_DEPLOYMENT"
-"""Environment variable: the name of this Airflow among those that share a Ray cluster. Default: made of Airflow's base URL, or
-without one of this machine's name and AIRFLOW_HOME."""
+"""Environment variable: the name of this Airflow among those that share a Ray cluster, in the ids of its jobs and in their metadata. Default:
+made of Airflow's base URL, or without one of this machine's name and AIRFLOW_HOME: components on several machines need one of the two."""
 DEPLOYMENT_KEY = "airflow"
 """Key of the metadata that holds that name: jobs of another Airflow are left alone."""
 

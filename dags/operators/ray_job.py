@@ -18,7 +18,7 @@ import yaml
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowTaskTimeout, TaskDeferralTimeout, TaskDeferred
 
-from dags.operators.job_owner import JobOwner
+from dags.operators.job_owner import JobOwner, deployment
 from dags.operators.ray_connection import RayAddress, read_address
 from dags.operators.ray_job_trigger import POLL_S, XCOM_KEY, RayJobTrigger, noted
 from dags.operators.ray_jobs_api import NewJob, RayJob, RayJobsApi, RayJobsError
@@ -64,8 +64,8 @@ class Attempt:
 class RayJobOperator(BaseOperator):  # type: ignore[misc]
     """Runs `python -m ray_jobs.NAME --settings URI --result URI` on a Ray cluster and returns what it made.
 
-    The submission id is made of dag, run, task, map index and generation (a clear begins a new one), and of a count of
-    attempts. So a retry, or a task whose process died, finds its job again: one that runs is followed, one that
+    The submission id is made of this Airflow's name, dag, run, task, map index and generation (a clear begins a new one), and
+    of a count of attempts. So a retry, or a task whose process died, finds its job again: one that runs is followed, one that
     succeeded is not run twice, one that failed, was stopped, or was lost by a restarted Ray head gets the next id.
     A clear first stops the job of before it. The job finds what its attempts have in common in its environment, as
     RUN_VARIABLE: a training goes on from the state of an attempt that was killed, and from no other.
@@ -252,7 +252,7 @@ class RayJobOperator(BaseOperator):  # type: ignore[misc]
 
     async def _submit(self, api: RayJobsApi, ti: Any, attempt: Attempt, settings: Settings) -> None:
         job_id = attempt.submission_id
-        command = [os.environ.get(CLUSTER_PYTHON_VARIABLE, "python"), "-m", f"ray_jobs.{self.job}"]
+        command = [os.environ.get(CLUSTER_PYTHON_VARIABLE) or "python", "-m", f"ray_jobs.{self.job}"]
         places = ["--settings", self._settings_location(job_id, settings), "--result", self._result_location(job_id)]
         entrypoint = shlex.join([*command, *places])
         environment = {RUN_VARIABLE: attempt.stem, SUBMISSION_VARIABLE: job_id, DAG_RUN_VARIABLE: f"{ti.dag_id}/{ti.run_id}/{ti.task_id}"}
@@ -322,8 +322,9 @@ def submission_stem(ti: Any) -> str:
     """What the submission ids of one task of one run have in common, in this generation of it.
 
     `max_tries` stays the same over retries and grows when the task is cleared: a clear starts afresh. The run is in
-    there as a hash, because run ids hold signs that file names and URLs do not.
+    there as a hash, because run ids hold signs that file names and URLs do not; so is the name of this Airflow, because
+    another one on the same Ray cluster may have the same DAG and, by a schedule, a run of the same id.
     """
     task = f"{ti.dag_id}.{ti.task_id}"
-    run = hashlib.sha256(json.dumps([ti.dag_id, ti.run_id, ti.task_id, ti.map_index]).encode()).hexdigest()[:16]
+    run = hashlib.sha256(json.dumps([deployment(), ti.dag_id, ti.run_id, ti.task_id, ti.map_index]).encode()).hexdigest()[:16]
     return f"{re.sub(r'[^A-Za-z0-9._-]', '-', task)[:80]}.{run}.g{ti.max_tries}"

@@ -2,7 +2,8 @@
 
 Ray gives the last n lines of a log, and nothing that says where in the log they begin. So the end of what was shown is looked
 for in them. Where that cannot tell (it is not there, or twice) more lines are asked for, up to the whole log, in which
-the count of bytes shown so far says where the new ones begin.
+the count of bytes shown so far says where the new ones begin. Of a log that is too long for that, a reader that takes over
+from another shows the last lines alone.
 """
 
 import time
@@ -18,7 +19,10 @@ LONGEST_LOG_PAUSE_S = 30.0
 """Seconds between two looks at the log of a job that prints nothing."""
 BYTES_A_SECOND = 100_000
 """How much of a log to read on average: what brought much is looked at less often."""
+RESUMED_LINES = 300
+"""How many last lines are shown where nothing tells which were shown before: enough to see how a job is, and no log twice."""
 LEFT_OUT = "(The job has printed more than can be followed; lines are left out here. Ray's own log has them all.)"
+RESUMED = "(Another process follows the job from here, too far on in its log to tell where the former one was: its last lines. Ray's own log has them all.)"
 
 
 class JobLog:
@@ -53,7 +57,7 @@ class JobLog:
         self._anchor = (found.shown + new)[-ANCHOR_BYTES:]
         self._pause_s = self._least_pause_s if new else 2 * self._pause_s
         self._wait(max(self._pause_s, found.read_bytes / BYTES_A_SECOND))
-        return ([LEFT_OUT] if found.has_gap else []) + _lines(new)
+        return ([found.remark] if found.remark else []) + _lines(new)
 
     def _wait(self, seconds: float) -> None:
         self._due_at = time.monotonic() + min(seconds, LONGEST_LOG_PAUSE_S)
@@ -69,17 +73,20 @@ class JobLog:
             begin = self.shown_bytes if is_whole else _only_end_of(self._anchor, window)
             if begin is not None:
                 return _Found(window[:begin], window[begin:], read_bytes)
-        return _Found(b"", window, read_bytes, has_gap=True)
+        if self.shown_bytes and not self._anchor:
+            begin = _begin_of_last(RESUMED_LINES, window)
+            return _Found(window[:begin], window[begin:], read_bytes, RESUMED)
+        return _Found(b"", window, read_bytes, LEFT_OUT)
 
 
 @dataclass(frozen=True)
 class _Found:
-    """The end of a log: what was shown of it, and what is new; and how much was read to find it. has_gap: something in between is not there."""
+    """The end of a log: what was shown of it, and what is new; and how much was read to find it. remark: what is said before the new."""
 
     shown: bytes
     new: bytes
     read_bytes: int
-    has_gap: bool = False
+    remark: str = ""
 
 
 def _line_count(window: bytes) -> int:
@@ -90,6 +97,11 @@ def _only_end_of(anchor: bytes, window: bytes) -> int | None:
     """Where the one place ends at which the anchor is in the window; None when there is none or more than one."""
     first = window.find(anchor) if anchor else -1
     return None if first < 0 or window.find(anchor, first + 1) >= 0 else first + len(anchor)
+
+
+def _begin_of_last(lines: int, window: bytes) -> int:
+    """Where the last lines of a window begin that has more of them."""
+    return len(window.rsplit(b"\n", lines + 1)[0]) + 1
 
 
 def _lines(content: bytes) -> list[str]:

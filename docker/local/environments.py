@@ -42,7 +42,7 @@ DURABILITY = {
     # and looked for this often, where Airflow's own default looks every five minutes.
     "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "30",
 }
-"""What it takes for a run to survive the death of a component; the same in docker/compose.yaml."""
+"""What it takes for a run to survive the death of a component; the same in docker/compose.yaml and in the values of docs/kubernetes.md."""
 
 
 def ray_environment() -> dict[str, str]:

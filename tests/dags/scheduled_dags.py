@@ -16,7 +16,7 @@ from airflow.utils.session import create_session
 from airflow.utils.types import DagRunTriggeredByType, DagRunType
 from sqlalchemy import select
 
-SCHEDULES = ("INGEST", "BULK", "MAINTAIN", "RECONCILE")
+SCHEDULES = ("INGEST", "BULK", "RELEASE", "MAINTAIN", "RECONCILE")
 DEADLINE_HOURS = 24.0
 BUNDLE = "dags-folder"
 

@@ -55,7 +55,7 @@ def started_at_once(scheduler: SchedulerJobRunner, dag_id: str, task_id: str, st
         return len(scheduler._executable_task_instances_to_queued(max_tis=32, session=session))
 
 
-@pytest.mark.parametrize(("dag_id", "most"), [("ingest_corpus", 1), ("train_renderer", 1), ("maintain_store", 1), ("bulk_dubbing", 4)])
+@pytest.mark.parametrize(("dag_id", "most"), [("ingest_corpus", 1), ("train_renderer", 1), ("maintain_store", 1), ("release_dubs", 1), ("bulk_dubbing", 4)])
 def test_no_more_runs_go_on_at_once_than_a_dag_allows(scheduled: None, scheduler: SchedulerJobRunner, dag_id: str, most: int) -> None:
     runs_by_hand(dag_id, 5)
     assert running(scheduler, dag_id, "manual") == most
@@ -82,6 +82,7 @@ def test_a_backfill_looks_for_job_lists_one_run_after_the_other(scheduled: None,
         ("train_renderer", DagNonPeriodicScheduleException),
         ("maintain_store", DagRunTypeNotAllowed),
         ("reconcile_jobs", DagRunTypeNotAllowed),
+        ("release_dubs", DagRunTypeNotAllowed),
     ],
 )
 def test_what_has_no_past_is_not_backfilled(scheduled: None, dag_id: str, refusal: type[Exception]) -> None:

@@ -1,5 +1,6 @@
 """The DAGs as Airflow sees them: they import, and have the structure that README and DESIGN promise."""
 
+import re
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -196,6 +197,21 @@ def test_owner_pools_and_deadlines_come_from_the_environment(fresh: FreshPython)
         "DUBMILL_DEADLINE_HOURS": "24", "DUBMILL_DEADLINE_HOURS_INGEST_CORPUS": "0.5",
     }  # fmt: skip
     assert fresh.lines(script, changed) == ["data-team cpus default_pool gpus", "cpus gpus gpus", "86400.0 1800.0"]
+
+
+def test_what_compose_passes_on_without_a_value_is_as_good_as_none(fresh: FreshPython, repository: Path) -> None:
+    passed = re.findall(r"^ +(DUBMILL_\w+): \$\{\1:-", (repository / "docker" / "compose.yaml").read_text(), re.MULTILINE)
+    assert len(passed) > 20
+    script = """
+        from dags import defaults, ingest_corpus, reconcile_jobs, train_renderer, training
+        from dags.operators.job_owner import deployment
+        from dags.review_room.configuration import database_url
+        print(defaults.SETTINGS_FOLDER, defaults.RESULTS_FOLDER, defaults.POOL_CPU, defaults.POOL_GPU, defaults.TASK_DEFAULTS["retries"])
+        print(ingest_corpus.SOURCES_AT_A_TIME, training.MIN_NEW_CLIPS, deployment(), database_url())
+        for dag in (ingest_corpus.dag, reconcile_jobs.dag, train_renderer.dag):
+            print(dag.owner, dag.schedule, dag.deadline, dict(dag.params))
+    """
+    assert fresh.lines(script, dict.fromkeys(passed, "")) == fresh.lines(script)
 
 
 def test_what_keeps_house_runs_when_it_is_told_to(fresh: FreshPython) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import fsspec
 import pytest
 import yaml
+from botocore.exceptions import EndpointConnectionError
 
 from schemas.settings import (
     BulkDubSettings,
@@ -111,10 +112,40 @@ def test_airflow_survives_what_it_survives_on_one_machine(compose: dict[str, Any
         assert environment[environments.DEPLOYMENT_VARIABLE]
 
 
+DAG_IDS = {path.stem for path in (DOCKER / "settings").glob("*.yaml")} - {"publish"} | {"reconcile_jobs"}
+NOT_UNDER_COMPOSE = {"DUBMILL_DATABASE_URL", "DUBMILL_DATABASE_URL_FILE", "DUBMILL_WORKING_DIR"}
+"""Of `make up`, which has no other database, and of development."""
+
+
+def test_a_variable_that_the_pages_or_the_dags_name_can_be_set_for_compose(compose: dict[str, Any]) -> None:
+    root = DOCKER.parent
+    pages = [root / "README.md", root / "docs" / "operations.md", *(root / "dags").rglob("*.py")]
+    named = {name for page in pages for name in re.findall(r"DUBMILL_[A-Z_]+", page.read_text(encoding="utf-8"))} - NOT_UNDER_COMPOSE
+    each = {f"{name}{dag_id.upper()}" for name in named if name.endswith("_") for dag_id in DAG_IDS}
+    passed = compose["services"]["ray-head"]["environment"] | compose["services"]["airflow-scheduler"]["environment"]
+    assert {name for name in named | each if not name.endswith("_") and not str(passed.get(name, "")).startswith(f"${{{name}:-")} == set()
+
+
+def test_neither_ray_nor_airflow_reports_on_its_use(compose: dict[str, Any]) -> None:
+    for service in compose["services"].values():
+        if service["image"] == "dubmill-control":
+            assert service["environment"]["AIRFLOW__USAGE_DATA_COLLECTION__ENABLED"] == "False"
+        if service["image"] == "dubmill-data":
+            assert service["environment"]["RAY_USAGE_STATS_ENABLED"] == "0"
+
+
+def test_who_must_be_able_to_read_the_token_is_said() -> None:
+    """A file that compose takes for a secret is seen in the containers with its owner and mode."""
+    user = re.findall(r"^USER (\d+)$", (DOCKER / "data.Dockerfile").read_text(encoding="utf-8"), re.MULTILINE)[-1]
+    for page in (DOCKER / "compose.env.example", DOCKER.parent / "docs" / "operations.md"):
+        assert re.search(rf"ray_token.*user {user}", page.read_text(encoding="utf-8"), re.DOTALL), page
+
+
 def test_the_pools_that_the_dags_name_are_made_with_room_for_deferred_tasks(compose: dict[str, Any]) -> None:
-    made = re.findall(r"^airflow pools set --include-deferred (\w+) ", compose["services"]["airflow-init"]["command"][-1], re.MULTILINE)
-    environment = compose["services"]["airflow-scheduler"]["environment"]
-    assert [environment[pools.CPU_VARIABLE], environment[pools.GPU_VARIABLE]] == made
+    made = re.findall(r"^airflow pools set --include-deferred \"\$\$(\w+)\" ", compose["services"]["airflow-init"]["command"][-1], re.MULTILINE)
+    assert made == [pools.CPU_VARIABLE, pools.GPU_VARIABLE]
+    environment = compose["services"]["airflow-init"]["environment"]
+    assert [environment[name] for name in made] == ["${DUBMILL_POOL_CPU:-cpu}", "${DUBMILL_POOL_GPU:-gpu}"]
 
 
 def test_no_secret_has_a_value_in_the_compose_file(compose: dict[str, Any]) -> None:
@@ -148,13 +179,50 @@ def test_the_settings_files_for_the_bucket_are_settings() -> None:
 def test_dubbing_takes_the_weights_from_where_training_publishes_them() -> None:
     settings = {path.stem: read_settings(str(path)) for path in (DOCKER / "settings").glob("*.yaml")}
     for kind in ("landmark-generator", "renderer"):
-        assert settings["bulk_dubbing"][kind.replace("-", "_")] == f"{settings['publish']['models']}/{kind}/current.json"
+        for user in ("bulk_dubbing", "evaluate_models"):
+            assert settings[user][kind.replace("-", "_")] == f"{settings['publish']['models']}/{kind}/current.json"
+
+
+def test_only_training_runs_lie_where_airflow_does_not_reach(compose: dict[str, Any]) -> None:
+    """The shared folder is Ray's alone: a task of Airflow that looked for something there would find nothing, for ever."""
+    mounted = {name: service.get("volumes", []) for name, service in compose["services"].items()}
+    assert {name for name, volumes in mounted.items() if any(volume.endswith(":/data") for volume in volumes)} == {
+        "ray-head",
+        "ray-worker",
+        "ray-worker-cpu",
+        "s3",
+    }
+    in_folders = {
+        (path.stem, name)
+        for path in (DOCKER / "settings").glob("*.yaml")
+        for name, value in read_settings(str(path)).items()
+        if any(str(place).startswith("/") for place in (value if isinstance(value, list) else [value]))
+    }
+    assert in_folders == {("train_landmark_generator", "out"), ("train_renderer", "out")}
 
 
 def test_what_the_room_asks_for_again_is_where_bulk_dubbing_looks_and_reviews_are_where_the_room_looks() -> None:
     settings = {path.stem: read_settings(str(path)) for path in (DOCKER / "settings").glob("*.yaml")}
     assert settings["release_dubs"]["lists"] == settings["bulk_dubbing"]["jobs"]
-    assert f"DUBMILL_REVIEW: {settings['review_dubs']['review']}\n" in (DOCKER / "compose.yaml").read_text()
+    assert f"DUBMILL_REVIEW: ${{DUBMILL_REVIEW:-{settings['review_dubs']['review']}}}\n" in (DOCKER / "compose.yaml").read_text()
+
+
+def test_a_store_that_comes_up_is_waited_for(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    away = [EndpointConnectionError(endpoint_url="http://s3:8333/dubmill"), ConnectionRefusedError("refused")]
+    script = runpy.run_path(str(DOCKER / "fill_bucket.py"))
+
+    def fill(folder: Path, prefix: str) -> list[str]:
+        if away:
+            raise away.pop(0)
+        return ["publish.yaml"]
+
+    monkeypatch.setitem(script["main"].__globals__, "fill", fill)
+    monkeypatch.setitem(script["main"].__globals__, "PAUSE_S", 0.0)
+    monkeypatch.setattr(sys, "argv", ["fill_bucket.py", "settings", "s3://dubmill/settings"])
+    assert script["main"]() == 0
+    said = capsys.readouterr()
+    assert said.out == "put into s3://dubmill/settings: publish.yaml\n"
+    assert said.err.splitlines()[0].startswith("attempt 1 of 30: s3://dubmill/settings cannot be reached: Could not connect to the endpoint URL")
 
 
 def test_the_bucket_is_filled_once_and_kept(tmp_path: Path) -> None:

@@ -5,8 +5,10 @@ Kubernetes' schemas come with the package kubernetes-validate. KubeRay's lie in 
 Without it the fields of KubeRay's own, which are few, are held to the names and types that version 1.7 has.
 """
 
+import importlib
 import os
 import re
+import sys
 import tomllib
 from collections.abc import Iterator
 from copy import deepcopy
@@ -19,6 +21,8 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "docker" / "local"))
+environments = importlib.import_module("environments")  # a plain script: the folder `docker` is no package
 MANIFEST = ROOT / "docker" / "kubernetes" / "ray-cluster.yaml"
 KUBERNETES = "1.34"
 TEXT, NUMBER, YES_OR_NO = {"type": "string"}, {"type": "integer", "minimum": 0}, {"type": "boolean"}
@@ -135,9 +139,65 @@ def test_every_volume_that_is_mounted_is_there_and_the_claim_too(manifest: list[
         assert {volume["persistentVolumeClaim"]["claimName"] for volume in pod["spec"]["volumes"] if "persistentVolumeClaim" in volume} == claims
 
 
+@pytest.fixture(scope="module")
+def page() -> str:
+    return (ROOT / "docs" / "kubernetes.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def values(page: str) -> dict[str, Any]:
+    """What the page gives Airflow's chart."""
+    (block,) = re.findall(r"^```yaml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    given: dict[str, Any] = yaml.safe_load(block)
+    return given
+
+
+def test_airflow_has_the_settings_with_which_it_survives_on_one_machine(values: dict[str, Any]) -> None:
+    environment = {variable["name"]: variable["value"] for variable in values["env"]}
+    assert environments.DURABILITY.items() <= environment.items()
+    assert environment[environments.DEPLOYMENT_VARIABLE]
+    assert all(isinstance(value, str) for value in environment.values()), "Kubernetes takes texts alone"
+
+
+def test_who_may_sign_in_is_known_to_the_image_and_to_a_file_that_airflow_can_write(values: dict[str, Any]) -> None:
+    assert "apache-airflow-providers-fab" not in (ROOT / "locks" / "control.txt").read_text(encoding="utf-8")
+    assert values["createUserJob"] == {"enabled": False}
+    core, server = values["config"]["core"], values["apiServer"]
+    assert core["auth_manager"].endswith(".SimpleAuthManager")
+    file = Path(core["simple_auth_manager_passwords_file"])
+    (mount,) = server["extraVolumeMounts"]
+    assert mount["mountPath"] == str(file.parent)
+    assert {volume["name"]: "emptyDir" in volume for volume in server["extraVolumes"]}[mount["name"]]
+    (copies,) = server["extraInitContainers"]
+    assert copies["command"][-1] == str(file)
+    assert copies["image"] == f"{values['images']['airflow']['repository']}:{values['images']['airflow']['tag']}"
+    pod = {"spec": {"initContainers": [copies], "containers": [{"name": "api-server", "volumeMounts": [mount]}], "volumes": server["extraVolumes"]}}
+    template = {"apiVersion": "v1", "kind": "PodTemplate", "metadata": {"name": "api-server"}, "template": pod}
+    kubernetes_validate.validate(template, KUBERNETES, strict=True)
+
+
+def test_the_scheduler_is_asked_whether_it_is_a_deployment_or_a_stateful_set(page: str) -> None:
+    """The chart makes the latter of it with a LocalExecutor, unless persistence is off."""
+    assert "--selector=component=scheduler" in page
+    assert not re.search(r"(deploy|deployment|statefulset|sts)/\S*scheduler", page)
+
+
+def test_neither_ray_nor_airflow_reports_on_its_use(values: dict[str, Any], cluster: dict[str, Any]) -> None:
+    assert {"name": "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED", "value": "False"} in values["env"]
+    for pod in pods(cluster):
+        assert {"name": "RAY_USAGE_STATS_ENABLED", "value": "0"} in pod["spec"]["containers"][0]["env"]
+
+
 def test_the_job_api_is_reached_with_a_token_by_few(manifest: list[dict[str, Any]], cluster: dict[str, Any]) -> None:
     assert cluster["spec"]["authOptions"] == {"mode": "token", "secretName": "ray-token"}
     policy = next(part for part in manifest if part["kind"] == "NetworkPolicy")["spec"]
     assert policy["podSelector"]["matchLabels"] == {"ray.io/cluster": cluster["metadata"]["name"]}
     assert all(rule.get("from") for rule in policy["ingress"])
+    ports = {
+        source["podSelector"]["matchLabels"].get("app.kubernetes.io/name", "airflow"): {port["port"] for port in rule["ports"]}
+        for rule in policy["ingress"]
+        for source in rule["from"]
+        if "ports" in rule
+    }
+    assert ports == {"airflow": {8265}, "kuberay-operator": {8265}, "prometheus": {8080, 8265}}, "Prometheus asks the head who has metrics"
     assert not any(part["kind"] == "Secret" for part in manifest)

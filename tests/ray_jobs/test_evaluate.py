@@ -72,7 +72,8 @@ def test_a_pair_that_kills_two_workers_is_given_up_and_the_others_are_compared(
     assert (given_up.name, given_up.detail) == ("deadly", "Two workers died while they compared it.")
 
 
-def test_there_is_an_actor_a_core_for_videos_and_one_a_gpu_for_dubs() -> None:
+def test_there_is_an_actor_a_core_for_videos_and_one_a_gpu_for_dubs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "cluster")
     nodes = [{"CPU": 8.0, "GPU": 2.0}]
     videos = EvaluateSettings(generated="a", real="b")
     assert pool_for(videos, nodes, pairs=100) == Pool(8, 1, 0)
@@ -80,3 +81,5 @@ def test_there_is_an_actor_a_core_for_videos_and_one_a_gpu_for_dubs() -> None:
     assert pool_for(videos.replaced(workers=4), nodes, pairs=100) == Pool(4, 2, 0)
     assert pool_for(EvaluateSettings(store="s"), nodes, pairs=100) == Pool(2, 4, 1)
     assert pool_for(EvaluateSettings(store="s", device="cpu"), nodes, pairs=100) == Pool(8, 1, 0)
+    assert pool_for(videos.replaced(device="cuda"), nodes, pairs=100) == Pool(2, 4, 1)
+    assert pool_for(EvaluateSettings(store="s", device="cuda"), [{"CPU": 8.0}], pairs=100) == Pool(1, 1, 1), "the cluster grows by what waits"

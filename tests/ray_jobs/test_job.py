@@ -1,3 +1,4 @@
+import asyncio
 import contextlib
 import json
 import shlex
@@ -9,9 +10,10 @@ import aiohttp
 import pytest
 from ray.job_submission import JobStatus
 
-from ray_jobs.cluster import JobError, _command, _LogFollower, cluster_settings, connect, submit
+from ray_jobs.cluster import JobError, _command, _environment, _LogFollower, cluster_settings, connect, submit
 from ray_jobs.job import job_main
 from schemas.errors import SettingsError, StoreError
+from schemas.job_log import CLUSTER_PYTHON_VARIABLE, LOG_VARIABLE, SUBMISSION_VARIABLE
 from schemas.jobs import IngestSummary
 from schemas.settings import IngestSettings, check_settings, read_settings, write_settings
 from tasks.interruption import Interruption, interrupted_by_signals
@@ -114,6 +116,13 @@ def test_what_ray_makes_of_an_interruption_is_one_again(monkeypatch: pytest.Monk
     assert (stopped.value.exit_code, stopped.value.sentence) == (exit_code, "Stopped at step 3")
 
 
+def test_an_empty_variable_is_as_good_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (LOG_VARIABLE, CLUSTER_PYTHON_VARIABLE):
+        monkeypatch.setenv(name, "")
+    assert _environment("job-1") == {SUBMISSION_VARIABLE: "job-1"}
+    assert _command("ray_jobs.ingest", SETTINGS).startswith("python -m ray_jobs.ingest ")
+
+
 def test_settings_travel_in_the_command_itself(capsys: pytest.CaptureFixture[str]) -> None:
     words = shlex.split(_command("ray_jobs.ingest", SETTINGS))
     assert words[1:4] == ["-m", "ray_jobs.ingest", "--settings"]
@@ -169,13 +178,19 @@ class Cluster:
         self.pieces, self.breaks, self.statuses = pieces, iter(breaks), iter(statuses)
         self.stopped: list[str] = []
         self.command = ""
+        self.submission_ends_with: BaseException | None = None
+        self.stops_in_vain: list[Exception] = []
+        self.followed_s = 0.0
 
     def submit_job(self, entrypoint: str, submission_id: str, runtime_env: dict[str, dict[str, str]]) -> str:
-        self.command, self.environment = entrypoint, runtime_env["env_vars"] | {"asked for": submission_id}
-        return "job-1"
+        self.command, self.environment = entrypoint, runtime_env["env_vars"]
+        if self.submission_ends_with is not None:
+            raise self.submission_ends_with
+        return submission_id
 
     async def tail_job_logs(self, name: str) -> AsyncIterator[str]:
         count, error = next(self.breaks)
+        await asyncio.sleep(self.followed_s)
         for piece in self.pieces[:count]:
             yield piece
         if error is not None:
@@ -191,13 +206,15 @@ class Cluster:
         return "".join(self.pieces)
 
     def stop_job(self, name: str) -> None:
+        if self.stops_in_vain:
+            raise self.stops_in_vain.pop()
         self.stopped.append(name)
 
 
 def submit_to(cluster: Cluster, monkeypatch: pytest.MonkeyPatch, progress: Progress = silent, settings: IngestSettings = SETTINGS) -> dict[str, object]:
     monkeypatch.setattr("ray_jobs.cluster._client", lambda address: cluster)
     monkeypatch.setattr("ray_jobs.cluster.FIRST_PAUSE_S", 0.01)
-    return submit("http://127.0.0.1:8265", "ray_jobs.ingest", settings, progress)
+    return submit("http://127.0.0.1:8265", "ray_jobs.ingest", settings, progress, "job-1")
 
 
 def test_a_connection_that_breaks_or_ends_early_is_made_again(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -236,11 +253,70 @@ def test_a_failed_job_is_its_own_sentence(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_cluster_that_stays_away_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ray_jobs.cluster.PATIENCE_S", 0.0)
-    cluster = Cluster([], [(0, OSError("reset"))], [ConnectionError("nobody answers.\nmore")])
+    monkeypatch.setattr("ray_jobs.cluster.PATIENCE_S", 0.05)
+    cluster = Cluster([], [(0, OSError("reset"))] * 20, [ConnectionError("nobody answers.\nmore")] * 20)
     with pytest.raises(JobError, match=r"^The Ray cluster at .* no longer answers for the job job-1, which may still run: nobody answers\.$"):
         submit_to(cluster, monkeypatch)
     assert cluster.stopped == []
+
+
+def test_a_break_after_a_log_was_followed_for_long_is_waited_for_like_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ray_jobs.cluster.PATIENCE_S", 0.5)
+    cluster = Cluster(
+        ["progress 1/2\n", SUMMARY_LINE], [(1, OSError("reset")), (1, None), (2, None)], [ConnectionError("away"), ConnectionError("away"), "SUCCEEDED"]
+    )
+    cluster.followed_s = 0.6
+    assert submit_to(cluster, monkeypatch)["clips"] == 3
+
+
+UNKNOWN = RuntimeError("Request failed with status code 404: Job job-1 does not exist.")
+HALF_THERE = RuntimeError("Request failed with status code 500: Traceback (most recent call last):\n  ...\nTimeoutError.")
+
+
+@pytest.mark.parametrize("answer", [HALF_THERE, ConnectionError("reset")])
+@pytest.mark.parametrize("looks", [["RUNNING"], [ConnectionError("away"), HALF_THERE, "PENDING"]])
+def test_a_job_that_was_taken_although_the_answer_was_none_is_followed(
+    monkeypatch: pytest.MonkeyPatch, answer: Exception, looks: list[str | Exception]
+) -> None:
+    cluster = Cluster([SUMMARY_LINE], [(1, None)], [*looks, "SUCCEEDED"])
+    cluster.submission_ends_with = answer
+    assert submit_to(cluster, monkeypatch)["clips"] == 3
+
+
+def test_a_job_that_was_not_taken_or_may_have_been_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ray_jobs.cluster.LOOK_UP_S", 0.05)
+    cluster = Cluster([], [], [UNKNOWN])
+    cluster.submission_ends_with = RuntimeError("Request failed with status code 400: no such package.")
+    with pytest.raises(JobError, match=r"^The Ray cluster at http://127\.0\.0\.1:8265 did not take the job: .* 400: no such package\.$"):
+        submit_to(cluster, monkeypatch)
+    cluster = Cluster([], [], [ConnectionError("away")] * 20)
+    cluster.submission_ends_with = ConnectionError("reset")
+    with pytest.raises(JobError, match=r"does not say whether it took the job job-1, which may run: away\.$"):
+        submit_to(cluster, monkeypatch)
+
+
+@pytest.mark.parametrize("in_vain", [[], [UNKNOWN, ConnectionError("away")]], ids=["at once", "once it is known"])
+def test_an_interrupt_while_the_cluster_takes_the_job_stops_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], in_vain: list[Exception]
+) -> None:
+    cluster = Cluster([], [], [])
+    cluster.submission_ends_with, cluster.stops_in_vain = KeyboardInterrupt(), list(in_vain)
+    with pytest.raises(KeyboardInterrupt):
+        submit_to(cluster, monkeypatch)
+    assert (cluster.stopped, capsys.readouterr().err) == (["job-1"], "")
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"), [(UNKNOWN, ""), (OSError("away"), "The job job-1 on http://127.0.0.1:8265 could not be stopped and may still run: away.\n")]
+)
+def test_a_job_that_cannot_be_stopped_is_told_of_unless_it_was_never_taken(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], fault: Exception, said: str
+) -> None:
+    cluster = Cluster([], [], [])
+    cluster.submission_ends_with, cluster.stops_in_vain = KeyboardInterrupt(), [fault] * 9
+    with pytest.raises(KeyboardInterrupt):
+        submit_to(cluster, monkeypatch)
+    assert capsys.readouterr().err == said
 
 
 RELATIVE = IngestSettings(sources=("films", "s3://b/p"), store="corpus", speakers="/speakers.csv")

@@ -70,8 +70,17 @@ def with_gpus(gpus: int, monkeypatch: pytest.MonkeyPatch, outcome: PublishSummar
     return asked
 
 
-@pytest.mark.parametrize(("device", "gpus", "is_here"), [("auto", 0, True), ("auto", 1, False), ("cuda", 2, False), ("cpu", 1, True)])
-def test_a_gpu_of_the_cluster_measures_where_there_is_one(monkeypatch: pytest.MonkeyPatch, device: str, gpus: int, is_here: bool) -> None:
+@pytest.mark.parametrize(
+    ("device", "gpus", "address", "is_here"),
+    [
+        ("auto", 0, "cluster", True), ("auto", 1, "cluster", False), ("cuda", 2, "cluster", False), ("cpu", 1, "cluster", True),
+        ("cuda", 0, "cluster", False), ("cuda", 0, "", True),
+    ],
+)  # fmt: skip
+def test_a_gpu_of_the_cluster_measures_where_there_is_one_or_will_be(
+    monkeypatch: pytest.MonkeyPatch, device: str, gpus: int, address: str, is_here: bool
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", address)
     asked = with_gpus(gpus, monkeypatch, SUMMARY)
     assert publish_model.run(SETTINGS.replaced(device=device), silent) == SUMMARY
     if is_here:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from models.checkpoint import read_header
 from ray_jobs import train_landmark_generator, train_renderer, training
@@ -125,7 +126,9 @@ def test_workers_get_places_that_do_not_depend_on_their_folder(
 
 
 @pytest.mark.parametrize(("device", "gpus", "workers", "use_gpu"), [("auto", 0, 2, False), ("auto", 2, 2, True), ("cuda", 2, 1, True), ("cpu", 1, 2, False)])
-def test_devices_of_the_cluster(monkeypatch: pytest.MonkeyPatch, device: str, gpus: int, workers: int, use_gpu: bool) -> None:
+@pytest.mark.parametrize("address", ["", "cluster"])
+def test_devices_of_the_cluster(monkeypatch: pytest.MonkeyPatch, device: str, gpus: int, workers: int, use_gpu: bool, address: str) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", address)
     cluster_with(gpus, monkeypatch)
     settings = LandmarkGeneratorTraining(store="", out="", device=device, workers=workers)
     assert training._scaling(settings).use_gpu is use_gpu
@@ -133,9 +136,18 @@ def test_devices_of_the_cluster(monkeypatch: pytest.MonkeyPatch, device: str, gp
 
 @pytest.mark.parametrize(("device", "gpus"), [("auto", 1), ("cuda", 1), ("cuda", 0)])
 def test_too_few_gpus_are_said_not_passed_over(monkeypatch: pytest.MonkeyPatch, device: str, gpus: int) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)  # what was started here does not grow
     cluster_with(gpus, monkeypatch)
     with pytest.raises(SettingsError, match=rf"2 workers on device {device}, but the Ray cluster has {gpus} GPUs"):
         training._scaling(LandmarkGeneratorTraining(store="", out="", device=device, workers=2))
+
+
+@pytest.mark.parametrize("gpus", [0, 1])
+def test_gpus_that_are_asked_for_by_name_are_waited_for_where_a_cluster_may_grow(monkeypatch: pytest.MonkeyPatch, gpus: int) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "cluster")
+    cluster_with(gpus, monkeypatch)
+    scaling = training._scaling(LandmarkGeneratorTraining(store="", out="", device="cuda", workers=2))
+    assert (scaling.num_workers, scaling.use_gpu) == (2, True)
 
 
 def cluster_with(gpus: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,6 +163,25 @@ def test_the_renderer(corpus: CorpusStore, tmp_path: Path) -> None:
     assert summary.step == 1
     rows = [json.loads(line) for line in (tmp_path / "run" / "state" / "metrics.jsonl").read_text().splitlines()]
     assert {"warp", "perceptual", "adversarial", "feature_matching", "discriminator"} <= rows[1].keys()
+
+
+def test_a_board_whose_process_dies_is_there_again() -> None:
+    told: list[int] = []
+    with training._followed(lambda done, total=None, note="": told.append(done)) as board:
+        ray.get(board.write.remote((1, 3, "")))
+        ray.kill(board, no_restart=False)
+        assert ray.get(board.read_error.remote()) is None
+        ray.get(board.write.remote((2, 3, "")))
+    assert told[-1] == 2
+
+
+def test_the_board_is_on_the_node_of_the_job_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[NodeAffinitySchedulingStrategy] = []
+    options = training._Board.options
+    monkeypatch.setattr(training._Board, "options", lambda **given: asked.append(given["scheduling_strategy"]) or options(**given))
+    board = training._board()
+    assert ray.get(board.read.remote()) is None
+    assert [(strategy.node_id, strategy.soft) for strategy in asked] == [(ray.get_runtime_context().get_node_id(), False)]
 
 
 def test_a_worker_goes_on_only_from_a_state_of_its_own_run(corpus: CorpusStore, tmp_path: Path) -> None:

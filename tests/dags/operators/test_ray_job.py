@@ -12,8 +12,9 @@ import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowTaskTimeout, TaskDeferralError
 
 from dags.operators import ray_job
+from dags.operators.job_owner import DEPLOYMENT_VARIABLE
 from dags.operators.ray_job import submission_stem
-from schemas.job_log import DAG_RUN_VARIABLE, RUN_VARIABLE, SUBMISSION_VARIABLE
+from schemas.job_log import CLUSTER_PYTHON_VARIABLE, DAG_RUN_VARIABLE, RUN_VARIABLE, SUBMISSION_VARIABLE
 from schemas.settings import IngestSettings, check_settings, read_settings
 from tests.dags.operators.one_task import CORPUS, Run, Task, fired
 from tests.dags.operators.ray_stand_in import StandInJob
@@ -54,6 +55,12 @@ def test_jobs_run_in_the_code_of_the_image_unless_a_working_directory_is_set(run
     first, second = run.ray.jobs.values()
     assert "working_dir" not in first.runtime_env
     assert second.runtime_env["working_dir"] == "file:///code.zip"
+
+
+def test_an_empty_name_of_the_clusters_python_is_none(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(CLUSTER_PYTHON_VARIABLE, "")
+    run.deferral()
+    assert run.ray.jobs[f"{run.stem}.a1"].entrypoint.startswith("python -m ray_jobs.ingest ")
 
 
 def test_paths_with_spaces_are_one_word_of_the_command(run: Run) -> None:
@@ -332,6 +339,18 @@ def test_the_submission_id_stays_over_retries_and_changes_with_everything_else()
     assert submission_stem(replace(task, try_number=2)) == submission_stem(task)
     others = [replace(task, max_tries=5), replace(task, run_id="other"), replace(task, map_index=3), replace(task, task_id="t"), replace(task, dag_id="d")]
     assert len({submission_stem(other) for other in [task, *others]}) == len(others) + 1
+
+
+def test_two_airflows_on_one_ray_do_not_take_each_others_jobs(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    run.ray.course = ["RUNNING"]
+    for name in ("production", "staging", "production"):
+        monkeypatch.setenv(DEPLOYMENT_VARIABLE, name)
+        run.context["task_state_store"].values.clear()  # each Airflow has a database of its own
+        run.deferral()
+    production, staging = run.ray.jobs.items()
+    assert production[0] != staging[0]
+    assert [job.metadata["airflow"] for _, job in (production, staging)] == ["production", "staging"]
+    assert (list(run.ray.submissions.values()), run.ray.stopped) == ([1, 1], [])
 
 
 def test_the_submission_id_fits_file_names_and_urls() -> None:

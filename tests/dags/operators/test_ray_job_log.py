@@ -114,6 +114,20 @@ def test_a_log_beyond_all_windows_says_that_lines_are_left_out(monkeypatch: pyte
     assert look(reader) == ["next"]
 
 
+def test_another_reader_of_a_log_beyond_all_windows_does_not_show_it_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_job_log, "WINDOWS_LINES", (5, 20))
+    monkeypatch.setattr(ray_job_log, "ANCHOR_BYTES", 16)
+    monkeypatch.setattr(ray_job_log, "RESUMED_LINES", 3)
+    log = Log(numbered(0, 60) + b"half")
+    reader = log.reader(shown_bytes=200)
+    lines = look(reader) or []
+    assert lines[0].startswith("(Another process follows the job from here")
+    assert lines[1:] == ["line 57", "line 58", "line 59"]
+    log.content += b" a line\nnext\n"
+    assert look(reader) == ["half a line", "next"]
+    assert log.asked == [20, 5]
+
+
 def test_of_a_progress_bar_the_last_state_is_shown_and_bytes_that_are_no_text_do_no_harm() -> None:
     log = Log(b" 10%\r 50%\r100%\nwindows\r\nbr\xffken\n")
     assert look(log.reader()) == ["100%", "windows", "br�ken"]

@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -175,6 +176,31 @@ def test_a_token_that_was_changed_meanwhile_is_read_anew(run: Run, job: StandInJ
         return await following
 
     assert asyncio.run(rotated())["status"] == "SUCCEEDED"
+
+
+def test_a_token_is_changed_in_the_order_that_the_page_on_operations_gives(
+    run: Run, job: StandInJob, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (repository / "docs" / "operations.md").read_text(encoding="utf-8")
+    assert "stop Ray, write the file on every node, edit the connection, start Ray." in page
+
+    def connect(token: str) -> None:
+        monkeypatch.setenv("AIRFLOW_CONN_RAY_DEFAULT", json.dumps({"conn_type": "http", "host": "127.0.0.1", "port": run.ray.port, "password": token}))
+
+    async def rotated() -> dict[str, Any]:
+        connect("old")
+        run.ray.token = "old"
+        following = asyncio.create_task(fired(run.trigger()))
+        await until(lambda: len(run.ray.requests) > 3)
+        run.ray.broken_answers = 10_000  # Ray is stopped
+        run.ray.token = "new"
+        await until(lambda: any("does not answer" in line for line in run.said))
+        connect("new")
+        run.ray.restart_and_forget()
+        run.ray.broken_answers = 0
+        return await following
+
+    assert asyncio.run(rotated())["status"] == "LOST", "which is retried, with a new job"
 
 
 def test_a_fresh_job_is_looked_at_often_and_an_old_one_seldom(run: Run, job: StandInJob) -> None:
