@@ -83,15 +83,15 @@ def test_what_is_wrong_with_a_webhook_is_said_without_its_url(
     hook: WebhookStandIn, fault: str, said: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    monkeypatch.setattr(webhook, "TIMEOUT_S", 0.3)
-    hook.status, hook.silent_s = (403 if fault == "refuses" else 200), (3.0 if fault == "hangs" else 0.0)
+    monkeypatch.setattr(webhook, "TIMEOUT_S", 0.3 if fault == "hangs" else 30.0)
+    hook.status, hook.silent_s = (403 if fault == "refuses" else 200), (20.0 if fault == "hangs" else 0.0)
     if fault == "down":
         hook.__exit__()
     if fault.startswith("no "):
         monkeypatch.setenv(WEBHOOK_VARIABLE, f"hooks.example/{SECRET}" if fault == "no URL" else f"http://:{SECRET}:99999999/")
     began = time.monotonic()
     asyncio.run(post(TOLD))
-    assert time.monotonic() - began < 2.5
+    assert time.monotonic() - began < 15.0
     assert f"The failure webhook {said}" in caplog.text
     assert SECRET not in caplog.text
 
