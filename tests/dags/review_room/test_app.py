@@ -1,5 +1,6 @@
 """The review room's pages and routes: who may do what, what is answered, and what is never answered."""
 
+import html
 import json
 import re
 from pathlib import Path
@@ -116,6 +117,15 @@ def test_a_long_batch_is_shown_in_pages(client_of: ClientOf, prefix: Path) -> No
     assert client.get("/batches/long?page=2").text.count('class="row"') == 5
     assert client.get("/batches/long?page=99").text.count('class="row"') == 5
     assert client.get("/batches/long?page=0").status_code == 422
+
+
+@pytest.mark.parametrize("query", ["self=1", "kwargs=1&args=2", "%F0%9F%98%80=%26%22"])
+def test_an_address_may_name_anything_and_the_other_language_keeps_it(client_of: ClientOf, query: str) -> None:
+    for url in READS[:2]:
+        answer = client_of("ann").get(f"{url}?{query}")
+        assert answer.status_code == 200
+        (link,) = re.findall(r'id="other-language" href="([^"]+)"', answer.text)
+        assert html.unescape(link) == f"?{query}&lang=zh"
 
 
 @pytest.mark.parametrize("url", ["/batches/none", "/batches/%2e%2e", f"{ROOM}/items/none", f"{ROOM}/items/..%2f..%2fx", f"{ROOM}/items/anna-003/other.mp4"])
