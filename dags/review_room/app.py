@@ -142,7 +142,7 @@ def _add_items(app: FastAPI) -> None:
         if bool(new.settings) != (new.verdict == "redo"):
             raise HTTPException(422, "A redo says what to change, and nothing else does.")
         try:
-            return await rooms.give(batch, item, new.model_copy(update={"settings": check_redo(new.settings)}), author)
+            return await rooms.give(batch, item, new.model_copy(update={"settings": check_redo(new.settings, item.settings)}), author)
         except NotApprovableError as error:
             raise HTTPException(409, str(error)) from error
 

@@ -224,6 +224,16 @@ def test_the_latest_verdict_counts_and_all_are_kept(client_of: ClientOf) -> None
     assert client_of("ann").post(url, json=redo).status_code == 409  # ben's id
 
 
+def test_a_redo_of_one_angle_is_held_against_the_dubs_own_other(client_of: ClientOf, prefix: Path) -> None:
+    item = made_up_item("anna-003", 0.83)
+    own = {**item.settings, "fade_from_yaw_deg": 55.0, "gone_at_yaw_deg": 80.0}
+    (prefix / BATCH / "items" / "anna-003.json").write_text(item.model_copy(update={"settings": own}).model_dump_json())
+    url = f"{ROOM}/items/anna-003/verdicts"
+    assert client_of("ann").post(url, json=new_verdict(1, "redo", settings={"fade_from_yaw_deg": 60})).status_code == 200
+    refused = client_of("ann").post(url, json=new_verdict(2, "redo", settings={"gone_at_yaw_deg": 52}))
+    assert (refused.status_code, "begins to fade" in refused.json()["detail"]) == (422, True)
+
+
 @pytest.mark.parametrize(
     "bad",
     [

@@ -55,7 +55,7 @@ def test_the_form_shows_every_setting_of_a_redo_with_what_it_was(language: words
     values = {field.name: field.value for field in fields}
     assert (values["references"], values["hold_to_head"], values["crf"]) == (5, False, 16)
     assert all(field.label and field.help for field in fields)
-    assert check_redo(values) == values
+    assert check_redo(values, {}) == values
     (references,) = (field for field in fields if field.name == "references")
     assert (references.kind, references.lowest, references.highest) == ("whole", 1, 100)
 
