@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.airflow_api import token_of
-from tests.dags.review_room.made_up import DATA_PYTHON, HELD, SECONDS, write_batch
+from tests.dags.review_room.made_up import DATA_PYTHON, HELD, SECONDS, made_up_item, write_batch
 from tests.dags.review_room.server import ROOM, Servers, airflow_servers, client_of, services
 from tests.postgres_server import postgres_server
 
@@ -115,11 +115,32 @@ def close(*pages: Any) -> None:
         page.context.close()
 
 
+def batch_of_its_own(made: House, risks: dict[str, float]) -> Path:
+    """The folder of a batch that nobody has seen."""
+    return write_batch(Path(made.servers.environment["DUBMILL_REVIEW"]), f"batch-{secrets.token_hex(4)}", risks)
+
+
 def room_of_its_own(made: House) -> str:
     """The path of a batch that nobody has written about."""
-    name = f"batch-{secrets.token_hex(4)}"
-    write_batch(Path(made.servers.environment["DUBMILL_REVIEW"]), name, {"x": 0.5})
-    return f"/batches/{name}"
+    return f"/batches/{batch_of_its_own(made, {'x': 0.5}).name}"
+
+
+def wait_for_item(page: Any, job_id: str) -> None:
+    """Until a dub is shown and nothing of it is on its way any more."""
+    script = "id => document.getElementById('item-name').textContent === id"
+    page.wait_for_function(script, arg=job_id)
+
+
+def verdicts_sent_by(page: Any) -> list[Any]:
+    """The requests with verdicts that a page sends from now on."""
+    sent: list[Any] = []
+
+    def note(request: Any) -> None:
+        if request.method == "POST" and request.url.endswith("/verdicts"):
+            sent.append(request)
+
+    page.on("request", note)
+    return sent
 
 
 def exchange(made: House, each: int, between: Callable[[], None] = lambda: None, second: int = 0) -> None:
@@ -244,6 +265,26 @@ def test_what_the_gate_holds_cannot_be_approved_and_the_page_says_why(one: House
     page.keyboard.press("k")
     page.wait_for_function(f"() => document.getElementById('item-name').textContent !== '{HELD}'")
     assert page.locator("button[data-verdict=approve]").is_enabled()
+    close(page)
+
+
+def test_a_redo_leaves_a_face_alone_that_is_no_usual_choice(one: House) -> None:
+    folder = batch_of_its_own(one, {"x": 0.5})
+    item = made_up_item("x", 0.5)
+    own = {**item.settings, "face": "/pictures/anna.png"}
+    (folder / "items" / "x.json").write_text(item.model_copy(update={"settings": own}).model_dump_json())
+    page = one.window("ann", f"/batches/{folder.name}")
+    wait_for_item(page, "x")
+    sent = verdicts_sent_by(page)
+    page.keyboard.press("d")
+    page.wait_for_selector("#redo[open]")
+    assert page.locator("#redo-face").input_value() == "/pictures/anna.png"
+    page.select_option("#redo-face", "left")
+    page.select_option("#redo-face", "/pictures/anna.png")
+    page.fill("#redo-references", "10")
+    page.click("#redo-form button[type=submit]")
+    page.wait_for_selector(".row[data-key=x][data-verdict=redo]")
+    assert [request.post_data_json["settings"] for request in sent] == [{"references": 10}]
     close(page)
 
 
