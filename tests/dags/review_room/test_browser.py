@@ -127,7 +127,7 @@ def room_of_its_own(made: House) -> str:
 
 def wait_for_item(page: Any, job_id: str) -> None:
     """Until a dub is shown and nothing of it is on its way any more."""
-    script = "id => document.getElementById('item-name').textContent === id"
+    script = "id => document.getElementById('item-name').textContent === id && document.getElementById('item').ariaBusy === 'false'"
     page.wait_for_function(script, arg=job_id)
 
 
@@ -265,6 +265,33 @@ def test_what_the_gate_holds_cannot_be_approved_and_the_page_says_why(one: House
     page.keyboard.press("k")
     page.wait_for_function(f"() => document.getElementById('item-name').textContent !== '{HELD}'")
     assert page.locator("button[data-verdict=approve]").is_enabled()
+    close(page)
+
+
+def test_keys_decide_nothing_before_the_dub_that_they_opened_is_shown(one: House) -> None:
+    path = f"/batches/{batch_of_its_own(one, {'x': 0.5, 'y': 0.4}).name}"
+    page = one.window("ann", path)
+    wait_for_item(page, "x")
+    late: list[Any] = []
+    sent = verdicts_sent_by(page)
+
+    def hold(route: Any) -> None:
+        late.append(route)
+
+    page.route("**/items/y", hold)
+    for key in "jard":
+        page.keyboard.press(key)
+    page.wait_for_timeout(500)
+    assert (len(late), sent, page.locator("#redo[open]").count()) == (1, [], 0)
+    page.click("button[data-verdict=reject]")
+    page.wait_for_timeout(500)
+    assert sent == []
+    late[0].continue_()
+    wait_for_item(page, "y")
+    page.keyboard.press("r")
+    page.wait_for_selector(".row[data-key=y][data-verdict=reject]")
+    assert [request.url.endswith("/items/y/verdicts") for request in sent] == [True]
+    assert page.locator(".row[data-key=x]").get_attribute("data-verdict") == ""
     close(page)
 
 
