@@ -18,6 +18,7 @@ from dags.review_room.list_view import PAGE_ROWS, batch_summaries, row_views
 from dags.review_room.material import FoundBatch
 from dags.review_room.messages import Message, NewMessage, NotYoursError, TooFastError, messages_before
 from dags.review_room.pages import language_of, page, static_file
+from dags.review_room.progress import Progress, ShownKeys, progress
 from dags.review_room.room import NotApprovableError, Rooms
 from dags.review_room.stream import events, last_seen
 from dags.review_room.verdicts import GivenVerdict, NewVerdict, latest_verdicts, verdicts_of
@@ -134,6 +135,10 @@ def _add_items(app: FastAPI) -> None:
     @app.get("/batches/{batch}/verdicts")
     def give_rows(batch: Batch, rooms: AllRooms) -> list[dict[str, Any]]:
         return [row.model_dump() for row in row_views(batch, latest_verdicts(rooms.database, batch.name))]
+
+    @app.post("/batches/{batch}/progress")  # posted for its length alone: a page's keys are longer than an address may be
+    def give_progress(shown: ShownKeys, batch: Batch, rooms: AllRooms) -> Progress:
+        return progress(batch, latest_verdicts(rooms.database, batch.name), shown)
 
     @app.post("/batches/{batch}/items/{key}/verdicts", dependencies=[Depends(access.may_write)])
     async def take_verdict(new: NewVerdict, batch: Batch, item: Item, rooms: AllRooms, author: access.Author) -> GivenVerdict:

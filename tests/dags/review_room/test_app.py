@@ -108,15 +108,45 @@ def test_an_item_tells_no_more_of_where_things_lie_than_its_page_shows(client_of
     assert "/footage" not in json.dumps(told)
 
 
-def test_a_long_batch_is_shown_in_pages(client_of: ClientOf, prefix: Path) -> None:
+def _write_long(prefix: Path) -> None:
+    """A batch of more than a page; the last five lie on the second."""
     (prefix / "long").mkdir()
     rows = tuple(made_up_item(f"j{number:04d}", 0.5).row() for number in range(PAGE_ROWS + 5))
     (prefix / "long" / "batch.json").write_text(ReviewBatch(rows=rows).model_dump_json())
+
+
+def test_a_long_batch_is_shown_in_pages(client_of: ClientOf, prefix: Path) -> None:
+    _write_long(prefix)
     client = client_of("ann")
     assert client.get("/batches/long").text.count('class="row"') == PAGE_ROWS
     assert client.get("/batches/long?page=2").text.count('class="row"') == 5
     assert client.get("/batches/long?page=99").text.count('class="row"') == 5
     assert client.get("/batches/long?page=0").status_code == 422
+
+
+def test_a_page_asks_for_its_own_dubs_and_the_counts_are_the_whole_batchs(client_of: ClientOf, prefix: Path) -> None:
+    _write_long(prefix)
+    folder = prefix / "long" / "items"
+    folder.mkdir()
+    (folder / "j0204.json").write_text(made_up_item("j0204", 0.5).model_dump_json())
+    assert client_of("ann").post("/batches/long/items/j0204/verdicts", json=new_verdict(1, "reject")).status_code == 200
+    told = client_of("vic").post("/batches/long/progress", json={"keys": ["j0003", "j0204", "gone"]}).json()
+    assert (told["decided"], told["dubs"]) == (1, PAGE_ROWS + 5)
+    assert [(row["key"], row["verdict"], row["author"]) for row in told["rows"]] == [("j0003", None, ""), ("j0204", "reject", "ann")]
+    first_page = client_of("vic").post("/batches/long/progress", json={"keys": ["j0003"]}).json()
+    assert (first_page["decided"], len(first_page["rows"])) == (1, 1)
+    keys = [f"{number:0100d}" for number in range(PAGE_ROWS)]  # the longest there are
+    assert client_of("vic").post("/batches/long/progress", json={"keys": keys}).status_code == 200
+    assert client_of("vic").post("/batches/long/progress", json={"keys": [*keys, "one more"]}).status_code == 422
+    assert client_of("guest").post("/batches/long/progress", json={"keys": []}).status_code == 403
+
+
+def test_a_verdict_on_a_former_dub_does_not_count_as_progress(client_of: ClientOf, prefix: Path) -> None:
+    assert client_of("ann").post(f"{ROOM}/items/anna-003/verdicts", json=new_verdict(1)).status_code == 200
+    anew = made_up_item("anna-003", 0.2, fingerprint="fedcba9876543210")
+    (prefix / BATCH / "batch.json").write_text(ReviewBatch(rows=(anew.row(),)).model_dump_json())
+    told = client_of("ann").post(f"{ROOM}/progress", json={"keys": ["anna-003"]}).json()
+    assert (told["decided"], told["rows"][0]["verdict"]) == (0, None)
 
 
 @pytest.mark.parametrize("query", ["self=1", "kwargs=1&args=2", "%F0%9F%98%80=%26%22"])

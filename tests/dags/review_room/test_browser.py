@@ -381,6 +381,66 @@ def test_nothing_sticks_out_of_the_page_on_desktop_and_phone(one: House, width: 
     close(page)
 
 
+KEEP_STREAMS = """() => {
+    window.streams = [];
+    window.EventSource = class extends EventSource { constructor(url) { super(url); window.streams.push(this); } };
+}"""
+HIDE = """isHidden => {
+    Object.defineProperty(document, "hidden", { get: () => isHidden, configurable: true });
+    document.dispatchEvent(new Event("visibilitychange"));
+}"""
+
+
+def set_hidden(page: Any, *, is_hidden: bool) -> None:
+    """As another tab in front of it does; a browser without a screen never hides one."""
+    page.evaluate(HIDE, is_hidden)
+
+
+def open_streams(page: Any) -> int:
+    return int(page.evaluate("window.streams.filter(one => one.readyState !== EventSource.CLOSED).length"))
+
+
+def test_a_tab_that_was_hidden_held_no_stream_and_has_missed_nothing(one: House) -> None:
+    path = room_of_its_own(one)
+    a, b = one.window("ann", path), one.window("ben", path)
+    a.add_init_script(f"({KEEP_STREAMS})()")
+    a.reload()
+    for window in (a, b):
+        window.wait_for_selector("#connection[data-state=live]")
+        wait_for_item(window, "x")
+    write(b, ["before"])
+    wait_for(a, 1)
+    assert open_streams(a) == 1
+    set_hidden(a, is_hidden=True)
+    write(b, [f"meanwhile {number}" for number in range(3)])
+    b.keyboard.press("r")
+    b.wait_for_selector(".row[data-key=x][data-verdict=reject]")
+    wait_for(b, 4)
+    a.wait_for_timeout(1500)
+    assert (open_streams(a), len(shown(a))) == (0, 1)
+    for is_hidden in (False, True, False):  # as one leafs through tabs
+        set_hidden(a, is_hidden=is_hidden)
+    require_same([a, b], ["before", *(f"meanwhile {number}" for number in range(3))])
+    a.wait_for_selector(".row[data-key=x][data-verdict=reject]")
+    a.wait_for_function("() => document.querySelector('#history [data-verdict=reject]')")
+    write(b, ["after"])
+    wait_for(a, 5)
+    assert open_streams(a) == 1
+    close(a, b)
+
+
+def test_more_tabs_than_a_browser_keeps_connections_all_come_alive(one: House) -> None:
+    path = room_of_its_own(one)
+    page = one.window("ann", path)
+    for _ in range(7):
+        page.wait_for_selector("#connection[data-state=live]")
+        set_hidden(page, is_hidden=True)
+        page = page.context.new_page()
+        page.goto(f"{one.urls[0]}{ROOM}{path}", timeout=25_000)  # a stream lives longer, and makes room when it ends
+    page.wait_for_selector("#connection[data-state=live]")
+    close(page)
+
+
 def test_airflow_shows_the_room_in_its_own_page(one: House) -> None:
     page = one.window("ann")
     page.goto(f"{one.urls[0]}/plugin/review_room")
