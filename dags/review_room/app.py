@@ -18,7 +18,7 @@ from dags.review_room.list_view import PAGE_ROWS, batch_summaries, row_views
 from dags.review_room.material import FoundBatch
 from dags.review_room.messages import Message, NewMessage, NotYoursError, TooFastError, messages_before
 from dags.review_room.pages import language_of, page, static_file
-from dags.review_room.progress import Progress, ShownKeys, progress
+from dags.review_room.progress import Progress, ShownKeys, page_of, progress
 from dags.review_room.room import NotApprovableError, Rooms
 from dags.review_room.stream import events, last_seen
 from dags.review_room.verdicts import GivenVerdict, NewVerdict, latest_verdicts, verdicts_of
@@ -98,10 +98,11 @@ def _add_pages(app: FastAPI) -> None:
         author: access.Author,
         writes: access.Writes,
         number: Annotated[int, Query(alias="page", ge=1, le=LAST_NUMBER)] = 1,
+        item: str = "",
     ) -> Response:
         rows = row_views(batch, latest_verdicts(rooms.database, batch.name))
         pages = max(1, -(-len(rows) // PAGE_ROWS))
-        number = min(number, pages)
+        number = page_of(rows, item) or min(number, pages)
         shown = rows[(number - 1) * PAGE_ROWS : number * PAGE_ROWS]
         return page(request, "batch.html.j2", batch=batch, rows=shown, all_rows=rows, page=number, pages=pages, author=author, writes=writes)
 

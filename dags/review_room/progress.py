@@ -1,5 +1,6 @@
 """What a page of a batch's list is told again and again: the verdicts on the dubs that it shows, and how far the whole batch is."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated
 
@@ -38,3 +39,8 @@ def progress(batch: FoundBatch, given: list[GivenVerdict], shown: ShownKeys) -> 
     rows = tuple(row for row in listed if row.key in keys)
     part = replace(batch, content=batch.content.model_copy(update={"rows": rows}))
     return Progress(decided=sum((row.job_id, row.fingerprint) in on_dubs for row in listed), dubs=len(listed), rows=row_views(part, given))
+
+
+def page_of(rows: Sequence[RowView], key: str) -> int | None:
+    """The page, from 1, on which a dub is listed; None: it is not listed."""
+    return next((place // PAGE_ROWS + 1 for place, row in enumerate(rows) if row.key == key), None)

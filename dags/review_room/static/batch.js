@@ -140,7 +140,7 @@ openComposer(room);
 room.open();
 showTab("item");
 refreshVerdicts();
-if (rows.length) {
-  const wanted = new URL(location.href).searchParams.get("item");
-  openRow(Math.max(0, keys.indexOf(wanted)));
-}
+const wanted = new URL(location.href).searchParams.get("item"); // the server gives the page that lists it
+if (!wanted) openRow(0);
+else if (keys.includes(wanted)) openRow(keys.indexOf(wanted));
+else item.showNone(say("not_listed"));

@@ -124,6 +124,20 @@ def test_a_long_batch_is_shown_in_pages(client_of: ClientOf, prefix: Path) -> No
     assert client.get("/batches/long?page=0").status_code == 422
 
 
+def test_an_address_of_a_dub_leads_to_the_page_that_lists_it(client_of: ClientOf, prefix: Path) -> None:
+    _write_long(prefix)
+    client = client_of("ann")
+    last = f"j{PAGE_ROWS + 4:04d}"
+    links = re.findall(r'class="row" href="([^"]+)"', client.get("/batches/long?page=2").text)
+    assert html.unescape(links[-1]) == f"?page=2&item={last}"
+    assert re.findall(r'class="row" href="([^"]+)"', client.get("/batches/long").text)[0] == "?item=j0000"
+    for query in (f"item={last}", f"page=2&item={last}", f"page=1&item={last}"):  # shared before or after it moved
+        assert f'data-key="{last}"' in client.get(f"/batches/long?{query}").text
+    assert 'data-key="j0000"' in client.get("/batches/long?page=2&item=j0000").text
+    for query, first in (("item=gone", "j0000"), ("page=2&item=gone", f"j{PAGE_ROWS:04d}")):
+        assert re.findall(r'data-key="([^"]+)"', client.get(f"/batches/long?{query}").text)[0] == first
+
+
 def test_a_page_asks_for_its_own_dubs_and_the_counts_are_the_whole_batchs(client_of: ClientOf, prefix: Path) -> None:
     _write_long(prefix)
     folder = prefix / "long" / "items"

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from dags.review_room.list_view import PAGE_ROWS
+from schemas.review import ReviewBatch
 from tests.airflow_api import token_of
 from tests.dags.review_room.made_up import DATA_PYTHON, HELD, SECONDS, made_up_item, write_batch
 from tests.dags.review_room.server import ROOM, Servers, airflow_servers, client_of, services
@@ -312,6 +314,26 @@ def test_a_redo_leaves_a_face_alone_that_is_no_usual_choice(one: House) -> None:
     page.click("#redo-form button[type=submit]")
     page.wait_for_selector(".row[data-key=x][data-verdict=redo]")
     assert [request.post_data_json["settings"] for request in sent] == [{"references": 10}]
+    close(page)
+
+
+def test_a_link_opens_its_dub_wherever_it_is_listed_and_no_other_in_its_place(one: House) -> None:
+    folder = batch_of_its_own(one, {"j0000": 0.5, "j0204": 0.5})
+    rows = tuple(made_up_item(f"j{number:04d}", 0.5).row() for number in range(PAGE_ROWS + 5))
+    (folder / "batch.json").write_text(ReviewBatch(rows=rows).model_dump_json())
+    page = one.window("ann", f"/batches/{folder.name}?item=j0204")
+    wait_for_item(page, "j0204")
+    with page.expect_response("**/progress") as told:
+        page.keyboard.press("r")
+    page.wait_for_selector(".row[data-key=j0204][data-verdict=reject]")
+    assert len(told.value.json()["rows"]) == 5  # of the page, not of the batch
+    assert page.locator("#progress").inner_text() == f"1 of {PAGE_ROWS + 5} decided"
+    page.goto(f"{one.urls[0]}{ROOM}/batches/{folder.name}?item=gone")
+    page.wait_for_function("() => document.getElementById('item-empty').textContent === 'This dub is not in this batch any more.'")
+    assert not page.locator("#item").is_visible()
+    assert page.locator(".row[aria-current]").count() == 0
+    page.keyboard.press("j")
+    wait_for_item(page, "j0000")
     close(page)
 
 
