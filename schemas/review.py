@@ -10,6 +10,7 @@ one room with its messages and verdicts, wherever the material lies.
 
 import hashlib
 import re
+from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
@@ -52,6 +53,8 @@ REDO_SETTINGS = (
     "crf",
 )
 """Settings of a single dub that a reviewer may change for another try: what changes how it looks, and nothing that names a place."""
+YAW_ANGLES = ("fade_from_yaw_deg", "gone_at_yaw_deg")
+"""Those that bound each other: of one that is not given anew, what the dub was made with holds."""
 
 
 def batch_name(jobs: str) -> str:
@@ -211,17 +214,18 @@ class ReviewItem(Settings):
         )
 
 
-def check_redo(given: dict[str, Any]) -> dict[str, JsonValue]:
-    """Settings that a reviewer wants for another try, as plain values of their own types.
+def check_redo(given: dict[str, Any], made_with: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    """Settings that a reviewer wants for another try, as plain values of their own types. made_with: the settings of the dub that was looked at.
 
     Raises SettingsError for names beyond REDO_SETTINGS, for values that a dub cannot have, and for a face that is a place.
     """
     if beyond := sorted(given.keys() - set(REDO_SETTINGS)):
         raise SettingsError(f"A reviewer cannot set {', '.join(beyond)}; there are {', '.join(REDO_SETTINGS)}.")
-    checked = check_settings(DubSettings, dict.fromkeys(("landmark_generator", "renderer"), "of the run") | given)
+    angles = {name: made_with[name] for name in YAW_ANGLES if name in made_with}
+    checked = check_settings(DubSettings, dict.fromkeys(("landmark_generator", "renderer"), "of the run") | angles | given)
     if "face" in given and checked.face not in FACE_WORDS and not checked.face.isdecimal():
         raise SettingsError("A face is named by largest, speaking, left, right or a number here.")
-    if checked.gone_at_yaw_deg < checked.fade_from_yaw_deg:
+    if given.keys() & set(YAW_ANGLES) and checked.gone_at_yaw_deg < checked.fade_from_yaw_deg:
         raise SettingsError("A dub is gone at no smaller turn of the head than the one at which it begins to fade.")
     return checked.model_dump(mode="json", include=set(given))
 

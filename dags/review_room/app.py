@@ -18,6 +18,7 @@ from dags.review_room.list_view import PAGE_ROWS, batch_summaries, row_views
 from dags.review_room.material import FoundBatch
 from dags.review_room.messages import Message, NewMessage, NotYoursError, TooFastError, messages_before
 from dags.review_room.pages import language_of, page, static_file
+from dags.review_room.progress import Progress, ShownKeys, page_of, progress
 from dags.review_room.room import NotApprovableError, Rooms
 from dags.review_room.stream import events, last_seen
 from dags.review_room.verdicts import GivenVerdict, NewVerdict, latest_verdicts, verdicts_of
@@ -97,10 +98,11 @@ def _add_pages(app: FastAPI) -> None:
         author: access.Author,
         writes: access.Writes,
         number: Annotated[int, Query(alias="page", ge=1, le=LAST_NUMBER)] = 1,
+        item: str = "",
     ) -> Response:
         rows = row_views(batch, latest_verdicts(rooms.database, batch.name))
         pages = max(1, -(-len(rows) // PAGE_ROWS))
-        number = min(number, pages)
+        number = page_of(rows, item) or min(number, pages)
         shown = rows[(number - 1) * PAGE_ROWS : number * PAGE_ROWS]
         return page(request, "batch.html.j2", batch=batch, rows=shown, all_rows=rows, page=number, pages=pages, author=author, writes=writes)
 
@@ -135,6 +137,10 @@ def _add_items(app: FastAPI) -> None:
     def give_rows(batch: Batch, rooms: AllRooms) -> list[dict[str, Any]]:
         return [row.model_dump() for row in row_views(batch, latest_verdicts(rooms.database, batch.name))]
 
+    @app.post("/batches/{batch}/progress")  # posted for its length alone: a page's keys are longer than an address may be
+    def give_progress(shown: ShownKeys, batch: Batch, rooms: AllRooms) -> Progress:
+        return progress(batch, latest_verdicts(rooms.database, batch.name), shown)
+
     @app.post("/batches/{batch}/items/{key}/verdicts", dependencies=[Depends(access.may_write)])
     async def take_verdict(new: NewVerdict, batch: Batch, item: Item, rooms: AllRooms, author: access.Author) -> GivenVerdict:
         if (new.fingerprint, new.version) != (item.fingerprint, item.version):
@@ -142,7 +148,7 @@ def _add_items(app: FastAPI) -> None:
         if bool(new.settings) != (new.verdict == "redo"):
             raise HTTPException(422, "A redo says what to change, and nothing else does.")
         try:
-            return await rooms.give(batch, item, new.model_copy(update={"settings": check_redo(new.settings)}), author)
+            return await rooms.give(batch, item, new.model_copy(update={"settings": check_redo(new.settings, item.settings)}), author)
         except NotApprovableError as error:
             raise HTTPException(409, str(error)) from error
 

@@ -5,6 +5,7 @@ from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import urlencode
 
 from fastapi import Request
 from fastapi.responses import FileResponse, HTMLResponse
@@ -54,7 +55,7 @@ def page(request: Request, template: str, status_code: int = 200, **content: Any
         "language": "zh-CN" if language == "zh" else language,
         "base": base,
         "version": static_version(),
-        "other_language": str(request.url.replace_query_params(**query).query),
+        "other_language": urlencode(query),
     }
     answer = HTMLResponse(_templates().get_template(template).render(**shared, **content), status_code)
     if request.query_params.get("lang") == language:

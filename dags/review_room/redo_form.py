@@ -10,7 +10,7 @@ from schemas.settings import FACE_WORDS, DubSettings
 
 
 class FormField(BaseModel):
-    """A setting as a form shows it. kind: whole, number, choice or switch. value: what the dub was made with."""
+    """A setting as a form shows it. kind: whole, number, choice or switch. value: what the dub was made with, which is one of the choices."""
 
     name: str
     label: str
@@ -32,8 +32,14 @@ def _field(name: str, described: dict[str, Any], value: JsonValue, language: Lan
     label, meaning = setting_words(name, language)
     field = FormField(name=name, label=label, help=meaning or described.get("description", ""), kind="number", value=value)
     if name == "face":
-        return field.model_copy(update={"kind": "choice", "choices": (*FACE_WORDS, "0", "1", "2", "3")})
+        return _choice(field, (*FACE_WORDS, "0", "1", "2", "3"))
     if "enum" in described:
-        return field.model_copy(update={"kind": "choice", "choices": tuple(described["enum"])})
+        return _choice(field, tuple(described["enum"]))
     kind = {"boolean": "switch", "integer": "whole"}.get(described["type"], "number")
     return field.model_copy(update={"kind": kind, "lowest": described.get("minimum"), "highest": described.get("maximum")})
+
+
+def _choice(field: FormField, choices: tuple[str, ...]) -> FormField:
+    """A field to choose in. What the dub was made with is offered even if it is none of the choices: a form that lacks it would change it."""
+    value = f"{field.value:g}" if isinstance(field.value, int | float) else str(field.value)
+    return field.model_copy(update={"kind": "choice", "value": value, "choices": tuple(dict.fromkeys((*choices, value)))})

@@ -97,6 +97,7 @@ PAGE = {
     "timeline": ("Position in the video", "播放位置"),
     "no_video": ("The video is not there any more.", "视频文件已不存在。"),
     "no_item": ("This dub's material is not there yet.", "该视频的审片材料尚未生成。"),
+    "not_listed": ("This dub is not in this batch any more.", "该视频已不在此批次中。"),
     "choose": ("Choose a dub.", "请选择一个视频。"),
     "page_of": ("Page {page} of {pages}", "第 {page} / {pages} 页"),
     "before": ("Back", "上一页"),

@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
+from pydantic import JsonValue, ValidationError
 
 from schemas.errors import SettingsError
 from schemas.jobs import DubJob
@@ -26,7 +26,7 @@ def test_plain_job_ids_are_their_own_keys() -> None:
 
 def test_reviewers_change_how_a_dub_looks_and_name_no_place() -> None:
     assert not any(DubSettings.model_fields[name].json_schema_extra == LOCATION for name in REDO_SETTINGS)
-    assert check_redo({"references": "10", "rest_in_silence": False, "fps": 25, "face": 1}) == {
+    assert check_redo({"references": "10", "rest_in_silence": False, "fps": 25, "face": 1}, {}) == {
         "references": 10, "rest_in_silence": False, "fps": "25", "face": "1",
     }  # fmt: skip
 
@@ -42,7 +42,28 @@ def test_reviewers_change_how_a_dub_looks_and_name_no_place() -> None:
 )
 def test_settings_that_a_redo_cannot_have_are_refused(given: dict[str, object], fault: str) -> None:
     with pytest.raises(SettingsError, match=fault):
-        check_redo(given)
+        check_redo(given, {})
+
+
+WIDE = {"fade_from_yaw_deg": 55.0, "gone_at_yaw_deg": 80.0, "face": "/pictures/anna.png"}
+LATE = {"fade_from_yaw_deg": 60.0, "gone_at_yaw_deg": 80.0}
+CROSSED = {"fade_from_yaw_deg": 60.0, "gone_at_yaw_deg": 55.0}
+
+
+@pytest.mark.parametrize(
+    ("made_with", "given"),
+    [(WIDE, {"fade_from_yaw_deg": 60.0}), (LATE, {"gone_at_yaw_deg": 60.0}), (CROSSED, {"references": 10}), ({}, {"gone_at_yaw_deg": 35.0})],
+)
+def test_an_angle_that_is_not_given_anew_is_the_dubs_own(made_with: dict[str, JsonValue], given: dict[str, object]) -> None:
+    assert check_redo(given, made_with) == given
+
+
+@pytest.mark.parametrize(
+    ("made_with", "given"), [(LATE, {"gone_at_yaw_deg": 55.0}), (WIDE, {"fade_from_yaw_deg": 81.0}), (LATE, CROSSED), ({}, {"fade_from_yaw_deg": 60.0})]
+)
+def test_a_dub_is_not_gone_before_it_begins_to_fade(made_with: dict[str, JsonValue], given: dict[str, object]) -> None:
+    with pytest.raises(SettingsError, match="begins to fade"):
+        check_redo(given, made_with)
 
 
 def test_a_metric_has_a_value_or_says_why_not() -> None:

@@ -8,10 +8,14 @@ const SAID = { approve: "approved", reject: "rejected", redo: "redone" };
 const rows = [...document.querySelectorAll(".row")];
 const panels = document.querySelector(".panels");
 
+const keys = rows.map((row) => row.dataset.key);
+
 const item = new ItemView({ onVerdict: () => refreshVerdicts() });
 const room = new Room({ onVerdicts: () => refreshVerdicts(), onUnread: countUnread });
 let unread = 0;
 let current = -1;
+let isStale = false; // somebody gave a verdict that is not on the list yet
+let isRefreshing = false;
 
 function openRow(index) {
   if (index < 0 || index >= rows.length || index === current) return;
@@ -32,13 +36,27 @@ function keepInLink(link, address) {
   link.href = there;
 }
 
+/** However many verdicts come meanwhile, one question follows the one that is on its way. */
 async function refreshVerdicts() {
-  item.refresh();
+  isStale = true;
+  if (isRefreshing) return;
+  isRefreshing = true;
   try {
-    const all = await ask(`${batchUrl}/verdicts`);
-    const byKey = new Map(all.map((row) => [row.key, row]));
+    while (isStale) {
+      isStale = false;
+      await Promise.all([item.refresh(), fetchVerdicts()]);
+    }
+  } finally {
+    isRefreshing = false;
+  }
+}
+
+async function fetchVerdicts() {
+  try {
+    const progress = await ask(`${batchUrl}/progress`, { keys });
+    const byKey = new Map(progress.rows.map((row) => [row.key, row]));
     for (const row of rows) showVerdict(row, byKey.get(row.dataset.key));
-    showProgress(all.filter((row) => row.verdict).length, all.length);
+    showProgress(progress.decided, progress.dubs);
   } catch (refusal) {
     toast(refusal.message);
   }
@@ -122,7 +140,7 @@ openComposer(room);
 room.open();
 showTab("item");
 refreshVerdicts();
-if (rows.length) {
-  const wanted = new URL(location.href).searchParams.get("item");
-  openRow(Math.max(0, rows.findIndex((row) => row.dataset.key === wanted)));
-}
+const wanted = new URL(location.href).searchParams.get("item"); // the server gives the page that lists it
+if (!wanted) openRow(0);
+else if (keys.includes(wanted)) openRow(keys.indexOf(wanted));
+else item.showNone(say("not_listed"));

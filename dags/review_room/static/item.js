@@ -21,6 +21,8 @@ export class ItemView {
 
   async open(key) {
     this.key = key;
+    this.item = null; // what stands on the page is of the one before, and nothing is decided of it any more
+    byId("item").setAttribute("aria-busy", "true");
     const url = `${batchUrl}/items/${encodeURIComponent(key)}`;
     try {
       const item = await ask(url);
@@ -42,6 +44,7 @@ export class ItemView {
   show(item, url) {
     this.item = item;
     this.moment = -1;
+    byId("item").setAttribute("aria-busy", "false");
     byId("item").hidden = false;
     byId("item-empty").hidden = true;
     byId("item-name").textContent = item.job_id;
@@ -131,7 +134,7 @@ export class ItemView {
   }
 
   decide(verdict) {
-    if (!this.item || !page.writes) return;
+    if (!page.writes || this.item?.key !== this.key) return; // not the one that is open, or not there yet
     if (verdict === "approve" && !this.item.approvable) toast(say("not_approvable"));
     else if (verdict === "redo") this.openRedo();
     else this.give(verdict, {}).catch((refusal) => toast(say("not_saved", { reason: refusal.message })));

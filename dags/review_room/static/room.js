@@ -25,6 +25,7 @@ export class Room {
     this.scroller = byId("messages-scroll");
     byId("earlier").addEventListener("click", () => this.fetchEarlier());
     window.addEventListener("online", () => this.wake());
+    document.addEventListener("visibilitychange", () => (document.hidden ? this.rest() : this.listen()));
   }
 
   open() {
@@ -135,9 +136,19 @@ export class Room {
     unkeep(id);
   }
 
-  /** Follows the room. The browser itself comes back with the number of the last message when a stream has ended. */
+  /** Leaves the stream while nobody looks: a browser keeps six connections to a server, and further tabs would stay blank. */
+  rest() {
+    clearTimeout(this.awayTimer);
+    clearTimeout(this.listenTimer);
+    this.source?.close();
+  }
+
+  /** Follows the room while the page is shown. The browser itself comes back with the number of the last message when a stream has ended. */
   listen() {
-    const source = new EventSource(this.streamed === null ? `${batchUrl}/stream` : `${batchUrl}/stream?after=${this.streamed}`);
+    this.rest(); // never two streams
+    if (document.hidden) return;
+    if (this.source) this.awaitStream();
+    const source = this.source = new EventSource(this.streamed === null ? `${batchUrl}/stream` : `${batchUrl}/stream?after=${this.streamed}`);
     source.addEventListener("open", () => {
       clearTimeout(this.awayTimer);
       this.say("connected", "live");
@@ -155,13 +166,17 @@ export class Room {
     source.addEventListener("error", () => this.lost(source));
   }
 
-  lost(source) {
+  awaitStream() {
     clearTimeout(this.awayTimer);
     this.awayTimer = setTimeout(() => this.say("reconnecting", "away"), PATIENCE_MS);
+  }
+
+  lost(source) {
+    this.awaitStream();
     if (source.readyState !== EventSource.CLOSED) return; // the browser tries again by itself
     source.close();
     this.listenPauseMs = Math.min(LONGEST_PAUSE_MS, 2 * (this.listenPauseMs ?? FIRST_PAUSE_MS));
-    setTimeout(() => this.listen(), this.listenPauseMs);
+    this.listenTimer = setTimeout(() => this.listen(), this.listenPauseMs);
     ask(`${batchUrl}/messages?before=1`).catch((refusal) => refusal.status === 401 && this.say("signed_out", "away"));
   }
 

@@ -1,5 +1,6 @@
 """The review room's pages and routes: who may do what, what is answered, and what is never answered."""
 
+import html
 import json
 import re
 from pathlib import Path
@@ -108,15 +109,68 @@ def test_an_item_tells_no_more_of_where_things_lie_than_its_page_shows(client_of
     assert "/footage" not in json.dumps(told)
 
 
-def test_a_long_batch_is_shown_in_pages(client_of: ClientOf, prefix: Path) -> None:
+def _write_long(prefix: Path) -> None:
+    """A batch of more than a page; the last five lie on the second."""
     (prefix / "long").mkdir()
     rows = tuple(made_up_item(f"j{number:04d}", 0.5).row() for number in range(PAGE_ROWS + 5))
     (prefix / "long" / "batch.json").write_text(ReviewBatch(rows=rows).model_dump_json())
+
+
+def test_a_long_batch_is_shown_in_pages(client_of: ClientOf, prefix: Path) -> None:
+    _write_long(prefix)
     client = client_of("ann")
     assert client.get("/batches/long").text.count('class="row"') == PAGE_ROWS
     assert client.get("/batches/long?page=2").text.count('class="row"') == 5
     assert client.get("/batches/long?page=99").text.count('class="row"') == 5
     assert client.get("/batches/long?page=0").status_code == 422
+
+
+def test_an_address_of_a_dub_leads_to_the_page_that_lists_it(client_of: ClientOf, prefix: Path) -> None:
+    _write_long(prefix)
+    client = client_of("ann")
+    last = f"j{PAGE_ROWS + 4:04d}"
+    links = re.findall(r'class="row" href="([^"]+)"', client.get("/batches/long?page=2").text)
+    assert html.unescape(links[-1]) == f"?page=2&item={last}"
+    assert re.findall(r'class="row" href="([^"]+)"', client.get("/batches/long").text)[0] == "?item=j0000"
+    for query in (f"item={last}", f"page=2&item={last}", f"page=1&item={last}"):  # shared before or after it moved
+        assert f'data-key="{last}"' in client.get(f"/batches/long?{query}").text
+    assert 'data-key="j0000"' in client.get("/batches/long?page=2&item=j0000").text
+    for query, first in (("item=gone", "j0000"), ("page=2&item=gone", f"j{PAGE_ROWS:04d}")):
+        assert re.findall(r'data-key="([^"]+)"', client.get(f"/batches/long?{query}").text)[0] == first
+
+
+def test_a_page_asks_for_its_own_dubs_and_the_counts_are_the_whole_batchs(client_of: ClientOf, prefix: Path) -> None:
+    _write_long(prefix)
+    folder = prefix / "long" / "items"
+    folder.mkdir()
+    (folder / "j0204.json").write_text(made_up_item("j0204", 0.5).model_dump_json())
+    assert client_of("ann").post("/batches/long/items/j0204/verdicts", json=new_verdict(1, "reject")).status_code == 200
+    told = client_of("vic").post("/batches/long/progress", json={"keys": ["j0003", "j0204", "gone"]}).json()
+    assert (told["decided"], told["dubs"]) == (1, PAGE_ROWS + 5)
+    assert [(row["key"], row["verdict"], row["author"]) for row in told["rows"]] == [("j0003", None, ""), ("j0204", "reject", "ann")]
+    first_page = client_of("vic").post("/batches/long/progress", json={"keys": ["j0003"]}).json()
+    assert (first_page["decided"], len(first_page["rows"])) == (1, 1)
+    keys = [f"{number:0100d}" for number in range(PAGE_ROWS)]  # the longest there are
+    assert client_of("vic").post("/batches/long/progress", json={"keys": keys}).status_code == 200
+    assert client_of("vic").post("/batches/long/progress", json={"keys": [*keys, "one more"]}).status_code == 422
+    assert client_of("guest").post("/batches/long/progress", json={"keys": []}).status_code == 403
+
+
+def test_a_verdict_on_a_former_dub_does_not_count_as_progress(client_of: ClientOf, prefix: Path) -> None:
+    assert client_of("ann").post(f"{ROOM}/items/anna-003/verdicts", json=new_verdict(1)).status_code == 200
+    anew = made_up_item("anna-003", 0.2, fingerprint="fedcba9876543210")
+    (prefix / BATCH / "batch.json").write_text(ReviewBatch(rows=(anew.row(),)).model_dump_json())
+    told = client_of("ann").post(f"{ROOM}/progress", json={"keys": ["anna-003"]}).json()
+    assert (told["decided"], told["rows"][0]["verdict"]) == (0, None)
+
+
+@pytest.mark.parametrize("query", ["self=1", "kwargs=1&args=2", "%F0%9F%98%80=%26%22"])
+def test_an_address_may_name_anything_and_the_other_language_keeps_it(client_of: ClientOf, query: str) -> None:
+    for url in READS[:2]:
+        answer = client_of("ann").get(f"{url}?{query}")
+        assert answer.status_code == 200
+        (link,) = re.findall(r'id="other-language" href="([^"]+)"', answer.text)
+        assert html.unescape(link) == f"?{query}&lang=zh"
 
 
 @pytest.mark.parametrize("url", ["/batches/none", "/batches/%2e%2e", f"{ROOM}/items/none", f"{ROOM}/items/..%2f..%2fx", f"{ROOM}/items/anna-003/other.mp4"])
@@ -214,6 +268,16 @@ def test_the_latest_verdict_counts_and_all_are_kept(client_of: ClientOf) -> None
         ("reject", "ann", {}, "teeth"),
     ]
     assert client_of("ann").post(url, json=redo).status_code == 409  # ben's id
+
+
+def test_a_redo_of_one_angle_is_held_against_the_dubs_own_other(client_of: ClientOf, prefix: Path) -> None:
+    item = made_up_item("anna-003", 0.83)
+    own = {**item.settings, "fade_from_yaw_deg": 55.0, "gone_at_yaw_deg": 80.0}
+    (prefix / BATCH / "items" / "anna-003.json").write_text(item.model_copy(update={"settings": own}).model_dump_json())
+    url = f"{ROOM}/items/anna-003/verdicts"
+    assert client_of("ann").post(url, json=new_verdict(1, "redo", settings={"fade_from_yaw_deg": 60})).status_code == 200
+    refused = client_of("ann").post(url, json=new_verdict(2, "redo", settings={"gone_at_yaw_deg": 52}))
+    assert (refused.status_code, "begins to fade" in refused.json()["detail"]) == (422, True)
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,10 @@ from typing import Any
 
 import pytest
 
+from dags.review_room.list_view import PAGE_ROWS
+from schemas.review import ReviewBatch
 from tests.airflow_api import token_of
-from tests.dags.review_room.made_up import DATA_PYTHON, HELD, SECONDS, write_batch
+from tests.dags.review_room.made_up import DATA_PYTHON, HELD, SECONDS, made_up_item, write_batch
 from tests.dags.review_room.server import ROOM, Servers, airflow_servers, client_of, services
 from tests.postgres_server import postgres_server
 
@@ -115,11 +117,32 @@ def close(*pages: Any) -> None:
         page.context.close()
 
 
+def batch_of_its_own(made: House, risks: dict[str, float]) -> Path:
+    """The folder of a batch that nobody has seen."""
+    return write_batch(Path(made.servers.environment["DUBMILL_REVIEW"]), f"batch-{secrets.token_hex(4)}", risks)
+
+
 def room_of_its_own(made: House) -> str:
     """The path of a batch that nobody has written about."""
-    name = f"batch-{secrets.token_hex(4)}"
-    write_batch(Path(made.servers.environment["DUBMILL_REVIEW"]), name, {"x": 0.5})
-    return f"/batches/{name}"
+    return f"/batches/{batch_of_its_own(made, {'x': 0.5}).name}"
+
+
+def wait_for_item(page: Any, job_id: str) -> None:
+    """Until a dub is shown and nothing of it is on its way any more."""
+    script = "id => document.getElementById('item-name').textContent === id && document.getElementById('item').ariaBusy === 'false'"
+    page.wait_for_function(script, arg=job_id)
+
+
+def verdicts_sent_by(page: Any) -> list[Any]:
+    """The requests with verdicts that a page sends from now on."""
+    sent: list[Any] = []
+
+    def note(request: Any) -> None:
+        if request.method == "POST" and request.url.endswith("/verdicts"):
+            sent.append(request)
+
+    page.on("request", note)
+    return sent
 
 
 def exchange(made: House, each: int, between: Callable[[], None] = lambda: None, second: int = 0) -> None:
@@ -247,6 +270,73 @@ def test_what_the_gate_holds_cannot_be_approved_and_the_page_says_why(one: House
     close(page)
 
 
+def test_keys_decide_nothing_before_the_dub_that_they_opened_is_shown(one: House) -> None:
+    path = f"/batches/{batch_of_its_own(one, {'x': 0.5, 'y': 0.4}).name}"
+    page = one.window("ann", path)
+    wait_for_item(page, "x")
+    late: list[Any] = []
+    sent = verdicts_sent_by(page)
+
+    def hold(route: Any) -> None:
+        late.append(route)
+
+    page.route("**/items/y", hold)
+    for key in "jard":
+        page.keyboard.press(key)
+    page.wait_for_timeout(500)
+    assert (len(late), sent, page.locator("#redo[open]").count()) == (1, [], 0)
+    page.click("button[data-verdict=reject]")
+    page.wait_for_timeout(500)
+    assert sent == []
+    late[0].continue_()
+    wait_for_item(page, "y")
+    page.keyboard.press("r")
+    page.wait_for_selector(".row[data-key=y][data-verdict=reject]")
+    assert [request.url.endswith("/items/y/verdicts") for request in sent] == [True]
+    assert page.locator(".row[data-key=x]").get_attribute("data-verdict") == ""
+    close(page)
+
+
+def test_a_redo_leaves_a_face_alone_that_is_no_usual_choice(one: House) -> None:
+    folder = batch_of_its_own(one, {"x": 0.5})
+    item = made_up_item("x", 0.5)
+    own = {**item.settings, "face": "/pictures/anna.png"}
+    (folder / "items" / "x.json").write_text(item.model_copy(update={"settings": own}).model_dump_json())
+    page = one.window("ann", f"/batches/{folder.name}")
+    wait_for_item(page, "x")
+    sent = verdicts_sent_by(page)
+    page.keyboard.press("d")
+    page.wait_for_selector("#redo[open]")
+    assert page.locator("#redo-face").input_value() == "/pictures/anna.png"
+    page.select_option("#redo-face", "left")
+    page.select_option("#redo-face", "/pictures/anna.png")
+    page.fill("#redo-references", "10")
+    page.click("#redo-form button[type=submit]")
+    page.wait_for_selector(".row[data-key=x][data-verdict=redo]")
+    assert [request.post_data_json["settings"] for request in sent] == [{"references": 10}]
+    close(page)
+
+
+def test_a_link_opens_its_dub_wherever_it_is_listed_and_no_other_in_its_place(one: House) -> None:
+    folder = batch_of_its_own(one, {"j0000": 0.5, "j0204": 0.5})
+    rows = tuple(made_up_item(f"j{number:04d}", 0.5).row() for number in range(PAGE_ROWS + 5))
+    (folder / "batch.json").write_text(ReviewBatch(rows=rows).model_dump_json())
+    page = one.window("ann", f"/batches/{folder.name}?item=j0204")
+    wait_for_item(page, "j0204")
+    with page.expect_response("**/progress") as told:
+        page.keyboard.press("r")
+    page.wait_for_selector(".row[data-key=j0204][data-verdict=reject]")
+    assert len(told.value.json()["rows"]) == 5  # of the page, not of the batch
+    assert page.locator("#progress").inner_text() == f"1 of {PAGE_ROWS + 5} decided"
+    page.goto(f"{one.urls[0]}{ROOM}/batches/{folder.name}?item=gone")
+    page.wait_for_function("() => document.getElementById('item-empty').textContent === 'This dub is not in this batch any more.'")
+    assert not page.locator("#item").is_visible()
+    assert page.locator(".row[aria-current]").count() == 0
+    page.keyboard.press("j")
+    wait_for_item(page, "j0000")
+    close(page)
+
+
 FRAME = """video => {
     const canvas = document.createElement("canvas");
     [canvas.width, canvas.height] = [video.videoWidth, video.videoHeight];
@@ -310,6 +400,66 @@ def test_nothing_sticks_out_of_the_page_on_desktop_and_phone(one: House, width: 
         assert panel.evaluate("panel => panel.scrollWidth <= panel.clientWidth + 1")
     visible = [tab for tab in ("items", "item", "room") if page.locator(f"#panel-{tab}").is_visible()]
     assert visible == (["room"] if width < 1000 else ["items", "item", "room"])
+    close(page)
+
+
+KEEP_STREAMS = """() => {
+    window.streams = [];
+    window.EventSource = class extends EventSource { constructor(url) { super(url); window.streams.push(this); } };
+}"""
+HIDE = """isHidden => {
+    Object.defineProperty(document, "hidden", { get: () => isHidden, configurable: true });
+    document.dispatchEvent(new Event("visibilitychange"));
+}"""
+
+
+def set_hidden(page: Any, *, is_hidden: bool) -> None:
+    """As another tab in front of it does; a browser without a screen never hides one."""
+    page.evaluate(HIDE, is_hidden)
+
+
+def open_streams(page: Any) -> int:
+    return int(page.evaluate("window.streams.filter(one => one.readyState !== EventSource.CLOSED).length"))
+
+
+def test_a_tab_that_was_hidden_held_no_stream_and_has_missed_nothing(one: House) -> None:
+    path = room_of_its_own(one)
+    a, b = one.window("ann", path), one.window("ben", path)
+    a.add_init_script(f"({KEEP_STREAMS})()")
+    a.reload()
+    for window in (a, b):
+        window.wait_for_selector("#connection[data-state=live]")
+        wait_for_item(window, "x")
+    write(b, ["before"])
+    wait_for(a, 1)
+    assert open_streams(a) == 1
+    set_hidden(a, is_hidden=True)
+    write(b, [f"meanwhile {number}" for number in range(3)])
+    b.keyboard.press("r")
+    b.wait_for_selector(".row[data-key=x][data-verdict=reject]")
+    wait_for(b, 4)
+    a.wait_for_timeout(1500)
+    assert (open_streams(a), len(shown(a))) == (0, 1)
+    for is_hidden in (False, True, False):  # as one leafs through tabs
+        set_hidden(a, is_hidden=is_hidden)
+    require_same([a, b], ["before", *(f"meanwhile {number}" for number in range(3))])
+    a.wait_for_selector(".row[data-key=x][data-verdict=reject]")
+    a.wait_for_function("() => document.querySelector('#history [data-verdict=reject]')")
+    write(b, ["after"])
+    wait_for(a, 5)
+    assert open_streams(a) == 1
+    close(a, b)
+
+
+def test_more_tabs_than_a_browser_keeps_connections_all_come_alive(one: House) -> None:
+    path = room_of_its_own(one)
+    page = one.window("ann", path)
+    for _ in range(7):
+        page.wait_for_selector("#connection[data-state=live]")
+        set_hidden(page, is_hidden=True)
+        page = page.context.new_page()
+        page.goto(f"{one.urls[0]}{ROOM}{path}", timeout=25_000)  # a stream lives longer, and makes room when it ends
+    page.wait_for_selector("#connection[data-state=live]")
     close(page)
 
 

@@ -55,9 +55,22 @@ def test_the_form_shows_every_setting_of_a_redo_with_what_it_was(language: words
     values = {field.name: field.value for field in fields}
     assert (values["references"], values["hold_to_head"], values["crf"]) == (5, False, 16)
     assert all(field.label and field.help for field in fields)
-    assert check_redo(values) == values
+    assert check_redo(values, {}) == values
     (references,) = (field for field in fields if field.name == "references")
     assert (references.kind, references.lowest, references.highest) == ("whole", 1, 100)
+
+
+@pytest.mark.parametrize(("name", "made_with"), [("face", "/pictures/anna.png"), ("face", "5"), ("smoothing", "kalman")])
+def test_a_form_offers_what_a_dub_was_made_with_though_it_is_no_usual_choice(name: str, made_with: str) -> None:
+    (field,) = (field for field in redo_form({name: made_with}, "en") if field.name == name)
+    assert (field.value, field.choices[-1]) == (made_with, made_with)
+    assert len(field.choices) == len(set(field.choices)) > 2
+
+
+def test_a_choice_is_the_same_whether_it_is_written_as_a_number_or_as_text() -> None:
+    fields = {field.name: field for field in redo_form({"face": 1, "fps": 25}, "en")}
+    assert (fields["face"].value, fields["fps"].value, fields["fps"].choices) == ("1", "25", ("source", "25"))
+    assert fields["face"].choices.count("1") == 1
 
 
 def test_every_metric_of_a_dub_is_known_by_its_name_in_both_languages() -> None:
