@@ -9,6 +9,7 @@ from dags.review_room.messages import message_counts
 from dags.review_room.room import Rooms
 from dags.review_room.verdicts import GivenVerdict, latest_verdicts
 from schemas.gate import Gate
+from schemas.review import ReviewRow
 
 PAGE_ROWS = 200
 """Dubs listed on a page: more are slow to draw, and the riskiest come first anyway."""
@@ -44,13 +45,18 @@ class BatchSummary(BaseModel):
     messages: int = 0
 
 
+def dub_of(one: ReviewRow | GivenVerdict) -> tuple[str, str, str]:
+    """Which dub of its batch a row or a verdict is of."""
+    return one.job_id, one.fingerprint, one.version
+
+
 def row_views(batch: FoundBatch, given: list[GivenVerdict]) -> list[RowView]:
     """The dubs of a batch, the riskiest first. A verdict on a dub that was made anew since does not count for the new one."""
-    counts = {(verdict.job_id, verdict.fingerprint, verdict.version): verdict for verdict in given}
+    counts = {dub_of(verdict): verdict for verdict in given}
     rows = batch.content.riskiest_first() if batch.content else ()
     views = []
     for row in rows:
-        verdict = counts.get((row.job_id, row.fingerprint, row.version))
+        verdict = counts.get(dub_of(row))
         view = RowView(**row.model_dump(exclude={"fingerprint", "version"}), key=row.key, verdict=verdict.verdict if verdict else None)
         views.append(view if verdict is None else view.model_copy(update={"author": verdict.author, "settled": verdict.settled}))
     return views

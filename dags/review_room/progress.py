@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from dags.review_room.list_view import PAGE_ROWS, RowView, row_views
+from dags.review_room.list_view import PAGE_ROWS, RowView, dub_of, row_views
 from dags.review_room.material import FoundBatch
 from dags.review_room.verdicts import GivenVerdict
 
@@ -34,11 +34,11 @@ def progress(batch: FoundBatch, given: list[GivenVerdict], shown: ShownKeys) -> 
     """Counts over the whole batch, and rows of what a page shows: however long the batch is, each window is told as little."""
     if batch.content is None:
         return Progress(decided=0, dubs=0, rows=[])
-    on_dubs = {(verdict.job_id, verdict.fingerprint) for verdict in given}
+    on_dubs = set(map(dub_of, given))
     listed, keys = batch.content.rows, set(shown.keys)
     rows = tuple(row for row in listed if row.key in keys)
     part = replace(batch, content=batch.content.model_copy(update={"rows": rows}))
-    return Progress(decided=sum((row.job_id, row.fingerprint) in on_dubs for row in listed), dubs=len(listed), rows=row_views(part, given))
+    return Progress(decided=sum(dub_of(row) in on_dubs for row in listed), dubs=len(listed), rows=row_views(part, given))
 
 
 def page_of(rows: Sequence[RowView], key: str) -> int | None:
