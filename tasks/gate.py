@@ -18,7 +18,7 @@ def judge(figures: Mapping[str, float], thresholds: Mapping[str, Limit], absent:
     faults = [fault for name, limit in thresholds.items() if (fault := _fault(name, limit, figures, absent))]
     if faults:
         return Gate(status="held", sentence=f"{'; '.join(faults)}.")
-    return Gate(sentence=f"{'; '.join(_kept(name, limit, _judged(name, figures)) for name, limit in thresholds.items())}.")
+    return Gate(sentence=f"{'; '.join(_kept(name, limit, figures[name]) for name, limit in thresholds.items())}.")
 
 
 def _fault(name: str, limit: Limit, figures: Mapping[str, float], absent: Mapping[str, str]) -> str:
